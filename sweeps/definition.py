@@ -1,0 +1,325 @@
+"""A sweep: YAML, validated, expanded to runs. Every mistake is one line that names the file and the field."""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig, check_task, objective_weight, resolve, significant
+
+SHIPPED = Path(__file__).parent
+AT_THE_TOP = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}
+SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "preset"} - set(AT_THE_TOP)
+
+
+class DefinitionError(Exception):
+    """A definition that cannot be run; the message names file and field."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One setting of everything but task and seed."""
+
+    family: str  # its name under `variants`; "" in a sweep without
+    point: tuple[tuple[str, Any], ...] = ()  # where it stands on the axes that matter to it
+
+    @property
+    def name(self) -> str:
+        return " ".join([self.family, *(f"{field}={_shown(value)}" for field, value in self.point)]).strip() or "only"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell of the grid. Cells of equal configuration are one run, trained once."""
+
+    variant: Variant
+    config: RunConfig
+
+    @property
+    def run_id(self) -> str:
+        return self.config.run_id
+
+
+Values = Annotated[list[Any], Field(min_length=1)]
+Settings = dict[str, Any]
+
+
+class Sweep(BaseModel):
+    """The definition as written: `variants` x `axes` x `zip`, minus `exclude`, on every task, with every seed.
+
+    Layers of settings, later ones winning: `base`, the variant's, the point's on the axes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    question: Annotated[str, Field(min_length=1)]
+    tasks: Annotated[list[Annotated[str, AfterValidator(check_task)]], Field(min_length=1)]
+    total_steps: Annotated[int, Field(ge=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    base: Settings = {}
+    baseline: str | None = None
+    variants: dict[str, Settings] = {}
+    axes: dict[str, Values] = {}
+    zip: dict[str, Values] = {}
+    exclude: list[Settings] = []
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, seeds: Any) -> Any:
+        if not isinstance(seeds, int) or isinstance(seeds, bool):
+            return seeds
+        if seeds < 1:
+            raise ValueError(f"at least one seed is needed, not {seeds}")
+        return list(range(seeds))
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _empty_variants(cls, variants: Any) -> Any:
+        """A variant that overrides nothing may be written as a bare name."""
+        return {str(k): v or {} for k, v in variants.items()} if isinstance(variants, Mapping) else variants
+
+    @field_validator("tasks", "seeds")
+    @classmethod
+    def _each_once(cls, values: list[Any]) -> list[Any]:
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{value} stands twice")
+        return values
+
+    @model_validator(mode="after")
+    def _settings_are_known(self) -> Self:
+        places: list[tuple[str, Settings, set[str]]] = [
+            ("base", self.base, SETTINGS),
+            ("axes", self.axes, SETTINGS - {"preset"}),
+            ("zip", self.zip, SETTINGS - {"preset"}),
+            *((f"variants.{name}", settings, SETTINGS) for name, settings in self.variants.items()),
+            *((f"exclude.{i}", c, SETTINGS - {"preset"} | {"variant", "task"}) for i, c in enumerate(self.exclude)),
+        ]
+        for place, settings, known in places:
+            for field in settings:
+                if field not in known:
+                    where = f"; it belongs at the top, as `{AT_THE_TOP[field]}`" if field in AT_THE_TOP else ""
+                    raise ValueError(f"{place}.{field}: no such setting here{where}")
+        if len({len(values) for values in self.zip.values()}) > 1:
+            lengths = ", ".join(f"{field} has {len(values)}" for field, values in self.zip.items())
+            raise ValueError(f"zip: paired values must be equally many; {lengths}")
+        for field in self.axes.keys() & self.zip.keys():
+            raise ValueError(f"zip.{field}: is an axis already")
+        if self.variants and self.baseline not in self.variants:
+            wanted = "is missing" if self.baseline is None else f"'{self.baseline}' is not a variant"
+            raise ValueError(f"baseline: {wanted}; name one of {', '.join(self.variants)}")
+        if self.baseline and not self.variants:
+            raise ValueError(f"baseline: '{self.baseline}' is not a variant; there are none")
+        return self
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """Every cell of the grid: variants in the order written, then tasks, then seeds.
+
+        Raises:
+            DefinitionError: if a cell's settings are not a valid run, or `exclude` leaves none.
+        """
+        runs = [
+            Run(variant, config)
+            for variant, settings in self._variants_with_settings()
+            for task in self.tasks
+            for seed in self.seeds
+            if not self._excluded(variant, config := _run_config(variant, {**settings, "task": task, "seed": seed}))
+        ]
+        if not runs:
+            raise DefinitionError("exclude: removes every run")
+        return runs
+
+    @cached_property
+    def grid_variants(self) -> list[Variant]:
+        """The variants that have runs, in the order written."""
+        return list(dict.fromkeys(run.variant for run in self.runs))
+
+    def baseline_of(self, variant: Variant) -> Variant | None:
+        """What `variant` is compared with: of the baseline's points the one most like its own; None without any."""
+        points = [v for v in self.grid_variants if v.family and v.family == self.baseline]
+        return max(points, key=lambda v: sum(item in variant.point for item in v.point), default=None)
+
+    def _variants_with_settings(self) -> Iterator[tuple[Variant, Settings]]:
+        """Each distinct variant, with its resolved settings but for task and seed.
+
+        An axis is named only where moving along it alone changes what is computed: a ratio does nothing to a
+        monolithic baseline, which is therefore one variant and not one a ratio.
+        """
+        dimensions = [[{field: value} for value in values] for field, values in self.axes.items()]
+        if self.zip:
+            paired = zip(*self.zip.values(), strict=True)
+            dimensions.append([dict(zip(self.zip, values, strict=True)) for values in paired])
+        places = list(itertools.product(*(range(len(dimension)) for dimension in dimensions)))
+        for family, overrides in (self.variants or {"": {}}).items():
+            settings, run_ids = {}, {}
+            for place in places:
+                point = {k: v for dimension, i in zip(dimensions, place, strict=True) for k, v in dimension[i].items()}
+                where = Variant(family, tuple(point.items()))
+                settings[place] = _resolve(where, [self.base, {"total_steps": self.total_steps}, overrides, point])
+                first = {"task": self.tasks[0], "seed": self.seeds[0]}
+                run_ids[place] = _run_config(where, settings[place] | first).run_id
+            matters = {
+                place: [
+                    len({run_ids[(*place[:axis], i, *place[axis + 1 :])] for i in range(len(dimension))}) > 1
+                    for axis, dimension in enumerate(dimensions)
+                ]
+                for place in places
+            }
+            named = {}
+            for place in places:
+                steps = [dimensions[axis][i] for axis, i in enumerate(place) if matters[place][axis]]
+                point = tuple((field, _frozen(value)) for step in steps for field, value in step.items())
+                named.setdefault(run_ids[place], (Variant(family, point), settings[place]))
+            yield from named.values()
+
+    def _excluded(self, variant: Variant, config: RunConfig) -> bool:
+        def matches(field: str, wanted: Any) -> bool:
+            names = {variant.family, variant.name}
+            actual = names if field == "variant" else {_comparable(getattr(config, field))}
+            values = wanted if isinstance(wanted, list) else [wanted]
+            return any(_comparable(value) in actual for value in values)
+
+        return any(all(matches(*condition) for condition in conditions.items()) for conditions in self.exclude)
+
+
+def load(sweep: str, overrides: Sequence[str] = ()) -> Sweep:
+    """The definition called `sweep`: a shipped name, or the path of a YAML file; `overrides` are `dotted.key=value`.
+
+    Raises:
+        DefinitionError: if there is none, or it is not valid.
+    """
+    path = Path(sweep)
+    if not path.suffix and not path.exists():
+        path = SHIPPED / f"{sweep}.yaml"
+        if not path.exists():
+            raise DefinitionError(f"{sweep}: no such file, and no shipped sweep; there is {', '.join(shipped())}")
+    try:
+        raw = yaml.load(path.read_text(), Loader=_Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    except yaml.YAMLError as error:
+        raise DefinitionError(f"{path}: {' '.join(str(error).split())}") from None
+    if not isinstance(raw, dict):
+        raise DefinitionError(f"{path}: not a mapping of keys to values")
+    for override in overrides:
+        _override(raw, override)
+    return parse(raw, str(path))
+
+
+def parse(raw: Mapping[str, Any], source: str) -> Sweep:
+    """`raw` as a sweep whose grid is known to expand; `source` is named in errors.
+
+    Raises:
+        DefinitionError: if it is not valid.
+    """
+    try:
+        sweep = Sweep.model_validate(raw)
+        sweep.runs  # noqa: B018, every cell is validated here, before anything is written
+    except ValidationError as error:
+        hint = ""
+        if error.errors()[0]["type"] == "extra_forbidden" and error.errors()[0]["loc"][0] in SETTINGS:
+            hint = f"; did you mean base.{error.errors()[0]['loc'][0]}?"
+        raise DefinitionError(f"{source}: {_one_line(error)}{hint}") from None
+    except DefinitionError as error:
+        raise DefinitionError(f"{source}: {error}") from None
+    return sweep
+
+
+def dump(sweep: Sweep) -> str:
+    """The definition as YAML that `load` reads back."""
+    return yaml.safe_dump(sweep.model_dump(), sort_keys=False)
+
+
+def shipped() -> list[str]:
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key written twice and reads 1e-4 as the number it is."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise DefinitionError(f"-s {override}: not of the form key=value")
+    *parents, last = key.split(".")
+    place = raw
+    for parent in parents:
+        if place.get(parent) is None:
+            place[parent] = {}
+        place = place[parent]
+        if not isinstance(place, dict):
+            raise DefinitionError(f"-s {override}: {parent} holds no named settings")
+    try:
+        place[last] = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError:
+        raise DefinitionError(f"-s {override}: the value is not YAML") from None
+
+
+def _resolve(variant: Variant, layers: Sequence[Settings]) -> Settings:
+    try:
+        return resolve(layers)
+    except ValueError as error:
+        raise DefinitionError(f"{_place(variant)}{error}") from None
+
+
+def _run_config(variant: Variant, settings: Settings) -> RunConfig:
+    try:
+        return RunConfig(**settings)
+    except ValidationError as error:
+        raise DefinitionError(f"{_place(variant)}{_one_line(error)}") from None
+
+
+def _place(variant: Variant) -> str:
+    return f"variant '{variant.name}': " if variant.family or variant.point else ""
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "unknown key"
+    elif field and first["type"] != "value_error" and first["type"] != "missing":
+        message += f", not {first['input']!r}"
+    return f"{field}: {message}" if field else message
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _comparable(value: Any) -> Any:
+    """A setting in the one form in which equal settings are equal: numbers as floats, lists as tuples."""
+    value = objective_weight(value)
+    if isinstance(value, list | tuple):
+        return tuple(map(_comparable, value))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return significant(float(value))
+    return value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
