@@ -2,8 +2,8 @@
 
 So a run's numbers cannot depend on the runs beside it, a resumed run draws what it would have drawn, and there is no
 generator state to save. The mixer is the finaliser of splitmix64 (Steele, Lea and Flood, "Fast splittable
-pseudorandom number generators", OOPSLA 2014); `key` chains it over the coordinates, and index i of a key is the
-i-th output of a splitmix64 generator started there. The torch and the numba form give the same bits.
+pseudorandom number generators", OOPSLA 2014); a key chains it over seed, stream and step, and index i of a key is the
+i-th output of a splitmix64 generator started there. numba draws on a CPU, torch elsewhere: the bits are the same.
 
 A uniform has 24 random bits: float32 holds them all, and 1.0 cannot come out.
 """
@@ -35,38 +35,55 @@ MIX_1 = 0xBF58476D1CE4E5B9
 MIX_2 = 0x94D049BB133111EB
 
 
+def bits(seed: Tensor, step: Tensor | int, stream: int, shape: tuple[int, ...]) -> Tensor:
+    """24 random bits a draw: int64 [*seed.shape, *shape], for one run or for many seeds at once."""
+    count = math.prod(shape)
+    if seed.is_cpu:
+        drawn = np.empty((seed.numel(), count), np.int64)
+        _fill(drawn, seed.reshape(-1).numpy(), int(step), int(stream))
+        flat = torch.from_numpy(drawn)
+    else:
+        flat = torch_bits(seed.reshape(-1, 1), step, stream, count)
+    return flat.reshape(*seed.shape, *shape)
+
+
+def uniform(seed: Tensor, step: Tensor | int, stream: int, shape: tuple[int, ...]) -> Tensor:
+    """Uniforms in [0, 1): float32 [*seed.shape, *shape]."""
+    return bits(seed, step, stream, shape).to(torch.float32) * 2.0**-24
+
+
+def integers(seed: Tensor, step: Tensor | int, stream: int, shape: tuple[int, ...], below: Tensor | int) -> Tensor:
+    """Integers uniform in [0, below): int64 [*seed.shape, *shape]; `below` is at most 2^24."""
+    return (bits(seed, step, stream, shape) * below) >> 24
+
+
+def normal(seed: Tensor, step: Tensor | int, stream: int, shape: tuple[int, ...]) -> Tensor:
+    """Standard normals, float32 of `shape`, for one `seed` (Box and Muller 1958)."""
+    radius, angle = uniform(seed, step, stream, (2, *shape))
+    return torch.sqrt(-2 * torch.log(1 - radius)) * torch.cos(2 * math.pi * angle)
+
+
+def torch_bits(seed: Tensor, step: Tensor | int, stream: int, count: int) -> Tensor:
+    """`bits` in torch operations alone: int64 [..., count] for seeds [..., 1], on any device."""
+    golden = _signed(GOLDEN)
+    key = _mix(_mix(_mix(seed + golden) + golden + int(stream)) + golden + step)
+    index = torch.arange(1, count + 1, device=seed.device)
+    return _shifted(_mix(key + index * golden), 40)
+
+
 def _signed(word: int) -> int:
     """The int64 with the same 64 bits, since torch has no uint64 arithmetic (its int64 wraps the same way)."""
     return word - (1 << 64) if word >= 1 << 63 else word
 
 
-def _shifted(z: Tensor, bits: int) -> Tensor:
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+def _shifted(z: Tensor, places: int) -> Tensor:
+    return (z >> places) & ((1 << (64 - places)) - 1)
 
 
 def _mix(z: Tensor) -> Tensor:
     z = (z ^ _shifted(z, 30)) * _signed(MIX_1)
     z = (z ^ _shifted(z, 27)) * _signed(MIX_2)
     return z ^ _shifted(z, 31)
-
-
-def key(seed: Tensor, step: Tensor | int, stream: int) -> Tensor:
-    """The 64-bit key of one draw, as int64, in the shape `seed` and `step` broadcast to."""
-    golden = _signed(GOLDEN)
-    return _mix(_mix(_mix(seed + golden) + golden + int(stream)) + golden + step)
-
-
-def uniform(seed: Tensor, step: Tensor | int, stream: int, shape: tuple[int, ...]) -> Tensor:
-    """Uniforms in [0, 1) of `shape`, float32, for ONE run: `seed` and `step` are scalars."""
-    index = torch.arange(1, math.prod(shape) + 1, device=seed.device)
-    bits = _mix(key(seed, step, stream) + index * _signed(GOLDEN))
-    return (_shifted(bits, 40).to(torch.float32) * 2.0**-24).reshape(shape)
-
-
-def normal(seed: Tensor, step: Tensor | int, stream: int, shape: tuple[int, ...]) -> Tensor:
-    """Standard normals of `shape`, float32, for ONE run (Box and Muller 1958)."""
-    radius, angle = uniform(seed, step, stream, (2, *shape))
-    return torch.sqrt(-2 * torch.log(1 - radius)) * torch.cos(2 * math.pi * angle)
 
 
 _GOLDEN, _MIX_1, _MIX_2 = np.uint64(GOLDEN), np.uint64(MIX_1), np.uint64(MIX_2)
@@ -82,7 +99,7 @@ def mix_scalar(z: np.uint64) -> np.uint64:
 
 @numba.njit(inline="always")
 def key_scalar(seed: int, step: int, stream: int) -> np.uint64:
-    """`key` for one environment, inside compiled code."""
+    """The key of one environment's draws, inside compiled code."""
     z = mix_scalar(np.uint64(seed) + _GOLDEN)
     z = mix_scalar(z + _GOLDEN + np.uint64(stream))
     return mix_scalar(z + _GOLDEN + np.uint64(step))
@@ -91,5 +108,13 @@ def key_scalar(seed: int, step: int, stream: int) -> np.uint64:
 @numba.njit(inline="always")
 def uniform_scalar(key: np.uint64, index: int) -> np.float32:
     """Draw `index` of `key`, inside compiled code."""
-    bits = mix_scalar(key + (np.uint64(index) + _ONE) * _GOLDEN)
-    return np.float32(bits >> _40) * np.float32(2.0**-24)
+    drawn = mix_scalar(key + (np.uint64(index) + _ONE) * _GOLDEN)
+    return np.float32(drawn >> _40) * np.float32(2.0**-24)
+
+
+@numba.njit(cache=True)
+def _fill(drawn: np.ndarray, seeds: np.ndarray, step: int, stream: int) -> None:
+    for lane in range(drawn.shape[0]):
+        key = key_scalar(seeds[lane], step, stream)
+        for index in range(drawn.shape[1]):
+            drawn[lane, index] = mix_scalar(key + np.uint64(index + 1) * _GOLDEN) >> _40

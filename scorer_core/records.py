@@ -24,7 +24,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import distributions
@@ -92,7 +92,8 @@ def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise RecordError(f"{path}: cannot be written: {error.strerror}") from error
 
 
@@ -132,10 +133,11 @@ class PackFolder:
         self.path = path
 
     @classmethod
-    def create(cls, packs: Path, configs: Sequence[RunConfig]) -> "PackFolder":
+    def create(cls, packs: Path, configs: Sequence[RunConfig], compiled: bool = False) -> "PackFolder":
+        """The folder of a new pack; whether it is compiled is settled here, for all its attempts."""
         folder = cls(packs / pack_id([config.run_id for config in configs]))
         runs = {config.run_id: config.model_dump(mode="json") for config in configs}
-        write_json(folder.path / "pack.json", {"shape_id": configs[0].shape_id, "runs": runs})
+        write_json(folder.path / "pack.json", {"compiled": compiled, "runs": runs})
         return folder
 
     @property
@@ -147,6 +149,9 @@ class PackFolder:
 
     def run_ids(self) -> list[str]:
         return list(self._pack()["runs"])
+
+    def compiled(self) -> bool:
+        return self._pack()["compiled"]
 
     def _pack(self) -> dict[str, Any]:
         pack = read_json(self.path / "pack.json")
@@ -195,6 +200,13 @@ class PackFolder:
         (attempts / str(number)).mkdir(parents=True)
         return attempts / str(number)
 
+    def provenance(self) -> dict[str, Any]:
+        """Of the last attempt; empty before the first."""
+        attempts = sorted(
+            (self.path / "attempts").glob("[0-9]*/provenance.json"), key=lambda path: int(path.parent.name)
+        )
+        return (read_json(attempts[-1]) or {}) if attempts else {}
+
     # --- commits ---
 
     def commit(self, step: int, rows: pa.Table, checkpoint: bytes) -> None:
@@ -239,6 +251,14 @@ class PackFolder:
         if missing:
             raise RecordError(f"{path}: its metrics part {min(missing)} is gone")
         return commit
+
+    def last_row(self, run_id: str) -> dict[str, Any]:
+        """The newest committed metrics of one run; empty before its first commit."""
+        for part in reversed(self.parts()):
+            rows = pq.read_table(part, filters=[("run_id", "=", run_id)])
+            if rows.num_rows:
+                return rows.slice(rows.num_rows - 1).to_pylist()[0]
+        return {}
 
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / "checkpoint").glob("*.ckpt"))

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from scorer_core.config import FAMILIES, RunConfig
+
 
 @dataclass
 class Step:
@@ -23,10 +25,21 @@ class Step:
 
 
 class Environments(Protocol):
-    observation_shape: tuple[int, ...]
-    observation_dtype: torch.dtype  # as replay keeps it: uint8 for pictures of bits, else float32
-    num_actions: int
-    truncates: bool
+    @property
+    def observation_shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def observation_dtype(self) -> torch.dtype:
+        """As replay keeps it: uint8 for pictures, else float32."""
+        ...
+
+    @property
+    def num_actions(self) -> int: ...
+
+    @property
+    def truncates(self) -> bool:
+        """May an episode be cut off?"""
+        ...
 
     def reset(self) -> Tensor:
         """Start every environment; the first observation, [P, N, *observation_shape]."""
@@ -41,3 +54,15 @@ class Environments(Protocol):
         ...
 
     def restore(self, state: dict[str, Any]) -> None: ...
+
+
+def make(config: RunConfig, seeds: Tensor) -> Environments:
+    """The environments of a pack whose lanes have `seeds` [P], on the device of `seeds`."""
+    family, _, game = config.task.partition("/")
+    if family in FAMILIES:
+        from scorer_core.envs.compiled import CompiledEnvironments
+
+        return CompiledEnvironments(game, family, seeds, config.num_envs, config.action_set, seeds.device)
+    from scorer_core.envs.gymnasium import GymnasiumEnvironments
+
+    return GymnasiumEnvironments(config.task, seeds.tolist(), config.num_envs)

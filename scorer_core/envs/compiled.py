@@ -1,0 +1,211 @@
+"""The MinAtar games as `Environments`: compiled, many at a time, on CPU in one loop, on CUDA one thread an environment.
+
+Environment n of a lane is a function of the lane's seed, n and the step alone: its chances at a step are the draws
+from n * DRAWS on of that lane's key for that step.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numba import cuda, njit
+from torch import Tensor
+
+from scorer_core import noise
+from scorer_core.envs import Step, asterix, breakout, freeway, rules, seaquest, space_invaders
+from scorer_core.envs.rules import ALL_ACTIONS, ELAPSED, JIT_OPTIONS, Rules, rules_of, scalar, stuck_action, time_is_up
+from scorer_core.noise import Stream, key_scalar
+
+GAMES: dict[str, ModuleType] = {
+    "asterix": asterix,
+    "breakout": breakout,
+    "freeway": freeway,
+    "seaquest": seaquest,
+    "space_invaders": space_invaders,
+}
+ACTION_SETS = ("minimal", "full")
+ENVIRONMENT = int(Stream.ENVIRONMENT)
+THREADS_PER_BLOCK = 128
+
+
+class CompiledEnvironments:
+    """`step` returns the same tensors each time, written anew: copy what must outlive the next step.
+
+    The games keep part of their state in the observation, so it must not be written to.
+    """
+
+    observation_dtype = torch.uint8
+    truncates = False
+
+    def __init__(
+        self,
+        game: str,
+        protocol: str,
+        seeds: Tensor,
+        num_envs: int,
+        action_set: str = "minimal",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if game not in GAMES:
+            raise ValueError(f"There is no game {game!r}; there are {', '.join(GAMES)}.")
+        if action_set not in ACTION_SETS:
+            raise ValueError(f"There is no action set {action_set!r}; there are {', '.join(ACTION_SETS)}.")
+        module = GAMES[game]
+        self._rules = rules_of(game, protocol)
+        actions = module.ACTIONS if action_set == "minimal" else ALL_ACTIONS
+        self.num_actions = len(actions)
+        self.observation_shape = (10, 10, module.CHANNELS)
+        device = torch.device(device)
+        shape = (len(seeds), num_envs)
+        self._meanings = torch.tensor(actions, device=device)
+        self._seeds = seeds.to(device, torch.int64).contiguous()
+        self._step = torch.zeros(1, dtype=torch.int64, device=device)
+        # On CUDA neighbouring threads read neighbouring numbers.
+        self._states = (
+            torch.zeros((module.STATE_SIZE, *shape), dtype=torch.int16, device=device).permute(1, 2, 0)
+            if device.type == "cuda"
+            else torch.zeros((*shape, module.STATE_SIZE), dtype=torch.int16)
+        )
+        self._observation = torch.zeros((*shape, *self.observation_shape), dtype=torch.uint8, device=device)
+        self._reward = torch.zeros(shape, dtype=torch.float32, device=device)
+        self._terminated = torch.zeros(shape, dtype=torch.bool, device=device)
+        self._truncated = torch.zeros(shape, dtype=torch.bool, device=device)
+        self._loops = _on_cuda(module, len(seeds) * num_envs) if device.type == "cuda" else _on_cpu(module)
+        pictures = self._observation.flatten(start_dim=2)
+        self._place = tuple(_in_place(t) for t in (self._seeds, self._step, self._states, pictures))
+        self._outcome = tuple(_in_place(t) for t in (self._meanings, self._reward, self._terminated))
+
+    def reset(self) -> Tensor:
+        self._step.zero_()
+        self._states.zero_()
+        reset_all, _ = self._loops
+        reset_all(*self._place, self._rules)
+        return self._observation
+
+    def step(self, actions: Tensor) -> Step:
+        self._step += 1
+        _, step_all = self._loops
+        step_all(*self._place, self._rules, _in_place(actions.contiguous()), *self._outcome)
+        return Step(self._observation, self._reward, self._terminated, self._truncated, None)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "step": self._step.clone(),
+            "states": self._states.clone(),
+            "observation": self._observation.clone(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._step.copy_(state["step"])
+        self._states.copy_(state["states"])
+        self._observation.copy_(state["observation"])
+
+
+def _in_place(tensor: Tensor) -> Any:
+    """The tensor's own memory, as numba takes it."""
+    return cuda.as_cuda_array(tensor) if tensor.is_cuda else tensor.numpy()
+
+
+def _sources(module: ModuleType) -> int:
+    """A number for the text of all that goes into a compiled game."""
+    text = "".join(inspect.getsource(part) for part in (module, rules, noise))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+@scalar
+def _advance(
+    reset: Callable[..., None],
+    step: Callable[..., tuple[int, bool]],
+    state: np.ndarray,
+    picture: np.ndarray,
+    chosen: int,
+    key: np.uint64,
+    first_draw: int,
+    rules: Rules,
+) -> tuple[int, bool]:
+    """One step of one environment, which starts anew if it ends."""
+    action = stuck_action(state, chosen, key, first_draw, rules)
+    reward, over = step(state, picture, action, key, first_draw, rules)
+    over = time_is_up(state, rules) or over
+    if over:
+        state[ELAPSED] = 0
+        reset(state, picture, key, first_draw, rules)
+    return reward, over
+
+
+@cache
+def _on_cpu(module: ModuleType) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The loops over all environments: all start, all make a step.
+
+    numba names a compiled copy on disk by what the loop closes over. With `sources` among it, and returned to be among
+    it, a copy of other sources is never taken for these.
+    """
+    reset, step, draws, sources = module.reset, module.step, module.DRAWS, _sources(module)
+
+    @njit(cache=True, **JIT_OPTIONS)
+    def reset_all(seeds, clock, states, pictures, rules):
+        for lane in range(seeds.shape[0]):
+            key = key_scalar(seeds[lane], clock[0], ENVIRONMENT)
+            for n in range(states.shape[1]):
+                reset(states[lane, n], pictures[lane, n], key, n * draws, rules)
+        return sources
+
+    @njit(cache=True, **JIT_OPTIONS)
+    def step_all(seeds, clock, states, pictures, rules, actions, meanings, rewards, terminated):
+        for lane in range(seeds.shape[0]):
+            key = key_scalar(seeds[lane], clock[0], ENVIRONMENT)
+            for n in range(states.shape[1]):
+                chosen = meanings[actions[lane, n]]
+                rewards[lane, n], terminated[lane, n] = _advance(
+                    reset, step, states[lane, n], pictures[lane, n], chosen, key, n * draws, rules
+                )
+        return sources
+
+    return reset_all, step_all
+
+
+@cache
+def kernels(module: ModuleType) -> tuple[Any, Any]:
+    """The same for CUDA, one thread an environment."""
+    reset, step, draws = module.reset, module.step, module.DRAWS
+
+    @cuda.jit
+    def reset_one(seeds, clock, states, pictures, rules):
+        thread: int = cuda.grid(1)  # pyright: ignore[reportCallIssue]
+        if thread < states.shape[0] * states.shape[1]:
+            lane, n = thread // states.shape[1], thread % states.shape[1]
+            key = np.uint64(key_scalar(seeds[lane], clock[0], ENVIRONMENT))
+            reset(states[lane, n], pictures[lane, n], key, n * draws, rules)
+
+    @cuda.jit
+    def step_one(seeds, clock, states, pictures, rules, actions, meanings, rewards, terminated):
+        thread: int = cuda.grid(1)  # pyright: ignore[reportCallIssue]
+        if thread < states.shape[0] * states.shape[1]:
+            lane, n = thread // states.shape[1], thread % states.shape[1]
+            key = np.uint64(key_scalar(seeds[lane], clock[0], ENVIRONMENT))
+            chosen = meanings[actions[lane, n]]
+            rewards[lane, n], terminated[lane, n] = _advance(
+                reset, step, states[lane, n], pictures[lane, n], chosen, key, n * draws, rules
+            )
+
+    return reset_one, step_one
+
+
+def _on_cuda(module: ModuleType, environments: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The kernels, queued without waiting on the stream torch is on, where a graph may be capturing."""
+    blocks = -(-environments // THREADS_PER_BLOCK)
+
+    def queued(kernel: Any) -> Callable[..., None]:
+        def queue(*arguments: Any) -> None:
+            stream = cuda.external_stream(torch.cuda.current_stream().cuda_stream)
+            kernel[blocks, THREADS_PER_BLOCK, stream](*arguments)
+
+        return queue
+
+    reset_one, step_one = kernels(module)
+    return queued(reset_one), queued(step_one)

@@ -1,0 +1,74 @@
+"""Any gymnasium id as a pack's environments, through gymnasium's own vector interface."""
+
+import functools
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import Tensor
+
+from scorer_core import noise
+from scorer_core.envs import Step
+from scorer_core.records import RecordError
+
+
+class GymnasiumEnvironments:
+    """P x N environments of `task`, a gymnasium id, one after the other in this process.
+
+    Environment n of a lane is seeded from (lane seed, n) once, at `reset`, and goes on from its own generator.
+    """
+
+    def __init__(self, task: str, seeds: Sequence[int], num_envs: int, **options: Any):
+        self._task, self._shape = task, (len(seeds), num_envs)
+        high, low = noise.bits(torch.tensor(seeds), 0, noise.Stream.ENVIRONMENT_SEED, (num_envs, 2)).unbind(-1)
+        self._seeds = ((high << 7) | (low >> 17)).flatten()  # 31 bits each
+        make = functools.partial(gymnasium.make, task, **options)
+        self._envs = SyncVectorEnv([make] * (len(seeds) * num_envs), autoreset_mode=AutoresetMode.SAME_STEP)
+        box, actions = self._envs.single_observation_space, self._envs.single_action_space
+        assert isinstance(box, Box)
+        assert isinstance(actions, Discrete)
+        self._first_action = int(actions.start)
+        self.observation_shape = box.shape
+        self.observation_dtype = torch.uint8 if box.dtype in (np.bool_, np.uint8) else torch.float32
+        self.num_actions = int(actions.n)
+        self.truncates = True  # any gymnasium environment may
+
+    def reset(self) -> Tensor:
+        observation, _ = self._envs.reset(seed=self._seeds.tolist())
+        return self._observations(observation)
+
+    def step(self, actions: Tensor) -> Step:
+        observation, reward, terminated, truncated, info = self._envs.step(
+            actions.flatten().cpu().numpy() + self._first_action
+        )
+        final = observation.copy()
+        for index in np.flatnonzero(terminated | truncated):
+            final[index] = info["final_obs"][index]
+        return Step(
+            observation=self._observations(observation),
+            reward=torch.from_numpy(reward.astype(np.float32)).view(self._shape),
+            terminated=torch.from_numpy(terminated.copy()).view(self._shape),
+            truncated=torch.from_numpy(truncated.copy()).view(self._shape),
+            final_observation=self._observations(final),
+        )
+
+    def state(self) -> dict[str, Any]:
+        try:
+            return {"pickle": pickle.dumps(self._envs)}
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise RecordError(
+                f"{self._task}: its environments cannot be saved, so no run could resume: {error}"
+            ) from error
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._envs = pickle.loads(state["pickle"])
+
+    def _observations(self, observation: np.ndarray) -> Tensor:
+        return (
+            torch.from_numpy(observation.copy()).to(self.observation_dtype).view(*self._shape, *self.observation_shape)
+        )
