@@ -1,0 +1,231 @@
+"""A pack: P runs of equal SHAPE as one batch. The only file that knows there is more than one run.
+
+Everything of a run has the pack axis first; a run's mathematics is vmapped over it. Nothing is reduced along it and no
+random number is drawn along it, so a lane is what the same run would be alone.
+"""
+
+import functools
+import io
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from scorer_core import acting, envs, game, networks, noise, objectives, replay
+from scorer_core.config import RunConfig
+from scorer_core.game import Lane, Players
+from scorer_core.networks import Shape
+from scorer_core.recording import record
+from scorer_core.records import METRICS, SCHEMA
+from scorer_core.replay import Replay
+
+LEARNED = ("td_error", "msbe", "be_variance", "leader_loss", "follower_loss", "leader_grad_norm", "follower_grad_norm")
+STATE = (
+    "vector_step", "observation", "players", "replay", "episode_return", "last_return", "episodes",
+    "learned", "rounds_learned", "diverged",
+)  # fmt: skip
+
+
+class Pack:
+    """The state of a pack after `vector_step` vector steps, and how it moves on."""
+
+    def __init__(self, configs: Sequence[RunConfig], device: torch.device, compiled: bool = False):
+        self.configs, self.config, self.device, self.compiled = list(configs), configs[0], device, compiled
+        # A compiler writes other code for a batch of one, with other last bits: a lone lane gets a twin.
+        batch = self.configs * 2 if compiled and len(self.configs) == 1 else self.configs
+        lanes, num_envs = len(batch), self.config.num_envs
+        # Adam's moments of parameters that no longer move decay into denormals, which a CPU takes 100 cycles each for.
+        torch.set_flush_denormal(True)
+        self.vector_step = 0
+        self.lane = Lane(*(_lanes(getattr(config, name) for config in batch).to(device) for name in Lane._fields))
+        self.environments = envs.make(self.config, self.lane.seed)
+        self.observation = self.environments.reset().to(device)
+        inputs = int(np.prod(self.environments.observation_shape))
+        self.shape = networks.shape_of(self.config, inputs, self.environments.num_actions)
+        alone = [game.new_players(seed, self.shape) for seed in self.lane.seed]
+        self.players: Players = tree_map(lambda *runs: torch.stack(runs), *alone)
+        self.replay = self._new_replay(lanes)
+        self.episode_return = torch.zeros(lanes, num_envs, device=device)
+        self.last_return = torch.zeros(lanes, num_envs, device=device)
+        self.episodes = torch.zeros(lanes, dtype=torch.int64, device=device)
+        self.learned = torch.zeros(lanes, len(LEARNED), device=device)  # sums over the rounds since the last log point
+        self.rounds_learned = 0
+        self.diverged = torch.zeros(lanes, dtype=torch.bool, device=device)
+        self._target_every = self.lane.target_every.tolist()
+        self._log_steps = _log_steps(self.config)
+        self._recorded: dict[str, Callable[..., Any]] = {}
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of each run so far."""
+        return self.vector_step * self.config.num_envs
+
+    @property
+    def finished(self) -> bool:
+        return self.vector_step >= self.config.vector_steps
+
+    @property
+    def log_is_due(self) -> bool:
+        return self.vector_step in self._log_steps
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One vector step of every lane: act, store, learn when it is time, copy targets when it is time."""
+        actions = self._act()
+        self._store(actions, self.environments.step(actions))
+        before, self.vector_step = self.env_steps, self.vector_step + 1
+        if self.env_steps > self.config.learning_starts and _crossed(before, self.env_steps, self.config.update_every):
+            self._learn()
+        due = [_crossed(before, self.env_steps, period) for period in self._target_every]
+        if any(due):
+            self.players = torch.vmap(game.sync_targets)(self.players, torch.tensor(due, device=self.device))
+
+    def _act(self) -> Tensor:
+        """Actions [P, N]."""
+        seed, num_envs = self.lane.seed, (self.config.num_envs,)
+        explore = noise.uniform(seed, self.vector_step, noise.Stream.EXPLORE, num_envs)
+        num_actions = self.environments.num_actions
+        random_action = noise.integers(seed, self.vector_step, noise.Stream.RANDOM_ACTION, num_envs, num_actions)
+        env_step = torch.full_like(seed, self.env_steps)
+        return self._traced(
+            "act", acting.act, self.players, self.observation, explore, random_action, env_step, self.lane
+        )
+
+    def _learn(self) -> None:
+        """One round of every lane."""
+        config, num_rows = self.config, self.replay.action.shape[1]
+        kept = replay.kept(self.vector_step, num_rows, config.num_envs)
+
+        def drawn(stream: int, k: int) -> Tensor:
+            step = self.vector_step * config.follower_steps + k
+            return noise.integers(self.lane.seed, step, stream, (config.batch_size,), kept)
+
+        follower_stream = noise.Stream.FOLLOWER_BATCH if config.batches == "separate" else noise.Stream.LEADER_BATCH
+        leader = drawn(noise.Stream.LEADER_BATCH, 0)
+        followers = torch.stack([drawn(follower_stream, k) for k in range(config.follower_steps)], 1)
+        clock = torch.full_like(self.lane.seed, self.vector_step)
+        self.players, learned = self._traced(
+            "learn", learn_alone, self.players, self.replay, clock, leader, followers, self.lane
+        )
+        self.learned += learned
+        self.rounds_learned += 1
+
+    def log(self, steps_per_second: float) -> pa.Table:
+        """The metrics of every lane at this step, a row a lane (records.SCHEMA); the next interval begins."""
+        finite = [tensor.isfinite().all(1) for tensor in (self.players.phi, self.players.theta, self.learned)]
+        self.diverged |= ~torch.stack(finite).all(0)
+        env_step = torch.tensor(self.env_steps, device=self.device)
+        leader_lr, follower_lr = game.learning_rates(self.players.rounds, self.lane, self.config)
+        columns = {
+            "return": self.last_return.mean(1),
+            "episodes": self.episodes,
+            **dict(zip(LEARNED, (self.learned / self.rounds_learned).T, strict=True)),
+            "leader_lr": leader_lr,
+            "follower_lr": follower_lr,
+            "epsilon": acting.epsilon(self.lane, env_step),
+        }
+        self.learned.zero_()
+        self.rounds_learned = 0
+        lanes = len(self.configs)
+        arrays = {
+            "run_id": pa.array([config.run_id for config in self.configs]).dictionary_encode(),
+            "step": np.full(lanes, self.env_steps),
+            **{name: columns[name][:lanes].to(torch.float32).cpu().numpy() for name in METRICS},
+            "diverged": self.diverged[:lanes].cpu().numpy(),
+            "steps_per_second": np.full(lanes, steps_per_second, np.float32),
+        }
+        return pa.Table.from_pydict(arrays, schema=SCHEMA)
+
+    def state(self) -> bytes:
+        """Everything `restore` needs to go on as if nothing had happened."""
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, "zstd") as file:
+            torch.save(
+                {name: getattr(self, name) for name in STATE} | {"environments": self.environments.state()}, file
+            )
+        return sink.getvalue().to_pybytes()
+
+    def restore(self, state: bytes) -> None:
+        with pa.CompressedInputStream(pa.BufferReader(state), "zstd") as file:
+            saved = torch.load(io.BytesIO(file.read()), map_location=self.device, weights_only=False)
+        self.environments.restore(saved.pop("environments"))
+        for name, value in saved.items():
+            setattr(self, name, value)
+
+    def _new_replay(self, lanes: int) -> Replay:
+        grid = lanes, replay.rows(self.config.replay_size, self.config.num_envs), self.config.num_envs
+
+        def ring(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+            return torch.zeros(*grid, *shape, dtype=dtype, device=self.device)
+
+        picture = self.environments.observation_shape, self.environments.observation_dtype
+        kept = Replay(
+            observation=ring(*picture),
+            action=ring((), torch.int64),
+            reward=ring((), torch.float32),
+            terminated=ring((), torch.bool),
+            final_observation=ring(*picture) if self.environments.truncates else ring((0,), torch.uint8),
+        )
+        kept.observation[:, 0] = self.observation
+        return kept
+
+    def _store(self, actions: Tensor, step: envs.Step) -> None:
+        """Put the transition of this vector step into the ring and into the episode statistics."""
+        row, kept = self.vector_step % self.replay.action.shape[1], self.replay
+        self.observation = step.observation.to(self.device)
+        reward, terminated = step.reward.to(self.device), step.terminated.to(self.device)
+        kept.observation[:, (row + 1) % kept.observation.shape[1]] = self.observation
+        kept.action[:, row] = actions
+        kept.reward[:, row] = reward
+        kept.terminated[:, row] = terminated
+        if step.final_observation is not None:
+            kept.final_observation[:, row] = step.final_observation.to(self.device)
+        ended = terminated | step.truncated.to(self.device)
+        self.episode_return += reward
+        self.last_return = torch.where(ended, self.episode_return, self.last_return)
+        self.episode_return = torch.where(ended, 0.0, self.episode_return)
+        self.episodes += ended.sum(1)
+
+    def _traced(self, name: str, alone: Callable[..., Any], *arguments: Any) -> Any:
+        """`alone`, a function of one run, on all lanes at once; its operations are recorded at the first call."""
+        if name not in self._recorded:
+            recorded = record(torch.vmap(functools.partial(alone, shape=self.shape)), arguments)
+            self._recorded[name] = torch.compile(recorded) if self.compiled else recorded
+        return self._recorded[name](*arguments)
+
+
+def learn_alone(
+    players: Players, kept: Replay, clock: Tensor, leader: Tensor, followers: Tensor, lane: Lane, shape: Shape
+) -> tuple[Players, Tensor]:
+    """One round of ONE run on the transitions drawn for it, and what is logged of it (LEARNED)."""
+    leader_batch = replay.sample(kept, clock, leader)
+    follower_batches = [replay.sample(kept, clock, drawn) for drawn in followers]
+    players, led, followed = game.play_round(players, leader_batch, follower_batches, lane, shape)
+    measured = {
+        "td_error": led.delta.mean(),
+        "msbe": objectives.msbe(led.delta),
+        "be_variance": objectives.be_variance(led.delta),
+        "leader_loss": led.loss,
+        "follower_loss": followed.loss,
+        "leader_grad_norm": led.grad_norm,
+        "follower_grad_norm": followed.grad_norm,
+    }
+    return players, torch.stack([measured[name] for name in LEARNED])
+
+
+def _lanes(values: Iterable[float]) -> Tensor:
+    """One number a lane: int64 if they are whole, else float32."""
+    values = list(values)
+    return torch.tensor(values, dtype=torch.int64 if all(isinstance(value, int) for value in values) else torch.float32)
+
+
+def _crossed(before: int, after: int, period: int) -> bool:
+    return before // period != after // period
+
+
+def _log_steps(config: RunConfig) -> set[int]:
+    return {-(-point * config.vector_steps // config.log_points) for point in range(1, config.log_points + 1)}

@@ -1,0 +1,127 @@
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig, resolve
+from scorer_core.game import Lane
+
+TASK = "minatar/breakout"
+
+
+def run(**settings: Any) -> RunConfig:
+    return RunConfig(task=TASK, **settings)
+
+
+def test_every_field_is_either_lane_or_shape_and_the_pack_carries_every_lane_field():
+    assert set(LANE_FIELDS) | set(SHAPE_FIELDS) == set(RunConfig.model_fields)
+    assert not set(LANE_FIELDS) & set(SHAPE_FIELDS)
+    assert set(Lane._fields) == set(LANE_FIELDS)
+
+
+def test_the_identity_of_the_default_run_is_fixed():
+    """If this changes, every run trained before is another run: change it knowingly."""
+    assert run().run_id == "83dc61f9cb868c03"
+
+
+def test_the_identity_depends_on_every_field():
+    others: dict[str, Any] = {
+        "task": "minatar/asterix", "action_set": "full", "total_steps": 10**6, "num_envs": 64, "coupling": "inverted",
+        "order": "leader_first", "follower_steps": 2, "batches": "shared", "phi_widths": (64,), "theta_widths": (),
+        "activation": "tanh", "normalise_input": False, "normalise_features": False, "replay_size": 1000,
+        "batch_size": 32, "learning_starts": 0, "update_every": 256, "log_points": 10, "seed": 1, "leader_lr": 1e-3,
+        "follower_lr": 1e-3, "lr_end": 0.5, "follower_objective": 0.5, "max_grad_norm": 1.0, "gamma": 0.9,
+        "epsilon_start": 0.5, "epsilon_end": 0.1, "epsilon_steps": 10, "target_every": 10,
+    }  # fmt: skip
+    assert others.keys() == RunConfig.model_fields.keys()
+    ids = {RunConfig(**{"task": TASK, field: value}).run_id for field, value in others.items()}
+    assert len(ids | {run().run_id}) == len(others) + 1
+
+
+def test_equal_shapes_differ_in_lane_fields_alone():
+    assert run(seed=1, leader_lr=1e-2).shape_id == run().shape_id
+    assert run(batch_size=32).shape_id != run().shape_id
+
+
+def test_settings_a_coupling_ignores_do_not_make_another_run():
+    monolithic = run(coupling="monolithic")
+    assert run(coupling="monolithic", follower_lr=1.0, follower_objective="msbe", order="leader_first") == monolithic
+    assert run(coupling="monolithic", follower_steps=3, batches="separate").run_id == monolithic.run_id
+    assert monolithic.follower_lr == monolithic.leader_lr
+    assert monolithic.ratio is None
+    assert run(coupling="scorer", follower_lr=1.0).run_id != run(coupling="scorer").run_id
+
+
+@pytest.mark.parametrize(("word", "weight"), [("variance", 1.0), ("msbe", 0.0), (0.25, 0.25), ("0.25", 0.25)])
+def test_the_follower_s_objective_is_a_word_or_a_weight(word, weight):
+    assert run(follower_objective=word).follower_objective == weight
+
+
+@pytest.mark.parametrize(
+    ("layers", "leader_lr", "follower_lr"),
+    [
+        ([{"ratio": 5}], 1e-4, 5e-4),
+        ([{"ratio": 0.2}], 1e-4, 2e-5),
+        ([{"leader_lr": 1e-3, "ratio": 2}], 1e-3, 2e-3),
+        ([{"follower_lr": 1e-3, "ratio": 2}], 5e-4, 1e-3),
+        ([{"leader_lr": 1e-3, "follower_lr": 2e-3, "ratio": 2}], 1e-3, 2e-3),
+        ([{"ratio": 2}, {"leader_lr": 1e-3}], 1e-3, 2e-3),
+        ([{"ratio": 2}, {"follower_lr": 1e-3}], 1e-4, 1e-3),
+        ([{"follower_lr": 1e-3}, {"ratio": 2}], 1e-4, 2e-4),
+        ([{"preset": "paper_control"}, {"ratio": 10}], 1e-4, 1e-3),
+    ],
+)
+def test_ratio_and_learning_rates_resolve_layer_by_layer(layers, leader_lr, follower_lr):
+    config = run(**{"replay_size": 100_000, **resolve(layers)})
+    assert (config.leader_lr, config.follower_lr) == (leader_lr, follower_lr)
+
+
+def test_a_ratio_that_contradicts_both_rates_is_refused():
+    with pytest.raises(ValueError, match="ratio: 5 is not follower_lr / leader_lr"):
+        resolve([{"leader_lr": 1e-4, "follower_lr": 1e-4, "ratio": 5}])
+
+
+@pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf"), "much"])
+def test_a_ratio_must_be_a_positive_number(ratio):
+    with pytest.raises(ValueError, match="ratio: "):
+        resolve([{"ratio": ratio}])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 200_000}, "batch_size .* is larger than replay_size"),
+        ({"replay_size": 100}, "replay_size .* is smaller than num_envs"),
+        ({"total_steps": 100}, "total_steps .* is less than one step"),
+        ({"leader_lr": float("nan")}, "leader_lr"),
+        ({"gamma": 1.5}, "gamma"),
+        ({"seed": -1}, "seed"),
+        ({"surprise": 1}, "surprise"),
+    ],
+)
+def test_settings_that_cannot_run_are_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        run(**settings)
+
+
+@pytest.mark.parametrize("task", ["minatar/pong", "NoSuchTask-v0", "Pendulum-v1", "", "minatar/"])
+def test_a_task_that_does_not_exist_or_does_not_fit_is_refused(task):
+    with pytest.raises(ValidationError, match="task"):
+        RunConfig(task=task)
+
+
+def test_the_minatar_preset_has_the_official_code_s_effective_periods():
+    config = run(**resolve([{"preset": "paper_minatar"}]))
+    assert config.update_every == config.num_envs == 128
+    assert config.target_every == 16_000
+    assert config.vector_steps == 781_250
+    assert (config.leader_lr, config.ratio, config.batch_size, config.max_grad_norm) == (1e-4, 5.0, 64, 0.5)
+
+
+def test_the_control_preset_is_the_paper_s():
+    config = RunConfig(task="CartPole-v1", **resolve([{"preset": "paper_control"}]))
+    assert (config.num_envs, config.total_steps, config.replay_size, config.update_every) == (10, 10**6, 50_000, 10)
+    assert (config.phi_widths, config.theta_widths, config.activation) == ((64,), (64,), "tanh")
+    assert (config.leader_lr, config.follower_lr, config.max_grad_norm) == (1e-4, 3e-4, 0.3)
+    assert (config.normalise_input, config.normalise_features) == (False, False)
+    assert (config.epsilon_end, config.epsilon_steps, config.target_every) == (0.01, 250_000, 1_000)

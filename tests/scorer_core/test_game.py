@@ -1,0 +1,149 @@
+"""One round of the game, by hand, on a task of two states and two actions.
+
+phi: z = relu(one_hot(s) @ [1, 2]) so z(s0) = 1, z(s1) = 2; theta: Q = z [0.5, -0.5]; gamma = 0.9; the batch is
+(s0, a0, r 1, -> s1) and (s1, a1, r 0, terminal), so Y = (1 + 0.9 * 1, 0) and delta = (1.4, 1.0).
+"""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from scorer_core import game, networks, objectives, optim
+from scorer_core.config import RunConfig
+from scorer_core.game import Batch, Lane, Players
+
+EYE = torch.eye(2)
+BATCH = Batch(
+    observation=EYE, action=torch.tensor([0, 1]), reward=torch.tensor([1.0, 0.0]),
+    terminated=torch.tensor([0.0, 1.0]), next_observation=EYE.flip(0),
+)  # fmt: skip
+FOLLOWER_LR, LEADER_LR = 0.1, 0.01
+
+
+def shape_of(**settings: Any):
+    config = RunConfig(
+        task="minatar/breakout", phi_widths=(1,), theta_widths=(), normalise_input=False, normalise_features=False,
+        num_envs=1, update_every=1, total_steps=1000, **settings,
+    )  # fmt: skip
+    return networks.shape_of(config, inputs=2, num_actions=2)
+
+
+def new_players() -> Players:
+    phi, theta = torch.tensor([1.0, 2.0, 0.0]), torch.tensor([0.5, -0.5, 0.0, 0.0])
+    return Players(phi, theta, phi, theta, optim.adam_init(phi), optim.adam_init(theta), torch.tensor(0))
+
+
+def lane(**settings: Any) -> Lane:
+    values = {
+        "seed": 0, "leader_lr": LEADER_LR, "follower_lr": FOLLOWER_LR, "lr_end": 0.0, "follower_objective": 1.0,
+        "max_grad_norm": 100.0, "gamma": 0.9, "epsilon_start": 0.0, "epsilon_end": 0.0, "epsilon_steps": 1,
+        "target_every": 1,
+    } | settings  # fmt: skip
+    return Lane(**{name: torch.tensor(value) for name, value in values.items()})
+
+
+def play(lane_settings=None, **settings):
+    return game.play_round(new_players(), BATCH, [BATCH], lane(**lane_settings or {}), shape_of(**settings))
+
+
+def test_target_and_errors_by_hand():
+    shape, players = shape_of(), new_players()
+    target = game.bellman_target(players, BATCH, torch.tensor(0.9), shape)
+    torch.testing.assert_close(target, torch.tensor([1.9, 0.0]))
+    layers = networks.layers(players.phi, shape.phi), networks.layers(players.theta, shape.theta)
+    torch.testing.assert_close(game.td_errors(*layers, BATCH, target, shape.config), torch.tensor([1.4, 1.0]))
+
+
+def test_a_round_of_scorer_by_hand():
+    after, led, followed = play()
+    # The follower: dVar/dQ = (-0.2, 0.2), through theta = (0.5, -0.5) to dz = (-0.1, -0.1), so the gradient is
+    # (-0.1, -0.1) for the weights and -0.2 for the bias. Adam's first step is the learning rate against its sign.
+    torch.testing.assert_close(followed.loss, torch.tensor(0.04))
+    torch.testing.assert_close(followed.grad_norm, torch.tensor(math.sqrt(0.01 + 0.01 + 0.04)))
+    torch.testing.assert_close(after.phi, torch.tensor([1.1, 2.1, 0.1]))
+    # The leader meets the new phi: z = (1.2, 2.2), delta = (1.3, 1.1), dMSBE/dQ = -delta.
+    torch.testing.assert_close(led.delta, torch.tensor([1.3, 1.1]))
+    torch.testing.assert_close(led.loss, torch.tensor((1.69 + 1.21) / 2))
+    gradient = [1.3 * 1.2, 1.1 * 2.2, 1.3, 1.1]
+    torch.testing.assert_close(led.grad_norm, torch.tensor(math.hypot(*gradient)))
+    torch.testing.assert_close(after.theta, torch.tensor([0.51, -0.49, 0.01, 0.01]))
+    assert after.rounds == 1
+    torch.testing.assert_close(after.phi_target, new_players().phi)
+
+
+def test_leader_first_the_leader_meets_the_old_phi_and_the_follower_the_new_theta():
+    _, led, followed = play(order="leader_first")
+    torch.testing.assert_close(led.delta, torch.tensor([1.4, 1.0]))
+    # theta is (0.51, -0.49), bias 0.01: Q(s0, a0) = 0.52, Q(s1, a1) = -0.97.
+    torch.testing.assert_close(followed.delta, torch.tensor([1.38, 0.97]))
+
+
+def test_inverted_the_perception_leads_slowly_on_msbe_and_the_control_follows_fast_on_variance():
+    after, led, followed = play(coupling="inverted")
+    # The follower, theta: dVar/dQ = (-0.2, 0.2), so the gradient is (-0.2 * 1, 0.2 * 2) and (-0.2, 0.2).
+    torch.testing.assert_close(followed.grad_norm, torch.tensor(math.hypot(0.2, 0.4, 0.2, 0.2)))
+    torch.testing.assert_close(after.theta, torch.tensor([0.6, -0.6, 0.1, -0.1]))
+    assert led.loss == objectives.msbe(led.delta)
+    torch.testing.assert_close((after.phi - new_players().phi).abs(), torch.full((3,), LEADER_LR))
+
+
+def test_synchronous_both_go_down_msbe_against_the_other_as_it_was():
+    after, led, followed = play({"follower_objective": 0.0}, coupling="synchronous")
+    torch.testing.assert_close(led.delta, torch.tensor([1.4, 1.0]))
+    torch.testing.assert_close(followed.delta, torch.tensor([1.4, 1.0]))
+    torch.testing.assert_close(followed.loss, torch.tensor(1.48))
+    torch.testing.assert_close((after.phi - new_players().phi).abs(), torch.full((3,), FOLLOWER_LR))
+    torch.testing.assert_close((after.theta - new_players().theta).abs(), torch.full((4,), LEADER_LR))
+
+
+def test_monolithic_is_one_gradient_clipped_as_one_at_one_rate():
+    after, led, followed = play({"follower_lr": LEADER_LR}, coupling="monolithic")
+    # dMSBE/dQ = (-1.4, -1.0): theta (-1.4 * 1, -1.0 * 2, -1.4, -1.0); phi (-1.4 * 0.5, -1.0 * -0.5, sum of both).
+    together = math.hypot(1.4, 2.0, 1.4, 1.0, 0.7, 0.5, 0.2)
+    torch.testing.assert_close(led.grad_norm, torch.tensor(together))
+    assert led is followed
+    torch.testing.assert_close(after.phi, torch.tensor([1.01, 1.99, 0.01]))
+    torch.testing.assert_close(after.theta, torch.tensor([0.51, -0.49, 0.01, 0.01]))
+
+
+def test_monolithic_two_rates_moves_each_part_at_its_own():
+    after, _, _ = play(coupling="monolithic_two_rates")
+    torch.testing.assert_close(after.phi, torch.tensor([1.1, 1.9, 0.1]))
+    torch.testing.assert_close(after.theta, torch.tensor([0.51, -0.49, 0.01, 0.01]))
+
+
+@pytest.mark.parametrize("player", ["phi", "theta"])
+def test_no_gradient_reaches_the_other_player(player):
+    players, shape = new_players(), shape_of()
+    after, _ = game.descend(player, objectives.msbe, players, BATCH, torch.tensor(0.1), lane(), shape)
+    other = {"phi": "theta", "theta": "phi"}[player]
+    assert not torch.equal(getattr(after, player), getattr(players, player))
+    for part in (other, f"{other}_adam", "phi_target", "theta_target"):
+        assert getattr(after, part) is getattr(players, part)
+
+
+def test_every_follower_step_has_its_batch_and_the_leader_moves_once():
+    other = BATCH._replace(reward=torch.tensor([0.0, 5.0]))
+    shape, start = shape_of(follower_steps=3), new_players()
+    after, _, first = game.play_round(start, BATCH, [BATCH, other, other], lane(), shape)
+    assert after.phi_adam.steps == 3
+    assert after.theta_adam.steps == 1
+    torch.testing.assert_close(first.loss, torch.tensor(0.04))
+
+
+def test_learning_rates_fall_linearly_to_their_end_with_a_constant_ratio():
+    shape = shape_of()
+    rates = [game.learning_rates(torch.tensor(r), lane(lr_end=0.2), shape.config) for r in (0, 500, 1000)]
+    assert [leader.item() for leader, _ in rates] == pytest.approx([0.01, 0.006, 0.002])
+    assert [(follower / leader).item() for leader, follower in rates] == pytest.approx([10, 10, 10])
+
+
+def test_targets_are_copied_only_where_due():
+    moved = new_players()._replace(phi=torch.ones(3), theta=torch.ones(4))
+    kept = game.sync_targets(moved, torch.tensor(False))
+    assert torch.equal(kept.phi_target, moved.phi_target)
+    synced = game.sync_targets(moved, torch.tensor(True))
+    assert torch.equal(synced.phi_target, moved.phi)
+    assert torch.equal(synced.theta_target, moved.theta)

@@ -1,0 +1,190 @@
+"""What a pack promises: a lane is the same run alone, bit for bit on a CPU, whoever its neighbours are."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._pytree import tree_leaves
+
+from scorer_core.config import RunConfig
+from scorer_core.pack import Pack
+
+CPU = torch.device("cpu")
+LANES: list[dict[str, Any]] = [
+    {"seed": 0},
+    {"seed": 1, "leader_lr": 1e-3, "gamma": 0.9, "target_every": 24},
+    {"seed": 2, "follower_objective": 0.3, "max_grad_norm": 0.01, "epsilon_end": 0.5, "epsilon_steps": 50},
+    {"seed": 1, "follower_lr": 1e-2, "lr_end": 1.0, "epsilon_start": 0.3},
+    {"seed": 3},
+]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def config(**settings: Any) -> RunConfig:
+    small: dict[str, Any] = {
+        "task": "minatar/breakout", "num_envs": 6, "update_every": 6, "total_steps": 600, "learning_starts": 30,
+        "batch_size": 10, "replay_size": 120, "log_points": 4, "phi_widths": (20, 12), "theta_widths": (9,),
+        "target_every": 60,
+    }  # fmt: skip
+    return RunConfig(**(small | settings))
+
+
+def train(configs, vector_steps=60, compiled=False) -> tuple[Pack, list]:
+    """A pack after `vector_steps`, and the rows it logged by the way."""
+    pack, rows = Pack(configs, CPU, compiled), []
+    for _ in range(vector_steps):
+        pack.step()
+        if pack.log_is_due:
+            rows.append(pack.log(steps_per_second=0.0))
+    return pack, rows
+
+
+def bits(pack: Pack, lane: int) -> list[torch.Tensor]:
+    """Everything a lane has become."""
+    kept = (pack.players, pack.replay, pack.observation, pack.last_return, pack.episodes, pack.learned)
+    return [leaf[lane].clone() for leaf in tree_leaves(kept)]
+
+
+def rows_of(rows, lane: int) -> list[dict]:
+    return [table.slice(lane, 1).to_pylist()[0] for table in rows]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"coupling": "scorer"},
+        {"coupling": "inverted", "order": "leader_first", "follower_steps": 2},
+        {"coupling": "synchronous", "batches": "shared"},
+        {"coupling": "monolithic"},
+        {"coupling": "monolithic_two_rates", "task": "minatar/seaquest"},
+        {"task": "CartPole-v1", "activation": "tanh", "normalise_input": False},
+        {"task": "MinAtar/Asterix-v1", "batches": "shared"},
+    ],
+    ids=lambda settings: "-".join(str(value) for value in settings.values()),
+)
+def test_a_lane_equals_the_run_alone_bit_for_bit_at_any_place_in_any_pack(settings):
+    configs = [config(**settings, **lane) for lane in LANES]
+    whole, whole_rows = train(configs)
+    order = [3, 1, 4]
+    some, some_rows = train([configs[i] for i in order])
+    for place, lane in enumerate(order):
+        assert same(bits(some, place), bits(whole, lane))
+        assert rows_of(some_rows, place) == rows_of(whole_rows, lane)
+    alone, alone_rows = train([configs[2]])
+    assert same(bits(alone, 0), bits(whole, 2))
+    assert rows_of(alone_rows, 0) == rows_of(whole_rows, 2)
+    assert not torch.equal(whole.players.phi[0], Pack([configs[0]], CPU).players.phi[0]), "nothing was learned"
+
+
+def test_at_the_paper_s_sizes_too_a_lane_equals_the_run_alone():
+    paper: dict[str, Any] = {"task": "gymnax/breakout", "learning_starts": 128, "replay_size": 1280, "log_points": 1}
+    configs = [RunConfig(**(paper | lane)) for lane in LANES]
+    whole, _ = train(configs, vector_steps=6)
+    alone, _ = train(configs[3:4], vector_steps=6)
+    assert same(bits(alone, 0), bits(whole, 3))
+
+
+def test_a_nan_lane_is_reported_diverged_and_leaves_the_others_bits_alone():
+    configs = [config(**lane) for lane in LANES]
+    whole, _ = train(configs)
+    poisoned = Pack(configs, CPU)
+    rows = []
+    for step in range(60):
+        if step == 20:
+            poisoned.players.theta[1] = float("nan")
+        poisoned.step()
+        if poisoned.log_is_due:
+            rows.append(poisoned.log(0.0))
+    assert poisoned.diverged.tolist() == [False, True, False, False, False]
+    assert [row["diverged"] for row in rows_of(rows, 1)] == [True, True]
+    for lane in (0, 2, 3, 4):
+        assert same(bits(poisoned, lane), bits(whole, lane))
+
+
+def test_a_restored_pack_goes_on_bit_for_bit():
+    configs = [config(**lane) for lane in LANES[:3]]
+    whole, rows = train(configs, vector_steps=70)
+    first, _ = train(configs, vector_steps=37)
+    second = Pack(configs, CPU)
+    second.restore(first.state())
+    later = []
+    while second.vector_step < 70:
+        second.step()
+        if second.log_is_due:
+            later.append(second.log(0.0))
+    for lane in range(3):
+        assert same(bits(second, lane), bits(whole, lane))
+        assert rows_of(later, lane) == rows_of(rows, lane)[1:]
+
+
+def test_the_metrics_count_episodes_and_average_last_returns():
+    pack, rows = train([config(seed=5)], vector_steps=100)
+    assert pack.finished
+    last = rows_of(rows, 0)[-1]
+    assert [row["step"] for row in rows_of(rows, 0)] == [150, 300, 450, 600]
+    assert last["episodes"] == pack.episodes.item() > 5
+    assert last["return"] == pytest.approx(pack.last_return.mean().item())
+    assert last["msbe"] >= last["be_variance"] > 0
+    assert last["follower_lr"] == pytest.approx(5 * last["leader_lr"])
+    assert last["leader_loss"] == pytest.approx(last["msbe"])
+    assert last["epsilon"] == pytest.approx(1 - 0.99 * 600 / 250_000)
+
+
+def test_nothing_is_learned_before_learning_starts_and_losses_are_missing_not_zero():
+    pack, rows = train([config(learning_starts=300, log_points=4)], vector_steps=26)
+    assert pack.players.rounds.item() == 0
+    assert rows_of(rows, 0)[0]["msbe"] != rows_of(rows, 0)[0]["msbe"]
+    pack.step()
+    while pack.env_steps <= 300:
+        pack.step()
+    assert pack.players.rounds.item() == 1
+
+
+def test_targets_are_copied_when_their_boundary_is_crossed_lane_by_lane():
+    pack = Pack([config(target_every=36), config(target_every=60)], CPU)
+    copied = []
+    for _ in range(20):
+        pack.step()
+        equal = (pack.players.phi == pack.players.phi_target).all(1) & (pack.players.rounds > 0)
+        copied.append(equal.tolist())
+    steps = [[(step + 1) * 6 for step, lanes in enumerate(copied) if lanes[lane]] for lane in (0, 1)]
+    assert steps == [[36, 72, 108], [60, 120]]
+
+
+def test_an_update_interval_of_several_vector_steps_is_kept():
+    pack = Pack([config(update_every=24, learning_starts=0)], CPU)
+    rounds = []
+    for _ in range(12):
+        pack.step()
+        rounds.append(pack.players.rounds.item())
+    assert rounds == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_compiled_too_a_lane_equals_the_run_alone_and_a_restored_pack_goes_on():
+    configs = [config(**lane) for lane in LANES]
+    whole, whole_rows = train(configs, compiled=True)
+    alone, alone_rows = train([configs[1]], compiled=True)
+    assert same(bits(alone, 0), bits(whole, 1))
+    assert rows_of(alone_rows, 0) == rows_of(whole_rows, 1)
+    first, _ = train([configs[4], configs[2]], vector_steps=33, compiled=True)
+    second = Pack([configs[4], configs[2]], CPU, compiled=True)
+    second.restore(first.state())
+    while second.vector_step < 60:
+        second.step()
+    assert same(bits(second, 0), bits(whole, 4))
+    assert same(bits(second, 1), bits(whole, 2))
+    eager, _ = train(configs)
+    torch.testing.assert_close(eager.players.phi, whole.players.phi, rtol=1e-3, atol=1e-4)
