@@ -1,0 +1,170 @@
+import pytest
+import yaml
+
+from sweeps.definition import DefinitionError, dump, load, parse, shipped
+
+MINIMAL = {"name": "mine", "question": "why?", "tasks": ["minatar/breakout"], "total_steps": 10_000, "seeds": 2}
+
+
+def sweep(**changes):
+    return parse(MINIMAL | changes, "mine.yaml")
+
+
+def names(expanded) -> list[str]:
+    return [variant.name for variant in expanded.grid_variants]
+
+
+def test_axes_multiply_and_zipped_values_go_in_pairs():
+    grid = sweep(axes={"gamma": [0.9, 0.99]}, zip={"leader_lr": [1e-3, 1e-4], "batch_size": [32, 64]})
+    assert names(grid) == [
+        "gamma=0.9 leader_lr=0.001 batch_size=32", "gamma=0.9 leader_lr=0.0001 batch_size=64",
+        "gamma=0.99 leader_lr=0.001 batch_size=32", "gamma=0.99 leader_lr=0.0001 batch_size=64",
+    ]  # fmt: skip
+    assert len(grid.runs) == 8
+    assert {(run.config.leader_lr, run.config.batch_size) for run in grid.runs} == {(1e-3, 32), (1e-4, 64)}
+
+
+def test_an_axis_that_does_nothing_to_a_variant_does_not_multiply_it():
+    grid = sweep(
+        baseline="dqn", variants={"dqn": {"coupling": "monolithic"}, "scorer": None}, axes={"ratio": [0.5, 2, 5]}
+    )
+    assert names(grid) == ["dqn", "scorer ratio=0.5", "scorer ratio=2", "scorer ratio=5"]
+    assert len({run.run_id for run in grid.runs}) == len(grid.runs) == 8
+
+
+def test_variants_that_resolve_to_the_same_run_share_it():
+    grid = sweep(baseline="a", variants={"a": {"ratio": 5}, "b": {"leader_lr": 1e-4, "follower_lr": 5e-4}})
+    assert names(grid) == ["a", "b"]
+    assert len(grid.runs) == 4
+    assert len({run.run_id for run in grid.runs}) == 2
+
+
+def test_exclude_drops_the_points_that_match_every_condition_of_one_entry():
+    grid = sweep(
+        tasks=["minatar/breakout", "minatar/asterix"],
+        axes={"ratio": [1, 5], "gamma": [0.9, 0.99]},
+        exclude=[{"ratio": 1, "gamma": 0.9}, {"task": "minatar/asterix", "ratio": [5, 7]}],
+    )
+    cells = {(run.config.task, run.config.ratio, run.config.gamma) for run in grid.runs}
+    assert cells == {
+        ("minatar/breakout", 1.0, 0.99), ("minatar/breakout", 5.0, 0.9), ("minatar/breakout", 5.0, 0.99),
+        ("minatar/asterix", 1.0, 0.99),
+    }  # fmt: skip
+
+
+def test_each_variant_is_compared_with_the_baseline_at_its_own_point():
+    grid = sweep(
+        baseline="dqn", variants={"dqn": {"coupling": "monolithic"}, "scorer": {}},
+        axes={"gamma": [0.9, 0.99], "ratio": [1, 5]},
+    )  # fmt: skip
+    by_name = {variant.name: variant for variant in grid.grid_variants}
+    assert grid.baseline_of(by_name["scorer gamma=0.9 ratio=5"]) == by_name["dqn gamma=0.9"]
+    assert grid.baseline_of(by_name["scorer gamma=0.99 ratio=1"]) == by_name["dqn gamma=0.99"]
+    assert sweep().baseline_of(sweep().grid_variants[0]) is None
+
+
+def test_later_layers_win_base_then_variant_then_axes():
+    grid = sweep(
+        base={"preset": "paper_control", "gamma": 0.5, "batch_size": 8},
+        baseline="v", variants={"v": {"gamma": 0.6}}, axes={"batch_size": [16]},
+    )  # fmt: skip
+    config = grid.runs[0].config
+    assert (config.gamma, config.batch_size, config.activation, config.num_envs) == (0.6, 16, "tanh", 10)
+    assert config.total_steps == 10_000
+
+
+def test_seeds_are_a_number_or_a_list():
+    assert [run.config.seed for run in sweep(seeds=3).runs] == [0, 1, 2]
+    assert [run.config.seed for run in sweep(seeds=[7, 5]).runs] == [7, 5]
+
+
+def test_what_is_dumped_is_the_same_sweep():
+    grid = sweep(baseline="a", variants={"a": {"phi_widths": [8, 8]}}, axes={"ratio": [0.2, 5]}, exclude=[{"ratio": 5}])
+    again = parse(yaml.safe_load(dump(grid)), "again.yaml")
+    assert [run.run_id for run in again.runs] == [run.run_id for run in grid.runs]
+
+
+def test_every_shipped_sweep_expands_and_has_a_baseline():
+    for name in shipped():
+        grid = load(name)
+        assert grid.name == name
+        assert grid.baseline_of(grid.grid_variants[-1])
+
+
+def test_quickstart_asks_what_its_page_says():
+    grid = load("quickstart")
+    assert len(grid.tasks) >= 2
+    assert len(grid.seeds) >= 3
+    couplings = [(run.config.coupling, run.config.ratio, run.config.follower_objective) for run in grid.runs]
+    assert {("monolithic", None, 0.0), ("scorer", 5.0, 1.0), ("inverted", 5.0, 1.0), ("scorer", 1.0, 1.0)} <= set(
+        couplings
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sedes": 3}, "mine.yaml: sedes: unknown key"),
+        ({"gamma": 0.9}, "mine.yaml: gamma: unknown key; did you mean base.gamma?"),
+        ({"base": {"gama": 1}}, "mine.yaml: base.gama: no such setting here"),
+        ({"base": {"seed": 1}}, "mine.yaml: base.seed: no such setting here; it belongs at the top, as `seeds`"),
+        ({"tasks": ["minatar/pong"]}, "mine.yaml: tasks.0: unknown game 'pong'"),
+        ({"tasks": ["minatar/breakout"] * 2}, "mine.yaml: tasks: minatar/breakout stands twice"),
+        ({"base": {"ratio": 0}}, "mine.yaml: ratio: 0 is not a finite number above 0"),
+        ({"base": {"ratio": float("nan")}}, "mine.yaml: ratio: nan is not a finite number above 0"),
+        ({"axes": {"ratio": [1, -2]}}, "mine.yaml: variant 'ratio=-2': ratio: -2 is not a finite number above 0"),
+        ({"seeds": 0}, "mine.yaml: seeds: at least one seed is needed, not 0"),
+        ({"seeds": []}, "mine.yaml: seeds: List should have at least 1 item"),
+        ({"seeds": [3, 3]}, "mine.yaml: seeds: 3 stands twice"),
+        ({"exclude": [{"task": "minatar/breakout"}]}, "mine.yaml: exclude: removes every run"),
+        ({"base": {"batch_size": 10**6}}, "mine.yaml: batch_size (1000000) is larger than replay_size (100000)"),
+        ({"variants": {"a": {}}}, "mine.yaml: baseline: is missing; name one of a"),
+        ({"variants": {"a": {}}, "baseline": "b"}, "mine.yaml: baseline: 'b' is not a variant"),
+        ({"zip": {"gamma": [0.1, 0.2], "batch_size": [1]}}, "mine.yaml: zip: paired values must be equally many"),
+        ({"axes": {"gamma": [0.9]}, "zip": {"gamma": [0.9]}}, "mine.yaml: zip.gamma: is an axis already"),
+        ({"axes": {"gamma": []}}, "mine.yaml: axes.gamma: List should have at least 1 item"),
+        ({"name": "../up"}, "mine.yaml: name: String should match"),
+        ({"base": {"leader_lr": "fast"}}, "mine.yaml: leader_lr: Input should be a valid number"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_file_and_the_field(changes, message):
+    with pytest.raises(DefinitionError) as error:
+        sweep(**changes)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("variants: {a: {}, a: {}}", "'a' stands twice"),
+        ("name: [", "while parsing"),
+        ("- a list", "not a mapping"),
+    ],
+)
+def test_a_file_that_is_not_a_definition_is_refused(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(DefinitionError, match=message) as error:
+        load(str(path))
+    assert str(error.value).startswith(str(path))
+
+
+def test_a_sweep_that_is_neither_shipped_nor_a_file_is_refused():
+    with pytest.raises(DefinitionError, match=r"nosuch: no such file, and no shipped sweep; there is .*quickstart"):
+        load("nosuch")
+    with pytest.raises(DefinitionError, match=r"no/such\.yaml: cannot be read"):
+        load("no/such.yaml")
+
+
+def test_overrides_reach_any_field_by_its_dotted_name():
+    grid = load("quickstart", ["seeds=[4]", "variants.scorer.ratio=7", "base.leader_lr=1e-5", "axes.gamma=[0.9]"])
+    assert {run.config.seed for run in grid.runs} == {4}
+    scorer = next(run.config for run in grid.runs if run.variant.family == "scorer")
+    assert (scorer.ratio, scorer.leader_lr, scorer.gamma) == (7.0, 1e-5, 0.9)
+
+
+@pytest.mark.parametrize("override", ["seeds", "seeds.x=1", "seeds=[", "surprise=1"])
+def test_an_override_that_cannot_be_is_refused(override):
+    with pytest.raises(DefinitionError):
+        load("quickstart", [override])
