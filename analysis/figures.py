@@ -1,0 +1,233 @@
+"""The figures: each draws prepared numbers on given axes and returns them; nothing is computed here."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+
+from analysis.statistics import Estimate
+from analysis.style import BASELINE_COLOUR, Look
+
+BAND = 0.18  # opacity of the area between the bounds
+
+
+def interval_estimates(
+    estimates: Mapping[str, Estimate], looks: Mapping[str, Look], ax: Axes, random: float | None = None
+) -> Axes:
+    """One row a variant, the first at the top: the interval as a bar, the point as a tick; `random` dashed."""
+    for row, (name, found) in enumerate(estimates.items()):
+        value, low, high = (float(number) for number in found)
+        if np.isfinite(low):
+            ax.barh(row, high - low, left=low, height=0.55, color=looks[name].colour, alpha=0.55, linewidth=0)
+        ax.plot([value, value], [row - 0.33, row + 0.33], color=looks[name].colour, linewidth=2, solid_capstyle="butt")
+    if random is not None:
+        ax.axvline(random, color="#777777", linestyle=(0, (2, 2)), linewidth=1)
+    ax.set_yticks(range(len(estimates)), list(estimates))
+    ax.set_ylim(len(estimates) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.grid(visible=False, axis="y")
+    ax.use_sticky_edges = False
+    ax.margins(x=0.06)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    return ax
+
+
+def performance_profiles(
+    profiles: Mapping[str, Estimate],
+    thresholds: np.ndarray,
+    looks: Mapping[str, Look],
+    ax: Axes,
+    xlabel: str,
+    ylabel: str,
+) -> Axes:
+    """Share of runs or tasks above each threshold, through rliable's plotting."""
+    from rliable import plot_utils  # seaborn comes with it: seconds that only a drawn profile pays
+
+    plot_utils.plot_performance_profiles(
+        {name: found.value for name, found in profiles.items()},
+        thresholds,
+        performance_profile_cis={name: (found.low, found.high) for name, found in profiles.items()},
+        ax=ax,
+        colors={name: looks[name].colour for name in profiles},
+        linestyles={name: looks[name].dashes for name in profiles},
+        alpha=_band(len(profiles)),
+        xlabel=xlabel,
+        ylabel=ylabel,
+        labelsize="medium",
+        ticklabelsize="small",
+        wrect=0,
+        hrect=0,
+    )
+    return _as_elsewhere(ax)
+
+
+def learning_curves(
+    curves: Mapping[str, Estimate],
+    steps: np.ndarray,
+    looks: Mapping[str, Look],
+    ax: Axes,
+    random: float | None = None,
+    ylabel: str = "IQM of return",
+) -> Axes:
+    """IQM against environment steps with its band, through rliable's plotting; `random` as a dashed line."""
+    from rliable import plot_utils
+
+    plot_utils.plot_sample_efficiency_curve(
+        steps,
+        {name: found.value for name, found in curves.items()},
+        {name: (found.low, found.high) for name, found in curves.items()},
+        ax=ax,
+        colors={name: looks[name].colour for name in curves},
+        marker="",
+        xlabel="environment steps",
+        ylabel=ylabel,
+        labelsize="medium",
+        ticklabelsize="small",
+        wrect=0,
+        hrect=0,
+    )
+    for line, band, name in zip(ax.get_lines(), ax.collections, curves, strict=True):
+        line.set_linestyle(looks[name].dashes)
+        band.set(alpha=_band(len(curves)), linewidth=0)
+    if random is not None:
+        ax.axhline(random, color="#777777", linestyle=(0, (2, 2)), linewidth=1)
+    return _as_elsewhere(_steps_below(ax, steps))
+
+
+def improvements(found: Mapping[str, Estimate], looks: Mapping[str, Look], ax: Axes) -> Axes:
+    """Probability of improvement over the baseline, a row a variant; one half, no difference, as a line."""
+    interval_estimates(found, looks, ax)
+    ax.axvline(0.5, color="#333333", linewidth=1)
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
+    return ax
+
+
+def along_axis(
+    lines: Mapping[str, Sequence[tuple[Any, Estimate]]],
+    looks: Mapping[str, Look],
+    ax: Axes,
+    baseline: Estimate | None = None,
+) -> Axes:
+    """Score against a setting: (value, estimate) pairs a line, bounds as bars; the baseline as a band.
+
+    Numbers stand at their place, on a log axis where they span a factor of eight; anything else at equal distances.
+    """
+    values = list(dict.fromkeys(value for pairs in lines.values() for value, _ in pairs))
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    values = sorted(values) if numeric else values
+    logarithmic = numeric and min(values) > 0 and max(values) >= 8 * min(values)
+    places = {value: value if numeric else place for place, value in enumerate(values)}
+    if baseline is not None:
+        ax.axhspan(float(baseline.low), float(baseline.high), color=BASELINE_COLOUR, alpha=BAND, linewidth=0)
+        ax.axhline(float(baseline.value), color=BASELINE_COLOUR, linewidth=1.4)
+    for name, pairs in lines.items():
+        pairs = sorted(pairs, key=lambda pair: places[pair[0]])
+        value, low, high = (np.array([float(getattr(e, part)) for _, e in pairs]) for part in Estimate._fields)
+        look = looks[name]
+        ax.errorbar(
+            [places[setting] for setting, _ in pairs],
+            value,
+            yerr=np.nan_to_num(np.maximum([value - low, high - value], 0)),
+            color=look.colour,
+            linestyle=look.dashes if numeric else "none",
+            marker=look.marker,
+            markersize=4,
+            capsize=2.5,
+            elinewidth=1.2,
+        )
+    if logarithmic:
+        ax.set_xscale("log")
+    if not numeric or len(values) <= 7:
+        ax.set_xticks([places[value] for value in values], [setting_text(value) for value in values])
+        ax.set_xticks([], minor=True)
+    return ax
+
+
+def _band(variants: int) -> float:
+    """Opacity of a band: where many lie over each other, each is fainter."""
+    return BAND if variants <= 6 else BAND * 6 / variants
+
+
+def setting_text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def heat_map(
+    cells: Mapping[tuple[Any, Any], float], ax: Axes, low: float, high: float, names: tuple[str, str] = ("", "")
+) -> Axes:
+    """A score for each pair of settings (row, column), the number written in its cell; `low` to `high` is coloured."""
+    rows, columns = (sorted({pair[side] for pair in cells}, key=_order) for side in (0, 1))
+    grid = np.array([[cells.get((row, column), np.nan) for column in columns] for row in rows])
+    ax.imshow(np.ma.masked_invalid(grid), cmap="cividis", vmin=low, vmax=high, aspect="auto", origin="lower")
+    for (row, column), value in np.ndenumerate(grid):
+        if np.isfinite(value):
+            dark = (value - low) < 0.55 * ((high - low) or 1)
+            ax.text(column, row, f"{value:.3g}", ha="center", va="center", color="w" if dark else "k", fontsize=7)
+    ax.set_yticks(range(len(rows)), [setting_text(row) for row in rows])
+    ax.set_xticks(range(len(columns)), [setting_text(column) for column in columns])
+    ax.set_ylabel(names[0])
+    ax.set_xlabel(names[1])
+    ax.grid(visible=False)
+    return ax
+
+
+def _order(value: Any) -> tuple[bool, Any]:
+    number = isinstance(value, int | float)
+    return not number, value if number else str(value)
+
+
+def spread(
+    curves: Mapping[str, np.ndarray], steps: np.ndarray, looks: Mapping[str, Look], ax: Axes, logarithmic: bool = False
+) -> Axes:
+    """Median over runs (runs, steps) of a diagnostic with the middle half of the runs as a band."""
+    for name, runs in curves.items():
+        quarter, middle, three = np.quantile(runs, [0.25, 0.5, 0.75], axis=0)
+        ax.plot(steps, middle, color=looks[name].colour, linestyle=looks[name].dashes)
+        ax.fill_between(steps, quarter, three, color=looks[name].colour, alpha=_band(len(curves)), linewidth=0)
+    if logarithmic:
+        ax.set_yscale("log")
+        low, high = ax.get_ylim()
+        if high < 100 * low:
+            ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_locator(NullLocator())
+    return _steps_below(ax, steps)
+
+
+def _steps_below(ax: Axes, steps: np.ndarray) -> Axes:
+    place, figure = ax.get_subplotspec(), ax.get_figure(root=True)
+    columns = place.get_gridspec().ncols if place else 1
+    width = figure.get_figwidth() / columns if figure else 3.0
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_major_locator(MaxNLocator(int(np.clip(2 * width, 2, 5))))
+    if len(steps) > 1:
+        ax.set_xlim(steps[0], steps[-1])
+    return ax
+
+
+def _as_elsewhere(ax: Axes) -> Axes:
+    """Undo what rliable sets for slides: thick spines, no tick marks, wide lines."""
+    for spine in ax.spines.values():
+        spine.set_linewidth(0.8)
+    ax.tick_params(length=2.5, width=0.8)
+    for line in ax.get_lines():
+        line.set_linewidth(min(line.get_linewidth(), 1.4))
+    return ax
+
+
+def legend_below(figure: Figure, names: Sequence[str], looks: Mapping[str, Look]) -> None:
+    """Every variant once, under all panels; the figure grows by the room that this takes."""
+    handles = [Line2D([], [], color=looks[n].colour, linestyle=looks[n].dashes, linewidth=1.6, label=n) for n in names]
+    per_name = 0.5 + 0.064 * max(map(len, names))  # inches: the line, and 7 pt letters
+    columns = max(1, min(len(names), int(figure.get_figwidth() / per_name)))
+    rows = -(-len(names) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.2 + 0.145 * rows)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.4, columnspacing=1.2)

@@ -1,0 +1,264 @@
+"""Point estimates and bootstrap intervals on scores, seeds x tasks, NaN where a run is missing.
+
+The estimates are rliable's (Agarwal et al., NeurIPS 2021). The resampling is ours: a replication is how often each run
+was drawn, `counts[seed, task, replication]`, drawn within each task. A run is drawn whole, with its entire curve, so
+that one set of counts serves every statistic, every step of a curve and every variant (seeds stay paired). Almost
+everything is then a matrix product with the counts.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+import scipy.special
+
+REPLICATIONS = 50_000  # of tables and interval figures
+CURVE_REPLICATIONS = 2_000  # of curves and profiles
+LEVEL = 0.95
+
+Aggregate = Literal["iqm", "mean", "median", "optimality_gap"]
+AGGREGATE_NAMES: dict[Aggregate, str] = {
+    "iqm": "IQM",
+    "mean": "Mean",
+    "median": "Median",
+    "optimality_gap": "Optimality gap",
+}
+Counts = np.ndarray  # uint8, seeds x tasks x replications
+
+
+class Estimate(NamedTuple):
+    """A point estimate and its interval; numbers, or arrays of one shape. NaN bounds where no interval is justified."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def separate(self, other: "Estimate") -> bool:
+        """Do the two intervals have no point in common?"""
+        return bool(self.low > other.high or self.high < other.low)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made. Equal settings give equal numbers, in whatever order they are asked for."""
+
+    replications: int = REPLICATIONS
+    seed: int = 0
+    level: float = LEVEL
+    few_seeds_correction: bool = True
+    _drawn: dict[tuple[int, int, bytes], Counts] = field(default_factory=dict, repr=False, compare=False)
+
+    def counts(self, available: np.ndarray, stream: int = 0) -> Counts:
+        """How often each run is drawn: within each task, as many draws as it has runs.
+
+        Args:
+            available: bool, seeds x tasks. Variants share the draws of every task on which they have the same seeds.
+            stream: another one gives independent draws of the same runs.
+        """
+        return np.stack([self._task_counts(stream, task, column) for task, column in enumerate(available.T)], axis=1)
+
+    def _task_counts(self, stream: int, task: int, available: np.ndarray) -> Counts:
+        key = stream, task, available.tobytes()
+        if key not in self._drawn:
+            if sum(counts.nbytes for counts in self._drawn.values()) > 2**29:
+                self._drawn.clear()
+            digest = hashlib.sha256(repr((self.seed, self.replications, key)).encode()).digest()
+            rng = np.random.default_rng(np.frombuffer(digest, np.uint32))
+            self._drawn[key] = _draw(rng, available, self.replications)
+        return self._drawn[key]
+
+    def interval(self, value: np.ndarray | float, replicates: np.ndarray, available: np.ndarray) -> Estimate:
+        """The percentile interval of `replicates` (..., replications) around `value` (...).
+
+        With few seeds percentile intervals are too narrow. The correction scales both sides by sqrt(n / (n - 1)) and by
+        Student's t over the normal quantile. With one seed a task there is no interval: the bounds are NaN.
+        """
+        value = np.asarray(value, float)
+        if available.sum(0).max(initial=0) < 2:
+            return Estimate(value, np.full(value.shape, np.nan), np.full(value.shape, np.nan))
+        tails = np.array([(1 - self.level) / 2, (1 + self.level) / 2])
+        low, high = np.quantile(replicates, tails, axis=-1)
+        widening = few_seeds_widening(available, self.level) if self.few_seeds_correction else 1.0
+        return Estimate(value, value - widening * (value - low), value + widening * (high - value))
+
+
+def few_seeds_widening(available: np.ndarray, level: float = LEVEL) -> float:
+    """By how much a percentile interval of few runs is too narrow; 1 in the limit of many, NaN for one a task."""
+    runs = available.sum(0)
+    runs = runs[runs > 1]
+    if not runs.size:
+        return float("nan")
+    n, degrees = runs.mean(), (runs - 1).sum()
+    quantile = (1 + level) / 2
+    return float(np.sqrt(n / (n - 1)) * scipy.special.stdtrit(degrees, quantile) / scipy.special.ndtri(quantile))
+
+
+def _draw(rng: np.random.Generator, available: np.ndarray, replications: int) -> Counts:
+    """Seeds x replications. A uint8 holds any count that occurs: 256 of n draws on one of n runs has p < 1e-500."""
+    counts = np.zeros((len(available), replications), np.uint8)
+    seeds = np.flatnonzero(available)
+    block = np.arange(min(replications, 8192))  # small enough for the cache
+    drawn = np.empty((len(seeds), len(block)), np.uint8)
+    for start in range(0, replications if len(seeds) else 0, len(block)):
+        drawn[:] = 0
+        for choice in rng.integers(0, len(seeds), (len(seeds), len(block)), np.int32):
+            drawn.reshape(-1)[choice * len(block) + block] += 1
+        end = min(start + len(block), replications)
+        counts[seeds, start:end] = drawn[:, : end - start]
+    return counts
+
+
+# --- statistics of resampled runs: (scores seeds x tasks, counts) -> replications ---
+
+
+def ones(available: np.ndarray) -> Counts:
+    """The one replication that is the data itself."""
+    return available[..., None].astype(np.uint8)
+
+
+def iqm(scores: np.ndarray, counts: Counts) -> np.ndarray:
+    """Interquartile mean over all runs of all tasks: a quarter of them, rounded down, is cut at either end."""
+    present = np.isfinite(scores)
+    return iqm_of_each(scores[present][:, None], counts[present])[0]
+
+
+def iqm_of_each(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """IQM of each column of `values` (runs, columns) in each replication of `counts` (runs, replications).
+
+    Returns:
+        Columns x replications, NaN without a run.
+    """
+    runs, columns = values.shape
+    replications = counts.shape[1]
+    found = np.full((columns, replications), np.nan)
+    at_once = max(1, 2**16 // replications)  # columns whose arrays stay in the cache together
+    for start in range(0, columns if runs else 0, at_once):
+        found[start : start + at_once] = _iqm_block(values[:, start : start + at_once], counts)
+    return found
+
+
+def _iqm_block(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Walking up the sorted runs, `seen` draws lie at or below; those between the cuts are averaged.
+
+    The sum over kept draws is taken by parts: over the gaps between neighbouring runs.
+    """
+    total, columns = values.shape
+    order = np.argsort(values, axis=0, kind="stable")
+    values = np.take_along_axis(values, order, axis=0)
+    gaps = np.diff(values, axis=0)[..., None]
+    cut = int(0.25 * total)
+    seen = np.zeros((columns, counts.shape[1]), np.uint16 if total < 2**16 else np.uint32)
+    kept, weighted = np.empty_like(seen), np.empty(seen.shape)
+    sums = np.repeat((values[-1] * (total - cut) - values[0] * cut)[:, None], counts.shape[1], axis=1)
+    for rows, gap in zip(order[:-1], gaps, strict=True):
+        seen += counts[rows]
+        np.maximum(seen, cut, out=kept)
+        np.minimum(kept, total - cut, out=kept)
+        sums -= np.multiply(kept, gap, out=weighted)
+    return sums / (total - 2 * cut)
+
+
+def task_means(scores: np.ndarray, counts: Counts) -> np.ndarray:
+    """Mean over runs: tasks x replications, NaN for a task without runs."""
+    present = np.isfinite(scores)
+    filled = np.where(present, scores, 0.0)
+    rows = []
+    for task in range(scores.shape[1]):
+        runs = present[:, task].sum()
+        total = _weighted_sum(filled[:, task], counts[:, task])
+        rows.append(total / runs if runs else np.full(counts.shape[-1], np.nan))
+    return np.stack(rows)
+
+
+def _weighted_sum(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Product of values (..., runs) and counts (runs, replications), in blocks to save memory."""
+    out = np.empty((*values.shape[:-1], counts.shape[-1]))
+    for start in range(0, counts.shape[-1], 4096):
+        here = slice(start, start + 4096)
+        out[..., here] = values @ counts[:, here].astype(float)
+    return out
+
+
+def mean(scores: np.ndarray, counts: Counts) -> np.ndarray:
+    """Mean of the tasks' means."""
+    return np.nanmean(task_means(scores, counts), axis=0)
+
+
+def median(scores: np.ndarray, counts: Counts) -> np.ndarray:
+    """Median of the tasks' means."""
+    return np.nanmedian(task_means(scores, counts), axis=0)
+
+
+def optimality_gap(scores: np.ndarray, counts: Counts) -> np.ndarray:
+    """How far runs are below 1 (scores above count as 1), on average over all runs; lower is better."""
+    present = np.isfinite(scores)
+    return 1 - _weighted_sum(np.minimum(scores[present], 1), counts[present]) / present.sum()
+
+
+AGGREGATES: dict[Aggregate, Callable[[np.ndarray, Counts], np.ndarray]] = {
+    "iqm": iqm,
+    "mean": mean,
+    "median": median,
+    "optimality_gap": optimality_gap,
+}
+
+
+def estimate(scores: np.ndarray, bootstrap: Bootstrap, aggregate: Aggregate = "iqm") -> Estimate:
+    """An aggregate of scores, seeds x tasks, with its interval.
+
+    Raises:
+        ValueError: if `scores` is not a matrix with at least one run. Missing runs are NaN; infinite scores are errors.
+    """
+    available = check_scores(scores)
+    statistic = AGGREGATES[aggregate]
+    value = statistic(scores, ones(available))[0]
+    if available.sum(0).max() < 2:
+        return bootstrap.interval(value, np.array([]), available)
+    return bootstrap.interval(value, statistic(scores, bootstrap.counts(available)), available)
+
+
+def check_scores(scores: np.ndarray) -> np.ndarray:
+    """Which runs are there, bool, of the shape of `scores`.
+
+    Raises:
+        ValueError: see `estimate`.
+    """
+    if scores.ndim != 2:
+        raise ValueError(f"scores are a matrix seeds x tasks, not an array of shape {scores.shape}")
+    if np.isinf(scores).any():
+        raise ValueError("scores hold an infinite value; a run without a score is NaN")
+    available = ~np.isnan(scores)
+    if not available.any():
+        raise ValueError("scores hold no run")
+    return available
+
+
+def tolerance_content(runs: int, confidence: float = 0.95) -> float:
+    """Share of all runs that the range of `runs` observed ones holds at least, whatever their distribution."""
+    return float(scipy.special.betaincinv(runs - 1, 2, 1 - confidence))
+
+
+# --- performance profiles ---
+
+
+def profile(scores: np.ndarray, thresholds: np.ndarray, bootstrap: Bootstrap, of_averages: bool = False) -> Estimate:
+    """Share of runs that score above each threshold; or, `of_averages`, share of tasks whose mean score does.
+
+    Returns:
+        Arrays of the shape of `thresholds`; the intervals are pointwise.
+    """
+    available = check_scores(scores)
+
+    def shares(counts: Counts) -> np.ndarray:
+        if of_averages:
+            means = task_means(scores, counts)
+            means = means[~np.isnan(means).any(1)]
+            return np.mean(means > thresholds[:, None, None], axis=1)
+        above = scores[available] > thresholds[:, None]
+        return _weighted_sum(above.astype(float), counts[available]) / available.sum()
+
+    value = shares(ones(available))[:, 0]
+    low_high = bootstrap.interval(value, shares(bootstrap.counts(available)), available)
+    return Estimate(value, np.clip(low_high.low, 0, 1), np.clip(low_high.high, 0, 1))

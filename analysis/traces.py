@@ -1,0 +1,137 @@
+"""The rows that runs logged, read from the parts of their packs; whatever cannot be read becomes a remark."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scorer_core.records import PackFolder, RecordError, pack_folders, read_json
+
+Status = Literal["done", "diverged", "partial", "missing"]
+IMPORTED = "imported"  # the folder, in a sweep's, of runs from elsewhere
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One run's logged rows, by step."""
+
+    status: Status
+    code: str
+    folder: Path
+    steps: np.ndarray
+    values: np.ndarray  # metrics x steps
+    diverged_at: int | None
+
+    @property
+    def finished(self) -> bool:
+        return self.status in ("done", "diverged")
+
+
+def read_packs(folder: Path, wanted: set[str], metrics: Sequence[str], problems: list[str]) -> dict[str, Trace]:
+    """The wanted runs that have rows. A run that stands in two packs is taken where it is finished, or went further."""
+    found: dict[str, Trace] = {}
+    for pack in pack_folders(folder / "packs"):
+        try:
+            run_ids = [run_id for run_id in pack.run_ids() if run_id in wanted]
+        except RecordError as error:
+            problems.append(f"{error}; its runs count as missing")
+            continue
+        if not run_ids:
+            continue
+        try:
+            done = {run_id: str(entry["status"]) for run_id, entry in pack.done().items()}
+        except (RecordError, KeyError, TypeError, AttributeError) as error:
+            problems.append(f"{pack.path / 'done.json'}: cannot be read ({error}); its runs count as unfinished")
+            done = {}
+        for trace_id, trace in _traces(pack, run_ids, done, metrics, problems):
+            known = found.get(trace_id)
+            if known is None or (trace.finished, len(trace.steps)) > (known.finished, len(known.steps)):
+                found[trace_id] = trace
+    return found
+
+
+def _traces(
+    pack: PackFolder, run_ids: Sequence[str], done: dict[str, str], metrics: Sequence[str], problems: list[str]
+) -> Iterable[tuple[str, Trace]]:
+    lanes, steps, values, diverged, unreadable = _read_parts(pack, run_ids, metrics)
+    for part, error in unreadable:
+        problems.append(f"{part}: cannot be read ({error}); the pack's {len(run_ids)} runs count as unfinished")
+    code = _code_version(pack, problems)
+    order = np.lexsort((steps, lanes))
+    lanes, steps, values, diverged = lanes[order], steps[order], values[:, order], diverged[order]
+    ends = np.searchsorted(lanes, np.arange(len(run_ids) + 1))
+    for lane, run_id in enumerate(run_ids):
+        here = slice(ends[lane], ends[lane + 1])
+        if here.start == here.stop:
+            if run_id in done and not unreadable:
+                problems.append(f"{pack.path}: run {run_id} is done but has no metrics; it counts as missing")
+            continue
+        status: Status = "partial"
+        if run_id in done and not unreadable:
+            status = "diverged" if done[run_id] == "diverged" else "done"
+        blown = np.flatnonzero(diverged[here])
+        diverged_at = int(steps[here][blown[0]]) if blown.size else None
+        yield run_id, Trace(status, code, pack.path, steps[here], values[:, here].astype(float), diverged_at)
+
+
+def _read_parts(
+    pack: PackFolder, run_ids: Sequence[str], metrics: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[tuple[Path, str]]]:
+    """Lanes, steps, metrics (x rows) and diverged of every part that is whole, and the parts that are not."""
+    lane_of = {run_id: lane for lane, run_id in enumerate(run_ids)}
+    nothing = np.array([], np.int64)
+    columns: list[tuple[np.ndarray, ...]] = [(nothing, nothing, np.zeros((len(metrics), 0)), nothing)]
+    unreadable = []
+    for part in pack.parts():
+        try:
+            table = pq.ParquetFile(part).read(columns=["run_id", "step", *metrics, "diverged"])
+            ids = table["run_id"].combine_chunks()
+            ids = ids if isinstance(ids, pa.DictionaryArray) else ids.dictionary_encode()
+            lane = np.array([lane_of.get(run_id, -1) for run_id in ids.dictionary.to_pylist()], np.int64)
+            lanes = lane[ids.indices.to_numpy()]
+            ours = lanes >= 0
+            values = np.stack([table[metric].to_numpy()[ours] for metric in metrics])
+            columns.append((lanes[ours], table["step"].to_numpy()[ours], values, table["diverged"].to_numpy()[ours]))
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            unreadable.append((part, " ".join(str(error).split())[:120]))
+    lanes, steps, values, diverged = (np.concatenate(column, axis=-1) for column in zip(*columns, strict=True))
+    return lanes, steps, values, diverged.astype(bool), unreadable
+
+
+def _code_version(pack: PackFolder, problems: list[str]) -> str:
+    """Commit and hash of the uncommitted changes of each attempt; two of them if it was resumed with other code."""
+    versions = []
+    for path in sorted((pack.path / "attempts").glob("*/provenance.json")):
+        try:
+            provenance = read_json(path)
+        except RecordError as error:
+            problems.append(str(error))
+            continue
+        version = (provenance.get("git_commit") or "no commit")[:10]
+        if provenance.get("git_diff"):
+            version += "+" + hashlib.sha256(provenance["git_diff"].encode()).hexdigest()[:8]
+        versions.append(version)
+    return " then ".join(dict.fromkeys(versions)) or "unknown"
+
+
+def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int], Trace]:
+    """Runs from elsewhere, by variant, task and seed; `analysis.exchange` wrote them."""
+    found = {}
+    for path in sorted((folder / IMPORTED).glob("*.parquet")):
+        try:
+            table = pq.ParquetFile(path).read()
+            source = read_json(path.with_suffix(".json"))["source"]
+            variants, tasks = (np.array(table[name].to_pylist()) for name in ("variant", "task"))
+            seeds, steps, returns = (table[name].to_numpy() for name in ("seed", "step", "return"))
+        except (pa.ArrowException, OSError, KeyError, TypeError, RecordError) as error:
+            problems.append(f"{path}: cannot be read ({error}); its runs are left out")
+            continue
+        for key in dict.fromkeys(zip(variants.tolist(), tasks.tolist(), seeds.tolist(), strict=True)):
+            mine = (variants == key[0]) & (tasks == key[1]) & (seeds == key[2])
+            found[key] = Trace("done", f"imported from {source}", path, steps[mine], returns[mine][None], None)
+    return found

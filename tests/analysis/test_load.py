@@ -1,0 +1,129 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from analysis.load import ReportError, load_results
+from scorer_core.records import pack_folders, write_json
+from tests.analysis.synthetic import LEVELS, definition, logged_steps, make_sweep, rising_return
+
+
+def test_scores_and_curves_are_what_was_logged(tmp_path):
+    results = load_results(make_sweep(tmp_path, parts=3))
+    run = next(run for run in definition().runs if run.variant.name == "scorer" and run.config.seed == 3)
+    steps = logged_steps(run.config)
+    returns = rising_return(run, steps).astype(np.float32)
+    late = returns[steps > 90_000]
+    assert len(late) == 2
+    column = results.tasks.index(run.config.task)
+    np.testing.assert_allclose(results.scores()["scorer"][3, column], late.mean(), rtol=1e-6)
+    np.testing.assert_allclose(results.scores("best")["scorer"][3, column], returns.max(), rtol=1e-6)
+    area = np.trapezoid(returns.astype(float), steps) / (steps[-1] - steps[0])
+    np.testing.assert_allclose(results.scores("auc")["scorer"][3, column], area, rtol=1e-6)
+    np.testing.assert_array_equal(results.curves()["scorer"][3, column], returns)
+    np.testing.assert_array_equal(results.steps, steps)
+    assert results.variants == list(LEVELS)
+    assert results.count() == {"done": 30}
+    assert {run.code for run in results.runs} == {"c0ffee0123"}
+
+
+def test_every_planned_run_has_a_row_and_a_reason(tmp_path):
+    folder = make_sweep(
+        tmp_path,
+        absent=lambda run: run.variant.name == "inverted" and run.config.seed == 4,
+        unfinished=lambda run: run.variant.name == "scorer" and run.config.seed == 0,
+        diverged=lambda run: run.variant.name == "dqn" and run.config.seed == 1,
+    )
+    results = load_results(folder)
+    assert results.count() == {"done": 24, "missing": 2, "partial": 2, "diverged": 2}
+    scores = results.scores()
+    assert np.isnan(scores["inverted"][4]).all()
+    assert np.isnan(scores["scorer"][0]).all()
+    assert np.isfinite(scores["dqn"][1]).all()  # it counts with what it logged
+    assert {run.diverged_at for run in results.runs if run.status == "diverged"} == {55_000}
+
+
+def test_a_run_two_variants_share_stands_in_both(tmp_path):
+    variants = {"dqn": {"coupling": "monolithic"}, "fast": {"ratio": 5}, "same": {"follower_lr": 5e-4}}
+    results = load_results(make_sweep(tmp_path, {"variants": variants}))
+    np.testing.assert_array_equal(results.scores()["fast"], results.scores()["same"])
+    assert np.isfinite(results.scores()["fast"]).all()
+
+
+def test_a_run_in_two_packs_is_taken_where_it_is_finished(tmp_path):
+    folder = make_sweep(tmp_path, lanes=16)
+    make_sweep(tmp_path, lanes=3, unfinished=lambda _: True)
+    assert load_results(folder).count() == {"done": 30}
+
+
+def test_runs_that_logged_at_other_steps_are_put_on_common_ones(tmp_path):
+    results = load_results(
+        make_sweep(tmp_path, {"variants": {"dqn": {"coupling": "monolithic"}, "coarse": {"log_points": 10}}})
+    )
+    assert len(results.steps) == 10
+    assert np.isfinite(results.curves()["dqn"]).all()
+    assert any("interpolated" in problem for problem in results.problems)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"x" * 5000])
+def test_an_unreadable_part_costs_its_pack_and_no_more(tmp_path, damage):
+    folder = make_sweep(tmp_path, lanes=10)
+    broken = pack_folders(folder / "packs")[0]
+    broken.parts()[-1].write_bytes(damage)
+    results = load_results(folder)
+    assert results.count()["partial"] == len(broken.run_ids())
+    assert results.count()["done"] == 30 - len(broken.run_ids())
+    assert [str(broken.parts()[-1]) in problem for problem in results.problems] == [True]
+
+
+def test_a_truncated_part_costs_its_pack_and_no_more(tmp_path):
+    folder = make_sweep(tmp_path, lanes=10)
+    part = pack_folders(folder / "packs")[0].parts()[0]
+    part.write_bytes(part.read_bytes()[:-40])
+    results = load_results(folder)
+    assert len(results.problems) == 1
+    assert results.count()["done"] > 0
+
+
+@pytest.mark.parametrize(("name", "content"), [("pack.json", "{"), ("pack.json", "[]"), ("done.json", "nonsense")])
+def test_other_unreadable_records_are_told(tmp_path, name, content):
+    folder = make_sweep(tmp_path, lanes=10)
+    (pack_folders(folder / "packs")[0].path / name).write_text(content)
+    results = load_results(folder)
+    assert name in " ".join(results.problems)
+    assert results.count()["done"] > 0
+
+
+def test_mixed_code_versions_are_seen(tmp_path):
+    folder = make_sweep(tmp_path, lanes=10, commit=lambda pack: "ab" * 10 if pack else "cd" * 10)
+    pack = pack_folders(folder / "packs")[0]
+    write_json(pack.new_attempt() / "provenance.json", {"git_commit": "ef" * 10, "git_diff": "- a\n+ b"})
+    codes = {run.code for run in load_results(folder).runs}
+    assert len(codes) >= 2
+    assert any(" then " + "efefefefef+" in code for code in codes)
+
+
+def test_no_sweep_and_a_broken_definition_are_one_clear_line(tmp_path):
+    with pytest.raises(ReportError, match="no sweep here"):
+        load_results(tmp_path)
+    folder = make_sweep(tmp_path)
+    (folder / "sweep.yaml").write_text("name: [")
+    with pytest.raises(ReportError, match=r"sweep\.yaml"):
+        load_results(folder)
+
+
+def test_a_metric_of_the_records_can_be_read_instead(tmp_path):
+    folder = make_sweep(tmp_path)
+    alone = load_results(folder, ["msbe"])
+    both = load_results(folder, ["return", "msbe"])
+    np.testing.assert_array_equal(both.curves("msbe")["scorer"], alone.curves()["scorer"])
+    np.testing.assert_allclose(alone.curves()["scorer"][2, 0, -1], 0.5 + 3 * np.exp(-4), rtol=1e-6)
+    np.testing.assert_array_equal(both.curves()["scorer"], load_results(folder).curves()["scorer"])
+    with pytest.raises(ReportError, match="no such metric"):
+        load_results(folder, ["return", "nonsense"])
+
+
+def test_rows_are_frozen(tmp_path):
+    row = load_results(make_sweep(tmp_path)).runs[0]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        row.seed = 1  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,171 @@
+import csv
+import json
+
+import pytest
+from rich.console import Console
+
+from analysis.load import ReportError, load_results
+from analysis.plates import plate_makers, plates
+from analysis.report import StrictError, make_report
+from analysis.style import styled
+from analysis.summary import Settings, summarise
+from tests.analysis.synthetic import make_sweep
+
+QUICK = Settings(replications=2000, curve_replications=200)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_sweep(tmp_path_factory.mktemp("outputs"), {"seeds": 10})
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    return make_report(folder, QUICK)
+
+
+def test_the_report_says_what_was_put_in(report):
+    assert "above dqn: scorer by" in report.answer
+    assert "below dqn: inverted by" in report.answer
+    assert report.warnings == []
+    breakout = next(said for said in report.against_random if said.startswith("breakout"))
+    assert "return of 0.38: above it: dqn" in breakout
+    assert "scorer" in breakout
+
+
+def test_every_file_is_there_and_says_how_it_was_made(report):
+    names = {path.name for path in report.files}
+    assert {"table.csv", "table.tex", "table.md", "captions.md"} <= names
+    for figure in ("intervals", "improvement", "curves", "profiles", "diagnostics"):
+        assert {f"{figure}.{suffix}" for suffix in ("pdf", "svg", "png", "json")} <= names
+    assert all(path.stat().st_size > 0 for path in report.files)
+    made = json.loads((report.folder / "intervals.json").read_text())
+    assert made["runs"] == 60
+    assert made["replications"] == 2000
+    assert made["code"] == ["c0ffee0123"]
+    for said in ("10 seeds", "2,000 replications, seed 0", "0 a random policy, 1 the paper's DQN", "Dashed"):
+        assert said in made["caption"]
+
+
+def test_pdfs_hold_truetype_fonts(report):
+    content = (report.folder / "curves.pdf").read_bytes()
+    assert b"/Type3" not in content
+    assert b"/FontFile2" in content
+
+
+def test_equal_settings_give_equal_bytes(folder, report):
+    before = {path: path.read_bytes() for path in report.files}
+    again = make_report(folder, QUICK, figure="curves")
+    assert len(again.files) == 4
+    assert {path: path.read_bytes() for path in again.files}.items() <= before.items()
+
+
+def test_the_tables_agree(report):
+    console = Console(width=200, record=True)
+    console.print(report.table)
+    shown = console.export_text()
+    rows = list(csv.DictReader((report.folder / "table.csv").read_text().splitlines()))
+    scorer = next(row for row in rows if (row["variant"], row["task"]) == ("scorer", "minatar/breakout"))
+    value = f"{float(scorer['value']):.2f}"
+    assert value in shown
+    assert value in (report.folder / "table.md").read_text()
+    assert rf"\textbf{{{value}}}" in (report.folder / "table.tex").read_text()
+    assert scorer["against_random"] == "above"
+
+
+def test_what_is_missing_is_said_everywhere(tmp_path):
+    folder = make_sweep(
+        tmp_path,
+        absent=lambda run: run.variant.name == "inverted",
+        unfinished=lambda run: run.variant.name == "scorer" and run.config.seed > 2,
+        diverged=lambda run: run.variant.name == "dqn" and run.config.seed == 0,
+        commit=lambda pack: f"{pack}" * 16,
+    )
+    report = make_report(folder, QUICK, formats=["png"])
+    said = " ".join(report.warnings)
+    for what in (
+        "14 of 30 runs are not finished (10 missing, 4 partial)",
+        "2 runs diverged and count with the returns they logged: dqn 2",
+        "Without a finished run, and in no figure: inverted.",
+        "Seeds are unequal (dqn 5, scorer 3)",
+        "Only 3 seeds",
+        "code versions are mixed",
+    ):
+        assert what in said
+        assert what in (report.folder / "captions.md").read_text()
+        assert what in json.loads((report.folder / "curves.json").read_text())["caption"]
+
+
+def test_a_variant_without_one_of_the_tasks_is_kept_out_of_what_joins_them(tmp_path):
+    folder = make_sweep(
+        tmp_path, absent=lambda run: run.variant.name == "scorer" and run.config.task.endswith("asterix")
+    )
+    report = make_report(folder, QUICK, formats=["png"])
+    assert "Without a run on some task, and left out of what joins all tasks: scorer." in report.warnings
+    row = next(line for line in (report.folder / "table.md").read_text().splitlines() if "| scorer |" in line)
+    assert row.count("–") == 4
+    assert "below dqn: inverted by" in report.answer
+
+
+def test_strict_refuses_what_it_would_have_to_warn_of_and_writes_nothing(tmp_path):
+    folder = make_sweep(tmp_path, {"seeds": 3})
+    with pytest.raises(StrictError, match="Only 3 seeds"):
+        make_report(folder, QUICK, strict=True)
+    assert not (folder / "report").exists()
+
+
+def test_one_figure_at_a_venue_s_width(folder, tmp_path):
+    report = make_report(folder, QUICK, figure="profiles", venue="icml", formats=["png"])
+    assert [path.name for path in report.files] == ["profiles.png", "profiles.json"]
+    width = int.from_bytes(report.files[0].read_bytes()[16:20], "big")
+    assert width == round(3.25 * 200)
+    with pytest.raises(ReportError, match="nonsense: no such figure for this sweep; there is intervals, improvement"):
+        make_report(folder, QUICK, figure="nonsense")
+
+
+def test_axes_call_for_figures_of_their_own(tmp_path):
+    overrides = {
+        "variants": {"dqn": {"coupling": "monolithic"}, "scorer": {}},
+        "axes": {"ratio": [0.5, 5], "gamma": [0.9, 0.99]},
+        "tasks": ["minatar/breakout"],
+    }
+    summary = summarise(load_results(make_sweep(tmp_path, overrides)), QUICK)
+    assert list(plate_makers(summary)) == [
+        "intervals",
+        "improvement",
+        "gamma",
+        "ratio",
+        "ratio-gamma",
+        "curves",
+        "profiles",
+    ]
+    with styled():
+        ratio, crossed = (next(plates(summary, "iclr", name)) for name in ("ratio", "ratio-gamma"))
+    assert ratio.figure.axes[0].get_xscale() == "log"
+    assert "Band: dqn" in ratio.caption
+    assert len(crossed.figure.axes[0].texts) == 4
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"variants": {}, "baseline": None},
+        {"seeds": 1},
+        {"tasks": ["minatar/seaquest"]},
+        {"tasks": ["minatar/seaquest"], "variants": {}, "baseline": None, "seeds": 1},
+        {"base": {"log_points": 1}},
+    ],
+)
+def test_small_sweeps_are_reported(tmp_path, overrides):
+    report = make_report(make_sweep(tmp_path, overrides, parts=1), QUICK, formats=["png"])
+    assert report.answer
+    assert (report.folder / "intervals.png").exists()
+
+
+def test_a_sweep_without_a_finished_run_is_one_clear_message(tmp_path):
+    folder = make_sweep(tmp_path, unfinished=lambda _: True)
+    with pytest.raises(ReportError, match="no finished run to report on; of 30 runs 0 are missing, 30 not finished"):
+        make_report(folder)
+    empty = make_sweep(tmp_path / "empty", absent=lambda _: True)
+    with pytest.raises(ReportError, match="30 are missing"):
+        make_report(empty)

@@ -1,0 +1,67 @@
+import csv
+import json
+
+import pytest
+
+from analysis.load import load_results
+from analysis.report import make_report
+from analysis.summary import Settings, summarise
+from analysis.tables import Cell, Grid, escape_latex, latex, markdown, results_grid, tidy_csv
+from tests.analysis.synthetic import make_sweep
+
+GRID = Grid(("variant", "breakout"), ((Cell("lr_5%"), Cell("8.1 [7.9, 8.4]", best=True)), (Cell("a|b"), Cell("–"))))
+
+
+def test_latex_is_booktabs_with_the_best_in_bold_and_nothing_unescaped():
+    text = latex(GRID, "IQM & 95 % of runs", "main")
+    assert r"lr\_5\% & \textbf{8.1} {\scriptsize [7.9, 8.4]} \\" in text
+    assert r"\caption{IQM \& 95 \% of runs}" in text
+    assert r"a|b & -- \\" in text
+    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
+    assert text.count("{") == text.count("}")
+
+
+@pytest.mark.parametrize(
+    ("raw", "safe"), [("a_b", r"a\_b"), ("\\", r"\textbackslash{}"), ("{~}", r"\{\textasciitilde{}\}")]
+)
+def test_escapes(raw, safe):
+    assert escape_latex(raw) == safe
+
+
+def test_markdown_keeps_its_columns():
+    lines = markdown(GRID).splitlines()
+    assert lines[2] == "| lr_5% | **8.1 [7.9, 8.4]** |"
+    assert lines[3] == r"| a\|b | – |"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_sweep(tmp_path_factory.mktemp("outputs"), {"seeds": 4, "tasks": ["minatar/breakout"]})
+
+
+def test_bold_only_where_intervals_separate(folder):
+    settings = Settings(replications=500, curve_replications=50)
+    summary = summarise(load_results(folder), settings)
+    bold = {row[0].text: row[2].best for row in results_grid(summary).rows}
+    assert bold == {"dqn": False, "scorer": True, "inverted": False}
+    close = make_sweep(
+        folder.parent / "close", curve=lambda run, steps: steps / 1e5 + run.config.seed + 0.01 * len(run.variant.name)
+    )
+    summary = summarise(load_results(close), settings)
+    assert not any(cell.best for row in results_grid(summary).rows for cell in row)
+
+
+def test_one_task_is_reported_in_returns(folder):
+    summary = summarise(load_results(folder), Settings(replications=500, curve_replications=50))
+    rows = list(csv.DictReader(tidy_csv(summary).splitlines()))
+    assert "iqm_return" in {row["statistic"] for row in rows}
+    assert not any("normalised" in row["statistic"] or "optimality" in row["statistic"] for row in rows)
+    assert any(row["statistic"].startswith("steps_to_return_") for row in rows)
+
+
+def test_provenance_is_inside_every_format(folder):
+    report = make_report(folder, Settings(replications=200, curve_replications=50), figure="intervals")
+    files = {path.suffix: path.read_bytes() for path in report.files}
+    name = json.loads(files[".json"])["run_ids_hash"].encode()
+    for suffix in (".pdf", ".svg", ".png"):
+        assert name in files[suffix], suffix
