@@ -1,0 +1,185 @@
+"""The command line, as a user meets it."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import scorer
+
+SWEEP = {
+    "name": "mine",
+    "question": "Does the tool work?",
+    "tasks": ["minatar/breakout", "CartPole-v1"],
+    "total_steps": 800,
+    "seeds": 2,
+    "base": {
+        "num_envs": 8, "update_every": 8, "learning_starts": 100, "batch_size": 8, "replay_size": 400,
+        "phi_widths": [8], "theta_widths": [8], "log_points": 10,
+    },
+    "baseline": "dqn",
+    "variants": {"dqn": {"coupling": "monolithic"}, "scorer": {}, "same": {"ratio": 5}},
+}  # fmt: skip
+
+
+@pytest.fixture
+def sweep_file(tmp_path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(SWEEP))
+    return path
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command line; its exit code, output and errors."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["scorer", *map(str, arguments)])
+        try:
+            scorer.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call
+
+
+@pytest.mark.parametrize("verb", ["sweeps", "plan", "run", "report", "show"])
+def test_every_verb_explains_itself_with_an_example(call, verb):
+    code, out, _ = call(verb, "--help")
+    assert code == 0
+    assert f"Example: scorer {verb}" in " ".join(out.split())
+
+
+def test_sweeps_lists_the_shipped_definitions(call):
+    code, out, _ = call("sweeps", "--json")
+    assert code == 0
+    assert "quickstart" in [entry["name"] for entry in json.loads(out)]
+    assert "quickstart" in call("sweeps")[1]
+
+
+def test_plan_counts_runs_and_packs_and_writes_nothing(call, sweep_file, tmp_path):
+    code, out, _ = call("plan", sweep_file, "--outputs", tmp_path / "out", "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert len(plan["runs"]) == 3 * 2 * 2
+    assert len({run["run_id"] for run in plan["runs"]}) == 2 * 2 * 2, "scorer and same are one variant"
+    assert [len(pack["run_ids"]) for pack in plan["packs"]] == [2, 2, 2, 2]
+    text = call("plan", sweep_file, "--outputs", tmp_path / "out")[1]
+    assert "12 cells, 8 distinct runs, 8 missing" in " ".join(text.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_run_trains_reports_and_the_second_time_finds_nothing_missing(call, sweep_file, tmp_path):
+    outputs = tmp_path / "out"
+    code, out, err = call("run", sweep_file, "--outputs", outputs)
+    assert (code, err) == (0, "")
+    assert "8 of 8 lanes done" in out
+    report = outputs / "mine" / "report"
+    assert str(report) in out
+    assert {"table.csv", "table.tex"} <= {path.name for path in report.iterdir()}
+    assert len(list(report.glob("*.pdf"))) >= 3
+
+    before = {path: path.stat().st_mtime_ns for path in (outputs / "mine" / "packs").rglob("*")}
+    code, out, _ = call("run", sweep_file, "--outputs", outputs)
+    assert code == 0
+    assert "Nothing is missing." in out
+    assert {path: path.stat().st_mtime_ns for path in (outputs / "mine" / "packs").rglob("*")} == before
+
+    code, out, _ = call("plan", sweep_file, "--outputs", outputs, "-s", "seeds=3", "--json")
+    assert [len(pack["run_ids"]) for pack in json.loads(out)["packs"]] == [1, 1, 1, 1], "only the new seed is missing"
+
+    run_id = json.loads(out)["runs"][0]["run_id"]
+    code, out, _ = call("show", run_id[:8], "--outputs", outputs, "--json")
+    shown = json.loads(out)
+    assert code == 0
+    assert shown["run_id"] == run_id
+    assert shown["state"] == {"status": "done"}
+    assert shown["last_metrics"]["step"] == 800
+    assert shown["configuration"]["coupling"] == "monolithic"
+    assert shown["provenance"]["packages"]["torch"]
+    assert run_id in call("show", run_id, "--outputs", outputs)[1]
+    assert call("report", sweep_file, "--outputs", outputs)[0] == 0
+
+
+def test_an_interrupted_run_says_75_and_the_next_goes_on(sweep_file, tmp_path):
+    command = [sys.executable, "-m", "scorer", "run", str(sweep_file), "--outputs", str(tmp_path / "out")]
+    command += ["-s", "total_steps=80000", "-s", "variants={dqn: {coupling: monolithic}}", "-s", "tasks=[CartPole-v1]"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    packs = tmp_path / "out" / "mine" / "packs"
+    end = time.monotonic() + 150
+    while not any('"training"' in path.read_text() for path in packs.glob("*/state.json")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=150)
+    assert process.returncode == 75, err
+    assert "interrupted; all is committed" in err
+    state = json.loads(next(packs.glob("*/state.json")).read_text())
+    assert state["phase"] == "interrupted"
+    assert list(packs.glob("*/checkpoint/*.ckpt"))
+    shown = json.loads(subprocess.check_output([*command[:3], "plan", *command[4:], "--json"]))
+    assert [pack["begun"] for pack in shown["packs"]] == [True]
+
+
+def test_a_pack_that_fails_is_named_with_its_reason_and_the_others_are_reported(call, sweep_file, tmp_path):
+    outputs = tmp_path / "out"
+    call("plan", sweep_file, "--outputs", outputs)
+    overrides = ["-s", "tasks=[minatar/breakout]", "-s", "seeds=1"]
+    plan = json.loads(call("plan", sweep_file, "--outputs", outputs, *overrides, "--json")[1])
+    broken = outputs / "mine" / "packs" / plan["packs"][0]["pack_id"] / "metrics"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("a file where the metrics should go")
+    code, out, err = call("run", sweep_file, "--outputs", outputs, *overrides)
+    assert code == 1
+    assert re.search(rf"pack {broken.parent.name} failed:.*metrics", " ".join(err.split()))
+    assert "Report:" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-s", "sedes=3"], "mine.yaml: sedes: unknown key"),
+        (["-s", "tasks=[minatar/pong]"], "mine.yaml: tasks.0: unknown game 'pong'"),
+        (["-s", "base.ratio=0"], "ratio: 0 is not a finite number above 0"),
+        (["-s", "base.ratio=.nan"], "ratio: nan is not a finite number above 0"),
+        (["-s", "seeds=0"], "mine.yaml: seeds: at least one seed is needed, not 0"),
+        (["-s", "exclude=[{task: [minatar/breakout, CartPole-v1]}]"], "mine.yaml: exclude: removes every run"),
+        (["-s", "base.batch_size=401"], "batch_size (401) is larger than replay_size (400)"),
+        (["--outputs", "/dev/null/outputs"], "/dev/null/outputs/mine/sweep.yaml: cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line_exit_2_and_nothing_is_written(call, sweep_file, tmp_path, arguments, message):
+    code, out, err = call("run", sweep_file, "--outputs", tmp_path / "out", *arguments)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+    assert list(tmp_path.iterdir()) == [sweep_file]
+
+
+def test_duplicate_variant_names_are_refused(call, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(SWEEP).replace("variants:\n", "variants:\n  scorer: {ratio: 2}\n"))
+    code, _, err = call("plan", path)
+    assert code == 2
+    assert err.startswith(f"{path}: ")
+    assert "'scorer' stands twice" in err
+
+
+def test_what_is_not_there_is_said_in_one_line(call, sweep_file, tmp_path):
+    assert call("plan", "nosuch")[0] == 2
+    code, _, err = call("report", sweep_file, "--outputs", tmp_path)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "nothing has been trained here" in err
+    code, _, err = call("show", "abcd", "--outputs", tmp_path)
+    assert (code, err) == (1, f"abcd: no such run in {tmp_path}\n")
+    assert call("run", sweep_file, "--lanes", "0")[0] == 2
