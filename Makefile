@@ -17,7 +17,7 @@ demo: $(READY)
 	$(BIN)/scorer run quickstart
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m slow

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from analysis.choices import Format, Scheme, Score, Venue
+from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, Score, Venue
 from scorer_core.records import RecordError
 from slurm.launch import LocalLauncher
 from slurm.watch import Bars
@@ -118,6 +118,13 @@ def report(
     score: Annotated[Score, typer.Option(help="final: the mean over the last 10 % of training.")] = "final",
     normalise: Annotated[Scheme | None, typer.Option(help="How tasks come to one scale.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    replications: Annotated[int, typer.Option(min=100, help="Of the bootstrap, for tables.")] = REPLICATIONS,
+    curve_replications: Annotated[int, typer.Option(min=100, help="... for curves and profiles.")] = CURVE_REPLICATIONS,
+    thresholds: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", metavar="TASK=RETURN", help="Tabulate the time to it; may be repeated."),
+    ] = None,
+    average_profiles: Annotated[bool, typer.Option(help="Profiles of seeds' average scores.")] = False,
     correction: Annotated[bool, typer.Option(help="Widen intervals of few seeds by what was measured.")] = True,
     simultaneous: Annotated[bool, typer.Option(help="Curves' bands hold for all steps at once.")] = False,
     strict: Annotated[bool, typer.Option(help="Serious warnings are errors.")] = False,
@@ -128,7 +135,15 @@ def report(
     for strange in set(formats or ()) - set(get_args(Format)):
         _stop(f"--format: '{strange}' is not one of {', '.join(get_args(Format))}", USAGE)
     settings = Settings(
-        score=score, scheme=normalise, seed=seed, few_seeds_correction=correction, simultaneous_bands=simultaneous
+        score=score,
+        scheme=normalise,
+        seed=seed,
+        replications=replications,
+        curve_replications=curve_replications,
+        few_seeds_correction=correction,
+        simultaneous_bands=simultaneous,
+        profiles_of_averages=average_profiles,
+        thresholds=_levels(thresholds),
     )
     drawn = {"formats": formats} if formats else {}
     _report(_trained(sweep, overrides, outputs), settings, figure=figure, venue=venue, strict=strict, **drawn)
@@ -240,6 +255,18 @@ def _plan_json(planned: Plan, processes: int) -> dict[str, Any]:
             for p in planned.packs
         ],
     }
+
+
+def _levels(thresholds: list[str] | None) -> dict[str, list[float]] | None:
+    """Levels by task, from TASK=RETURN."""
+    levels: dict[str, list[float]] = {}
+    for threshold in thresholds or ():
+        task, _, level = threshold.rpartition("=")
+        try:
+            levels.setdefault(task, []).append(float(level))
+        except ValueError:
+            _stop(f"--threshold {threshold}: not of the form TASK=RETURN", USAGE)
+    return levels or None
 
 
 def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from rliable import metrics
 
-from analysis.statistics import CURVE_REPLICATIONS, LEVEL, REPLICATIONS, Aggregate
+from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS
+from analysis.statistics import LEVEL, Aggregate
 
 Points = dict[str, np.ndarray]
 Intervals = dict[str, np.ndarray]  # 2 x statistics: lower ends, upper ends

@@ -1,4 +1,4 @@
-"""What a user chooses of a report, by word. Nothing is imported here, so that the command line starts fast."""
+"""What a user chooses of a report. Nothing is imported here, so that the command line starts fast."""
 
 from typing import Literal
 
@@ -6,3 +6,6 @@ Score = Literal["final", "best", "auc"]
 Scheme = Literal["references", "baseline", "paper", "none"]
 Venue = Literal["page", "iclr", "neurips", "icml", "twocolumn"]
 Format = Literal["pdf", "svg", "png"]
+
+REPLICATIONS = 50_000  # of tables and interval figures
+CURVE_REPLICATIONS = 2_000  # of curves and profiles

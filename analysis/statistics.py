@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 import scipy.special
 
-REPLICATIONS = 50_000  # of tables and interval figures
-CURVE_REPLICATIONS = 2_000  # of curves and profiles
+from analysis.choices import REPLICATIONS
+
 LEVEL = 0.95
 
 Aggregate = Literal["iqm", "mean", "median", "optimality_gap"]

@@ -6,14 +6,13 @@ from typing import Literal
 
 import numpy as np
 
+from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS
 from analysis.comparisons import Comparison, compare
 from analysis.curves import TimeToThreshold, curve_iqm, times_to_thresholds
 from analysis.load import SCORE_MEANINGS, Results, Score
 from analysis.normalise import Normalisation, Scheme, normalisation, random_return
 from analysis.statistics import (
     AGGREGATE_NAMES,
-    CURVE_REPLICATIONS,
-    REPLICATIONS,
     Aggregate,
     Bootstrap,
     Estimate,

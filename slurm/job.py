@@ -76,6 +76,8 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RecordError(f"--device {name}: PyTorch finds no CUDA device here")
     torch.set_num_threads(1)
     label = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     write_json(place / "provenance.json", provenance(label))

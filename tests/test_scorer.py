@@ -2,18 +2,20 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import scorer
 
-SWEEP = {
+SWEEP: dict[str, Any] = {
     "name": "mine",
     "question": "Does the tool work?",
     "tasks": ["minatar/breakout", "CartPole-v1"],
@@ -52,7 +54,7 @@ def call(monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("verb", ["sweeps", "plan", "run", "report", "show"])
+@pytest.mark.parametrize("verb", ["sweeps", "plan", "run", "report", "export", "import", "show"])
 def test_every_verb_explains_itself_with_an_example(call, verb):
     code, out, _ = call(verb, "--help")
     assert code == 0
@@ -78,26 +80,41 @@ def test_plan_counts_runs_and_packs_and_writes_nothing(call, sweep_file, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_run_trains_reports_and_the_second_time_finds_nothing_missing(call, sweep_file, tmp_path):
-    outputs = tmp_path / "out"
-    code, out, err = call("run", sweep_file, "--outputs", outputs)
-    assert (code, err) == (0, "")
-    assert "8 of 8 lanes done" in out
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, Path, str]:
+    """A definition, the outputs of running it, and what that printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    path, outputs = folder / "mine.yaml", folder / "out"
+    path.write_text(yaml.safe_dump(SWEEP))
+    command = [sys.executable, "-m", "scorer", "run", str(path), "--outputs", str(outputs)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    return path, outputs, done.stdout
+
+
+def test_run_trains_and_reports(trained):
+    _, outputs, printed = trained
+    assert "8 of 8 lanes done" in printed
     report = outputs / "mine" / "report"
-    assert str(report) in out
-    assert {"table.csv", "table.tex"} <= {path.name for path in report.iterdir()}
+    assert str(report / "report.html") in printed
+    assert {"table.csv", "table.tex", "report.html"} <= {path.name for path in report.iterdir()}
     assert len(list(report.glob("*.pdf"))) >= 3
 
+
+def test_run_again_finds_nothing_missing_and_touches_no_pack(call, trained):
+    path, outputs, _ = trained
     before = {path: path.stat().st_mtime_ns for path in (outputs / "mine" / "packs").rglob("*")}
-    code, out, _ = call("run", sweep_file, "--outputs", outputs)
+    code, out, _ = call("run", path, "--outputs", outputs)
     assert code == 0
     assert "Nothing is missing." in out
     assert {path: path.stat().st_mtime_ns for path in (outputs / "mine" / "packs").rglob("*")} == before
-
-    code, out, _ = call("plan", sweep_file, "--outputs", outputs, "-s", "seeds=3", "--json")
+    code, out, _ = call("plan", path, "--outputs", outputs, "-s", "seeds=3", "--json")
     assert [len(pack["run_ids"]) for pack in json.loads(out)["packs"]] == [1, 1, 1, 1], "only the new seed is missing"
 
-    run_id = json.loads(out)["runs"][0]["run_id"]
+
+def test_show_gives_a_run_s_configuration_provenance_state_and_last_metrics(call, trained):
+    path, outputs, _ = trained
+    run_id = json.loads(call("plan", path, "--outputs", outputs, "--json")[1])["runs"][0]["run_id"]
     code, out, _ = call("show", run_id[:8], "--outputs", outputs, "--json")
     shown = json.loads(out)
     assert code == 0
@@ -107,7 +124,60 @@ def test_run_trains_reports_and_the_second_time_finds_nothing_missing(call, swee
     assert shown["configuration"]["coupling"] == "monolithic"
     assert shown["provenance"]["packages"]["torch"]
     assert run_id in call("show", run_id, "--outputs", outputs)[1]
-    assert call("report", sweep_file, "--outputs", outputs)[0] == 0
+
+
+def test_report_draws_one_figure_as_it_is_asked_to(call, trained):
+    path, outputs, _ = trained
+    figure = outputs / "mine" / "report" / "curves.pdf"
+    figure.unlink()
+    options = [
+        "--figure",
+        "curves",
+        "--for",
+        "iclr",
+        "--format",
+        "pdf",
+        "--score",
+        "auc",
+        "--curve-replications",
+        "200",
+    ]
+    assert call("report", path, "--outputs", outputs, *options)[0] == 0
+    assert figure.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--figure", "nosuch"], 1, "nosuch: no such figure for this sweep; there is intervals"),
+        (["--format", "gif"], 2, "--format: 'gif' is not one of pdf, svg, png"),
+        (["--threshold", "high"], 2, "--threshold high: not of the form TASK=RETURN"),
+        (["--strict"], 1, "Only 2 seeds"),
+    ],
+)
+def test_report_says_in_one_line_what_it_will_not_do(call, trained, options, code, message):
+    path, outputs, _ = trained
+    refused = call("report", path, "--outputs", outputs, *options)
+    assert (refused[0], refused[2].count("\n")) == (code, 1)
+    assert message in refused[2]
+
+
+def test_runs_go_out_to_a_notebook_and_come_in_from_elsewhere(call, trained, tmp_path):
+    path, outputs, _ = trained
+    assert call("export", path, "--outputs", outputs, "--to", tmp_path)[0] == 0
+    assert {"runs.csv", "curves.parquet", "scores.npz"} <= {path.name for path in tmp_path.iterdir()}
+    lines = ["algo,env,seed,step,ret"]
+    lines += [
+        f"theirs,{task},{seed},{step},{seed}" for task in SWEEP["tasks"] for seed in (0, 1) for step in (400, 800)
+    ]
+    (tmp_path / "theirs.csv").write_text("\n".join(lines))
+    columns = ["--variant", "algo", "--task", "env", "--return", "ret"]
+    copy = tmp_path / "copy"
+    shutil.copytree(outputs, copy)
+    assert call("import", path, tmp_path / "theirs.csv", "--outputs", copy, *columns)[:2] == (0, "theirs: 4 runs\n")
+    assert "theirs" in call("report", path, "--outputs", copy)[1]
+    code, _, err = call("import", path, tmp_path / "theirs.csv", "--outputs", copy)
+    assert (code, err.count("\n")) == (1, 1)
 
 
 def test_an_interrupted_run_says_75_and_the_next_goes_on(sweep_file, tmp_path):

@@ -157,8 +157,8 @@ def test_scorer_run_killed_at_twenty_random_moments_ends_with_the_metrics_of_an_
     command += ["--device", "cpu", "--commit-seconds", "0.3"]
 
     def run(*overrides: str) -> subprocess.Popen[bytes]:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen([*command, *overrides], start_new_session=True, **quiet)
+        nothing = subprocess.DEVNULL
+        return subprocess.Popen([*command, *overrides], start_new_session=True, stdout=nothing, stderr=nothing)
 
     whole = run("-s", "name=whole")
     assert whole.wait(300) == 0
