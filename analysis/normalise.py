@@ -6,14 +6,11 @@ would change every other variant's numbers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 
 from analysis.choices import Scheme
 from scorer_core.config import digest
-
-SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 # Mean return of uniformly random actions, by the action set. MinAtar: `minatar` 1.0.15, sticky actions 0.1, difficulty
 # ramping, 3,000 episodes (freeway 400). gymnax: our own games under its rules, 3,000 episodes. CartPole and Acrobot:
