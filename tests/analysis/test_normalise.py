@@ -1,7 +1,10 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 
-from analysis.normalise import SCHEMES, normalisation
+from analysis.choices import Scheme
+from analysis.normalise import normalisation
 
 CURVE = {"minatar/breakout": np.array([1.0, 2.0, 5.0, 4.0]), "Unknown-v0": np.array([-500.0, -90.0, -100.0])}
 
@@ -43,7 +46,7 @@ def test_another_action_set_has_another_random_policy():
     assert normalisation("references", ["minatar/breakout"], {}, "full").zero == {"minatar/breakout": 0.51}
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", get_args(Scheme))
 def test_curves_are_scaled_like_scores(scheme):
     tasks = ["minatar/breakout", "minatar/asterix"]
     scale = normalisation(scheme, tasks, CURVE)
