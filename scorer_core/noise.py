@@ -106,10 +106,15 @@ def key_scalar(seed: int, step: int, stream: int) -> np.uint64:
 
 
 @numba.njit(inline="always")
+def bits_scalar(key: np.uint64, index: int) -> np.uint64:
+    """The 24 random bits of draw `index` of `key`, inside compiled code."""
+    return mix_scalar(key + (np.uint64(index) + _ONE) * _GOLDEN) >> _40
+
+
+@numba.njit(inline="always")
 def uniform_scalar(key: np.uint64, index: int) -> np.float32:
     """Draw `index` of `key`, inside compiled code."""
-    drawn = mix_scalar(key + (np.uint64(index) + _ONE) * _GOLDEN)
-    return np.float32(drawn >> _40) * np.float32(2.0**-24)
+    return np.float32(bits_scalar(key, index)) * np.float32(2.0**-24)
 
 
 @numba.njit(cache=True)
@@ -117,4 +122,4 @@ def _fill(drawn: np.ndarray, seeds: np.ndarray, step: int, stream: int) -> None:
     for lane in range(drawn.shape[0]):
         key = key_scalar(seeds[lane], step, stream)
         for index in range(drawn.shape[1]):
-            drawn[lane, index] = mix_scalar(key + np.uint64(index + 1) * _GOLDEN) >> _40
+            drawn[lane, index] = bits_scalar(key, index)

@@ -23,11 +23,11 @@ class GymnasiumEnvironments:
     Environment n of a lane is seeded from (lane seed, n) once, at `reset`, and goes on from its own generator.
     """
 
-    def __init__(self, task: str, seeds: Sequence[int], num_envs: int, **options: Any):
+    def __init__(self, task: str, seeds: Sequence[int], num_envs: int):
         self._task, self._shape = task, (len(seeds), num_envs)
         high, low = noise.bits(torch.tensor(seeds), 0, noise.Stream.ENVIRONMENT_SEED, (num_envs, 2)).unbind(-1)
         self._seeds = ((high << 7) | (low >> 17)).flatten()  # 31 bits each
-        make = functools.partial(gymnasium.make, task, **options)
+        make = functools.partial(gymnasium.make, task)
         self._envs = SyncVectorEnv([make] * (len(seeds) * num_envs), autoreset_mode=AutoresetMode.SAME_STEP)
         box, actions = self._envs.single_observation_space, self._envs.single_action_space
         assert isinstance(box, Box)
