@@ -30,7 +30,9 @@ lint: $(READY)
 check: lint test
 
 bench: $(READY)
-	$(BIN)/python -m tests.bench_environments
+	$(BIN)/python -m tests.bench_environments --json bench-environments.json
+	$(BIN)/python -m tests.bench_training --json bench-training.json
+	$(BIN)/python -m tests.bench_search
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.summary import Summary
+from scorer_core.verdicts import MEANINGS
 
 FEW_SEEDS, SCARCE_SEEDS = 10, 5
 
@@ -19,7 +20,14 @@ class Caution:
 
 def cautions(summary: Summary) -> list[Caution]:
     """Everything that weakens the report. Empty for a complete sweep of one code version with ten seeds or more."""
-    return [*_runs(summary), *_variants(summary), *_seeds(summary), *_code(summary), *_scale(summary)]
+    return [
+        *_runs(summary),
+        *_verdicts(summary),
+        *_variants(summary),
+        *_seeds(summary),
+        *_code(summary),
+        *_scale(summary),
+    ]
 
 
 def _runs(summary: Summary) -> Iterator[Caution]:
@@ -40,6 +48,14 @@ def _runs(summary: Summary) -> Iterator[Caution]:
         yield Caution(f"{lost} finished runs logged no finite return late in training and have no score.")
     if summary.results.problems:
         yield Caution(f"{len(summary.results.problems)} remarks on the records, listed in the report.", serious=False)
+
+
+def _verdicts(summary: Summary) -> Iterator[Caution]:
+    found = summary.results.verdicts()
+    for verdict in MEANINGS:
+        told = [f"{name} {counts[verdict]} of {counts['runs']}" for name, counts in found.items() if counts[verdict]]
+        if told:
+            yield Caution(f"Runs judged {verdict}: {_some(told)}.", serious=False)
 
 
 def _variants(summary: Summary) -> Iterator[Caution]:

@@ -45,6 +45,7 @@ class RunRow:
     scores: dict[Score, float]  # NaN where it has none
     diverged_at: int | None = None  # the first step logged as diverged
     config: RunConfig | None = None  # None for a run from elsewhere
+    verdicts: tuple[str, ...] = ()  # scorer_core.verdicts; none for a run that is not finished
 
     @property
     def scored(self) -> bool:
@@ -110,6 +111,14 @@ class Results:
         baseline = self.sweep.baseline_of(variant)
         return None if baseline is None or baseline == variant else baseline.name
 
+    def verdicts(self) -> dict[str, Counter[str]]:
+        """Of each variant with a finished run of ours: how many runs earned each verdict; `runs` counts them all."""
+        found: dict[str, Counter[str]] = {}
+        for run in self.runs:
+            if run.config and run.status in ("done", "diverged"):
+                found.setdefault(run.variant, Counter()).update(["runs", *run.verdicts])
+        return found
+
     def count(self) -> Counter[Status]:
         return Counter(run.status for run in self.runs)
 
@@ -159,9 +168,8 @@ def _row(variant: str, task: str, seed: int, config: RunConfig | None, trace: Tr
         return RunRow(variant, task, seed, run_id, "missing", "", None, NO_SCORES, None, config)
     total_steps = config.total_steps if config else int(trace.steps[-1])
     scores = _scores(trace, total_steps)
-    return RunRow(
-        variant, task, seed, run_id, trace.status, trace.code, trace.folder, scores, trace.diverged_at, config
-    )
+    known = trace.status, trace.code, trace.folder, scores, trace.diverged_at, config, trace.verdicts
+    return RunRow(variant, task, seed, run_id, *known)
 
 
 NO_SCORES: dict[Score, float] = dict.fromkeys(SCORE_MEANINGS, float("nan"))

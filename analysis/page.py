@@ -12,9 +12,11 @@ import numpy as np
 from analysis import tables
 from analysis.curves import TimeToThreshold
 from analysis.load import RunRow
+from analysis.reported import against_reported
 from analysis.statistics import AGGREGATE_NAMES, tolerance_content
 from analysis.style import FORMATS
 from analysis.summary import Summary, answer, shown, shown_aggregates
+from scorer_core.verdicts import MEANINGS
 
 ASSETS = Path(__file__).parent
 TITLES = {
@@ -23,6 +25,7 @@ TITLES = {
     "curves": "Learning curves",
     "profiles": "Performance profiles",
     "diagnostics": "Diagnostics",
+    "instruments": "Instruments, on a probe batch that stays the same",
 }
 
 
@@ -38,6 +41,7 @@ def render(
     sweep = summary.results.sweep
     sections = [
         f"<header><h1>{_text(sweep.name)}</h1><p class=question>{_text(sweep.question)}</p>",
+        f"<p>The paper: {_text(sweep.paper)}</p>" if sweep.paper else "",
         f"<p class=answer>{_text(answer(summary))}</p></header>",
         _list("What weakens this", [*warnings, *summary.results.problems], "warnings"),
         _section("Results", _grid_table(tables.results_grid(summary)) + _note(captions["table"])),
@@ -46,6 +50,8 @@ def render(
         _section("All aggregates", _aggregates(summary)),
         _section("Time to a threshold", _times(summary)) if summary.times else "",
         _list("What these seeds can speak for", _tolerance(summary), "tolerance"),
+        _reported(summary),
+        _verdicts(summary),
         _section("Every run", _runs(summary)),
         _section("How to make this again", _again(summary, provenance)),
     ]
@@ -160,8 +166,35 @@ def _tolerance(summary: Summary) -> list[str]:
     ]
 
 
+def _reported(summary: Summary) -> str:
+    """Ours beside theirs, where the sweep holds numbers that others reported."""
+    rows = []
+    for cell in against_reported(summary):
+        ours = ("–", float("nan")) if cell.ours is None else (_text(shown(cell.ours)), float(cell.ours.value))
+        theirs = f"{cell.theirs[0]:g} ± {cell.theirs[1]:g}", cell.theirs[0]
+        meets = {None: "–", True: "intervals meet", False: "apart"}[cell.meets]
+        names = [(_text(value), value) for value in (cell.variant, tables.short_task(cell.task))]
+        rows.append([*names, ours, theirs, (meets, meets), (_text(cell.source), cell.source)])
+    header = ["variant", "task", "ours, IQM", "reported", "", "source"]
+    return _section("Against reported numbers", _table(header, rows, "reported")) if rows else ""
+
+
+def _verdicts(summary: Summary) -> str:
+    """The share of each variant's finished runs that earned each verdict, and what the verdicts mean."""
+    found = summary.results.verdicts()
+    if not found:
+        return ""
+    shares = [
+        [(_text(name), name)]
+        + [(f"{counts[verdict]} of {counts['runs']}", counts[verdict] / counts["runs"]) for verdict in MEANINGS]
+        for name, counts in found.items()
+    ]
+    meanings = " ".join(f"{verdict.capitalize()}: {meaning}." for verdict, meaning in MEANINGS.items())
+    return _section("What is wrong with the runs", _table(["variant", *MEANINGS], shares, "verdicts") + _note(meanings))
+
+
 def _runs(summary: Summary) -> str:
-    header = ["variant", "task", "seed", "status", "final", "best", "AUC", "code", "run"]
+    header = ["variant", "task", "seed", "status", "verdicts", "final", "best", "AUC", "code", "run"]
     return _table(header, [_run(summary, run) for run in summary.results.runs], "runs")
 
 
@@ -173,6 +206,7 @@ def _run(summary: Summary, run: RunRow) -> list[tuple[str, Any]]:
         link = f'<a href="{_text(attempts)}">{link}</a>'
     status = run.status if run.diverged_at is None else f"{run.status} at {run.diverged_at:,}"
     names = [(_text(value), value) for value in (run.variant, tables.short_task(run.task), run.seed, status)]
+    names.append((_text(", ".join(run.verdicts) or "–"), " ".join(run.verdicts)))
     return [*names, *scores, (_text(run.code or "–"), run.code), (link, run.run_id)]
 
 

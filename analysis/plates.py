@@ -1,6 +1,6 @@
 """Which figures a sweep calls for: numbers of the summary -> panels, a legend, a caption that says what they show."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,13 @@ from analysis.tables import short_task
 from sweeps.definition import Variant
 
 DIAGNOSTICS = ("td_error", "msbe", "be_variance", "leader_grad_norm", "follower_grad_norm")
+INSTRUMENTS = (
+    "srank",
+    "dormant",
+    "gradient_cosine",
+    "q_bias",
+    "effective_ratio",
+)  # of all that are logged, these tell most
 Panel = str | None  # a task; None for all of them together
 NOTHING = Estimate(*(np.array(np.nan),) * 3)
 
@@ -41,8 +48,9 @@ def plate_makers(summary: Summary) -> dict[str, Callable[[Summary, Venue], Plate
         makers["curves"] = curves
     if summary.profiles:
         makers["profiles"] = profiles
-    if len(summary.results.metrics) > 1 and summary.curves:
-        makers["diagnostics"] = diagnostics
+    for name, metrics in {"diagnostics": DIAGNOSTICS, "instruments": INSTRUMENTS}.items():
+        if summary.curves and set(metrics) & set(summary.results.metrics):
+            makers[name] = lambda summary, venue, name=name, metrics=metrics: logged(summary, venue, name, metrics)
     return makers
 
 
@@ -252,8 +260,9 @@ def heat_maps(summary: Summary, venue: Venue, pair: tuple[str, str]) -> Plate:
     return Plate("-".join(pair), figure, caption)
 
 
-def diagnostics(summary: Summary, venue: Venue) -> Plate:
-    metrics = [metric for metric in DIAGNOSTICS if metric in summary.results.metrics]
+def logged(summary: Summary, venue: Venue, plate: str, wanted: Sequence[str]) -> Plate:
+    """What else than returns was logged, a row of panels a metric."""
+    metrics = [metric for metric in wanted if metric in summary.results.metrics]
     panels = [(metric, task) for metric in metrics for task in summary.tasks]
     columns = len(summary.tasks)
     figure = new_figure(WIDTHS[venue][0] if columns > 1 else min(4.6, WIDTHS[venue][0]), 1.35 * len(metrics))
@@ -262,10 +271,10 @@ def diagnostics(summary: Summary, venue: Venue) -> Plate:
         arrays = summary.results.curves(metric)
         column = summary.tasks.index(task)
         runs = {name: arrays[name][:, column] for name in summary.drawn}
-        present = {name: rows[np.isfinite(rows).all(axis=1)] for name, rows in runs.items()}
+        steps, present = _where_read(runs, summary.results.steps)
         present = {name: rows for name, rows in present.items() if len(rows)}
         positive = bool(present) and all((rows > 0).all() for rows in present.values())
-        figures.spread(present, summary.results.steps, _looks(summary), ax, logarithmic=positive)
+        figures.spread(present, steps, _looks(summary), ax, logarithmic=positive)
         if metric == metrics[0]:
             ax.set_title(_title(task))
         if task == summary.tasks[0]:
@@ -276,10 +285,22 @@ def diagnostics(summary: Summary, venue: Venue) -> Plate:
     figures.legend_below(figure, summary.drawn, _looks(summary))
     caption = _caption(
         summary,
-        "Diagnostics over training: median over runs; the band holds the middle half of the runs (no interval for the "
-        f"median); {summary.runs_text} seeds a task.",
+        f"{plate.capitalize()} over training: median over runs; the band holds the middle half of the runs (no "
+        f"interval for the median); {summary.runs_text} seeds a task.",
     )
-    return Plate("diagnostics", figure, caption)
+    return Plate(plate, figure, caption)
+
+
+def _where_read(runs: Mapping[str, np.ndarray], steps: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The steps at which every variant with readings was read, and its runs (x those steps) that are whole there."""
+    read = {name: rows[np.isfinite(rows).any(axis=1)] for name, rows in runs.items()}
+    read = {name: rows for name, rows in read.items() if len(rows)}
+    columns = np.all([np.isfinite(rows).any(axis=0) for rows in read.values()] or [np.zeros(len(steps), bool)], axis=0)
+    if not columns.any():
+        return steps, {}
+    read = {name: rows[:, columns] for name, rows in read.items()}
+    whole = {name: rows[np.isfinite(rows).all(axis=1)] for name, rows in read.items()}
+    return steps[columns], {name: rows for name, rows in whole.items() if len(rows)}
 
 
 def plates(summary: Summary, venue: Venue, only: str | None = None) -> Iterator[Plate]:

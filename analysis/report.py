@@ -11,11 +11,14 @@ from rich.table import Table as RichTable
 from analysis import honesty, tables
 from analysis.load import ReportError, Results, load_results
 from analysis.page import render
-from analysis.plates import DIAGNOSTICS, plate_makers, plates
-from analysis.style import FORMATS, Venue, save, styled
+from analysis.plates import DIAGNOSTICS, INSTRUMENTS, plate_makers, plates
+from analysis.style import FORMATS, Saver, Venue, styled
 from analysis.summary import Settings, Summary, answer, method, score_text, shown, summarise
 from scorer_core.config import digest
 from scorer_core.records import replace_file
+
+# Variants times tasks from which on drawing the figures takes longer than starting processes to draw them in.
+CELLS_TO_SAVE_BESIDE = 20
 
 
 class StrictError(ReportError):
@@ -51,7 +54,16 @@ def make_report(
         StrictError: if `strict`, and something serious would have to be warned of; nothing is written then.
         RecordError: if a file cannot be written.
     """
-    summary = summarise(load_results(folder, ("return", *DIAGNOSTICS)), settings)
+    results = load_results(folder, ("return", *DIAGNOSTICS, *INSTRUMENTS))
+    cells = len(results.sweep.grid_variants) * len(results.sweep.tasks)
+    with Saver(beside=cells >= CELLS_TO_SAVE_BESIDE) as saver:
+        return _report(summarise(results, settings), saver, figure, venue, formats, strict)
+
+
+def _report(
+    summary: Summary, saver: Saver, figure: str | None, venue: Venue, formats: Sequence[str], strict: bool
+) -> Report:
+    folder = summary.results.folder
     if not summary.raw:
         raise ReportError(_nothing(summary.results))
     cautions = honesty.cautions(summary)
@@ -61,20 +73,22 @@ def make_report(
         raise ReportError(f"{figure}: no such figure for this sweep; there is {', '.join(plate_makers(summary))}")
     warnings = [caution.text for caution in cautions]
     target = folder / "report"
-    written, captions, images = [], {}, {}
+    captions, images = {}, {}
     with styled():
         for plate in plates(summary, venue, figure):
             captions[plate.name] = " ".join([plate.caption, *warnings])
             made = provenance(summary, captions[plate.name])
             # The page shows the PNG, whatever the formats asked for.
-            written += save(plate.figure, target / plate.name, made, dict.fromkeys([*formats, "png"]))
+            saver.save(plate.figure, target / plate.name, made, dict.fromkeys([*formats, "png"]))
             images[plate.name] = target / f"{plate.name}.png"
+    written = []
     page = None
     if figure is None:
         captions["table"] = _table_caption(summary, warnings)
         written += _write_tables(summary, target, captions["table"])
         text = "\n".join(f"**{name}**: {caption}\n" for name, caption in captions.items())
         replace_file(target / "captions.md", text.encode())
+        saver.written()  # the page shows the figures
         page = target / "report.html"
         content = render(summary, images, captions, warnings, against_random(summary), provenance(summary, ""))
         replace_file(page, content.encode())
@@ -82,7 +96,7 @@ def make_report(
     title = f"{summary.results.sweep.name}: IQM with 95 % intervals"
     return Report(
         folder=target,
-        files=written,
+        files=[*saver.written(), *written],
         table=tables.rich_table(tables.results_grid(summary), title),
         answer=answer(summary),
         against_random=against_random(summary),

@@ -2,10 +2,13 @@
 
 import io
 import json
+import multiprocessing
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,6 +27,7 @@ WIDTHS: dict[Venue, tuple[float, float]] = {
     "twocolumn": (7.0, 3.4),
 }
 FORMATS = ("pdf", "svg", "png")
+WORKERS = 2
 
 # Okabe and Ito's colours, told apart with any colour blindness, darkest first so that neighbours differ in grey too;
 # the yellow is darkened to be seen on white.
@@ -117,3 +121,48 @@ def save(figure: Figure, stem: Path, provenance: Mapping[str, Any], formats: Ite
     beside = stem.with_name(f"{stem.name}.json")
     replace_file(beside, (json.dumps(provenance, indent=1, sort_keys=True) + "\n").encode())
     return [*written, beside]
+
+
+class Saver:
+    """Saves figures as `save` does: here, or in two processes beside this one, each taking a second to start."""
+
+    def __init__(self, beside: bool):
+        # Not forked: libraries here have threads of their own, whose locks a fork would copy as they stand.
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(WORKERS, mp_context=spawn) if beside else None
+        if self._pool:
+            for _ in range(WORKERS):
+                self._pool.submit(_import)
+        self._written: list[Path] = []
+        self._promised: list[Future[list[Path]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._pool:
+            self._pool.shutdown(cancel_futures=error is not None)
+
+    def save(self, figure: Figure, stem: Path, provenance: Mapping[str, Any], formats: Iterable[str]) -> None:
+        """Begin to write the figure; it must not be changed after."""
+        if self._pool:
+            self._promised.append(self._pool.submit(_save_styled, figure, stem, provenance, tuple(formats)))
+        else:
+            self._written += save(figure, stem, provenance, formats)
+
+    def written(self) -> list[Path]:
+        """Every file, once all are written.
+
+        Raises:
+            RecordError: if one could not be.
+        """
+        return [*self._written, *(path for promised in self._promised for path in promised.result())]
+
+
+def _import() -> None:
+    """Nothing, but a process that is asked for it has imported this file, and matplotlib with it."""
+
+
+def _save_styled(figure: Figure, stem: Path, provenance: Mapping[str, Any], formats: Iterable[str]) -> list[Path]:
+    with styled():
+        return save(figure, stem, provenance, formats)

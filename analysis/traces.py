@@ -26,6 +26,7 @@ class Trace:
     steps: np.ndarray
     values: np.ndarray  # metrics x steps
     diverged_at: int | None
+    verdicts: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
@@ -44,7 +45,7 @@ def read_packs(folder: Path, wanted: set[str], metrics: Sequence[str], problems:
         if not run_ids:
             continue
         try:
-            done = {run_id: str(entry["status"]) for run_id, entry in pack.done().items()}
+            done = {run_id: (str(e["status"]), *map(str, e.get("verdicts", ()))) for run_id, e in pack.done().items()}
         except (RecordError, KeyError, TypeError, AttributeError) as error:
             problems.append(f"{pack.path / 'done.json'}: cannot be read ({error}); its runs count as unfinished")
             done = {}
@@ -56,8 +57,13 @@ def read_packs(folder: Path, wanted: set[str], metrics: Sequence[str], problems:
 
 
 def _traces(
-    pack: PackFolder, run_ids: Sequence[str], done: dict[str, str], metrics: Sequence[str], problems: list[str]
+    pack: PackFolder,
+    run_ids: Sequence[str],
+    done: dict[str, tuple[str, ...]],
+    metrics: Sequence[str],
+    problems: list[str],
 ) -> Iterable[tuple[str, Trace]]:
+    """Of each run with rows; `done` holds the status of a finished one, then its verdicts."""
     lanes, steps, values, diverged, unreadable = _read_parts(pack, run_ids, metrics)
     for part, error in unreadable:
         problems.append(f"{part}: cannot be read ({error}); the pack's {len(run_ids)} runs count as unfinished")
@@ -73,10 +79,11 @@ def _traces(
             continue
         status: Status = "partial"
         if run_id in done and not unreadable:
-            status = "diverged" if done[run_id] == "diverged" else "done"
+            status = "diverged" if done[run_id][0] == "diverged" else "done"
         blown = np.flatnonzero(diverged[here])
         diverged_at = int(steps[here][blown[0]]) if blown.size else None
-        yield run_id, Trace(status, code, pack.path, steps[here], values[:, here].astype(float), diverged_at)
+        verdicts = done[run_id][1:] if status != "partial" else ()
+        yield run_id, Trace(status, code, pack.path, steps[here], values[:, here].astype(float), diverged_at, verdicts)
 
 
 def _read_parts(

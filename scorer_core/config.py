@@ -9,10 +9,20 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from scorer_core.registry import (
+    COUPLINGS,
+    FOLLOWER_OBJECTIVES,
+    LEADER_PENALTIES,
+    NETWORKS,
+    SCHEDULES,
+    check_task,
+    known,
+)
 
 
 class Kind(StrEnum):
@@ -25,21 +35,19 @@ def significant(value: float) -> float:
     return float(f"{value:.12g}")
 
 
-def objective_weight(value: Any) -> Any:
-    return {"variance": 1.0, "msbe": 0.0}.get(value, value) if isinstance(value, str) else value
+def one_of(table: Mapping[str, Any], *besides: str) -> AfterValidator:
+    """A name of one of the registry's tables, as it stands when asked, or one of `besides`."""
+    return AfterValidator(lambda name: name if name in besides else known(table, name))
 
 
 Number = Annotated[float, Field(allow_inf_nan=False), AfterValidator(significant)]
 Rate = Annotated[Number, Field(gt=0)]
+Weight = Annotated[Number, Field(ge=0)]
+Power = Annotated[Number, Field(ge=0, le=4)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Widths = tuple[Count, ...]
-
-Coupling = Literal["monolithic", "monolithic_two_rates", "synchronous", "scorer", "inverted"]
-
-MINATAR_GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
-# Our own environments: each protocol with its games. gymnax, which the paper's results are on, has no seaquest.
-FAMILIES = {"minatar": MINATAR_GAMES, "gymnax": tuple(game for game in MINATAR_GAMES if game != "seaquest")}
+Algorithm = Literal["dqn", "ddqn", "dueling_dqn", "dueling_ddqn"]
 
 
 def lane(default: Any = ..., description: str = "", **kwargs: Any) -> Any:
@@ -48,36 +56,6 @@ def lane(default: Any = ..., description: str = "", **kwargs: Any) -> Any:
 
 def shape(default: Any = ..., description: str = "", **kwargs: Any) -> Any:
     return Field(default, description=description, json_schema_extra={"kind": Kind.SHAPE}, **kwargs)
-
-
-@cache
-def check_task(task: str) -> str:
-    """`task` itself.
-
-    Raises:
-        ValueError: if no such task exists, or its spaces are not Box and Discrete.
-    """
-    family, _, game = task.partition("/")
-    if family in FAMILIES:
-        if game not in FAMILIES[family]:
-            raise ValueError(f"unknown game '{game}'; {family} has {', '.join(FAMILIES[family])}")
-        return task
-    import gymnasium  # 0.2 s that a MinAtar plan does not pay
-
-    if family == "MinAtar":  # the package itself, which registers its games only when told to
-        import minatar.gym
-
-        minatar.gym.register_envs()
-    try:
-        environment = gymnasium.make(task)
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        families = ", ".join(f"{family}/<game>" for family in FAMILIES)
-        raise ValueError(f"unknown task '{task}': neither {families} nor a gymnasium id ({error})") from None
-    spaces = environment.observation_space, environment.action_space
-    environment.close()
-    if not (isinstance(spaces[0], gymnasium.spaces.Box) and isinstance(spaces[1], gymnasium.spaces.Discrete)):
-        raise ValueError(f"'{task}' needs a Box observation and a Discrete action, it has {spaces[0]} and {spaces[1]}")
-    return task
 
 
 class RunConfig(BaseModel):
@@ -96,13 +74,30 @@ class RunConfig(BaseModel):
     total_steps: Count = shape(100_000_000, "environment steps of the whole run")
     num_envs: Count = shape(128, "environments stepped in lockstep")
 
-    coupling: Coupling = shape("scorer", "who leads, who follows, or neither")
+    algorithm: Algorithm = shape("dqn", "Double takes another target, dueling another head")
+    double_features: Literal["target", "online"] = shape(
+        "target", "ddqn: whose features the online control chooses the next action on; target as in the official code"
+    )
+    dueling_head: Literal["streams", "shared"] = shape(
+        "streams", "dueling: two hidden streams of half the widths, as in the official code, or the paper's shared one"
+    )
+    coupling: Annotated[str, one_of(COUPLINGS)] = shape("scorer", "who leads, who follows, or neither")
     order: Literal["follower_first", "leader_first"] = shape(
         "follower_first", "as in Algorithm 1, or as in the official code"
     )
     follower_steps: Count = shape(1, "follower steps for each leader step")
     batches: Literal["separate", "shared"] = shape("separate", "does every step draw its own batch?")
 
+    follower_objective: Annotated[str, one_of(FOLLOWER_OBJECTIVES)] = shape(
+        "variance",
+        "f of (1 - follower_weight) msbe + follower_weight f; may be written `msbe`, or as variance's weight",
+    )
+    leader_penalty: Annotated[str, one_of(LEADER_PENALTIES, "none")] = shape(
+        "none", "of the features: what the leader pays for beside its msbe"
+    )
+    schedule: Annotated[str, one_of(SCHEDULES)] = shape("linear", "how the learning rates fall")
+
+    network: Annotated[str, one_of(NETWORKS)] = shape("mlp", "the kind of perception network")
     phi_widths: Widths = shape(
         (128, 128), "layers of the perception network; the last is the feature size", min_length=1
     )
@@ -120,10 +115,12 @@ class RunConfig(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**62)] = lane(0)
     leader_lr: Rate = lane(1e-4, "initial learning rate of the leader; of everything under `monolithic`")
     follower_lr: Rate = lane(5e-4, "initial learning rate of the follower")
-    lr_end: Fraction = lane(0.0, "learning rates at the end, as a fraction of the initial ones; linear in between")
-    follower_objective: Annotated[Fraction, BeforeValidator(objective_weight)] = lane(
-        1.0, "weight w of (1 - w) msbe + w be_variance; `variance` is 1, `msbe` is 0"
-    )
+    lr_end: Fraction = lane(0.0, "linear: learning rates at the end, as a fraction of the initial ones")
+    leader_power: Power = lane(0.9, "polynomial: the leader's rate is its initial / (1 + rounds / decay_rounds)^power")
+    follower_power: Power = lane(0.6, "polynomial: the follower's; the theorem asks for leader_power >= 1.5 times it")
+    decay_rounds: Rate = lane(10_000.0, "polynomial: rounds until a rate has fallen by 2^power")
+    follower_weight: Fraction = lane(1.0, "of follower_objective against msbe")
+    leader_penalty_weight: Weight = lane(0.0, "coefficient of leader_penalty")
     max_grad_norm: Rate = lane(0.5, "global norm each player's gradient is clipped to")
     gamma: Fraction = lane(0.99, "discount")
     epsilon_start: Fraction = lane(1.0)
@@ -133,18 +130,32 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _what_the_coupling_ignores(cls, values: Any) -> Any:
-        """Settings a coupling has no use for get one value, so that variants that compute the same are the same run."""
-        values = dict(values)
-        coupling = values.get("coupling", cls.model_fields["coupling"].default)
-        if coupling not in ("scorer", "inverted"):
-            values |= {"follower_objective": 0.0, "order": "follower_first", "follower_steps": 1}
-        if coupling in ("monolithic", "monolithic_two_rates"):
-            values["batches"] = "shared"
-        if coupling == "monolithic":
-            values["follower_lr"] = values.get("leader_lr", cls.model_fields["leader_lr"].default)
+    def _what_is_ignored(cls, values: Any) -> Any:
+        """Settings that nothing reads get one value, so that variants that compute the same are the same run."""
+        values = objective_settings(values)
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        now = defaults | values
+
+        def ignored(*names: str) -> dict[str, Any]:
+            return {name: defaults[name] for name in names}
+
+        if coupling := COUPLINGS.get(str(now["coupling"])):
+            values |= coupling.fixed
+            if coupling.one_rate:
+                values |= {"follower_lr": now["leader_lr"], "follower_power": now["leader_power"]}
+        for name, schedule in SCHEDULES.items():
+            if name != now["schedule"]:
+                values |= ignored(*schedule.settings)
+        if now["leader_penalty"] == "none" or now["leader_penalty_weight"] == 0:
+            values |= ignored("leader_penalty", "leader_penalty_weight")
+        if values.get("follower_weight") == 0:
+            values |= ignored("follower_objective")
+        if "ddqn" not in str(now["algorithm"]):
+            values |= ignored("double_features")
+        if "dueling" not in str(now["algorithm"]):
+            values |= ignored("dueling_head")
         if not str(values.get("task", "")).startswith("minatar/"):
-            values["action_set"] = "minimal"  # gymnax has no other, and a gymnasium task has its own
+            values |= ignored("action_set")  # gymnax has no other, and a gymnasium task has its own
         return values
 
     @model_validator(mode="after")
@@ -155,17 +166,33 @@ class RunConfig(BaseModel):
             raise ValueError(f"batch_size ({self.batch_size}) is larger than replay_size ({self.replay_size})")
         if self.total_steps < self.num_envs:
             raise ValueError(f"total_steps ({self.total_steps}) is less than one step of num_envs ({self.num_envs})")
+        if self.dueling and self.dueling_head == "streams" and any(width % 2 for width in self.theta_widths):
+            raise ValueError(f"theta_widths {self.theta_widths} cannot be halved for dueling_head 'streams'")
         return self
 
     @property
+    def double(self) -> bool:
+        """Does the online control choose the next action?"""
+        return self.algorithm in ("ddqn", "dueling_ddqn")
+
+    @property
+    def dueling(self) -> bool:
+        return self.algorithm in ("dueling_dqn", "dueling_ddqn")
+
+    @property
     def ratio(self) -> float | None:
-        """follower_lr / leader_lr; None under `monolithic`, which has one rate."""
-        return None if self.coupling == "monolithic" else significant(self.follower_lr / self.leader_lr)
+        """follower_lr / leader_lr at the start; None under `monolithic`, which has one rate."""
+        return None if COUPLINGS[self.coupling].one_rate else significant(self.follower_lr / self.leader_lr)
 
     @property
     def vector_steps(self) -> int:
         """Steps of all environments together; the last one may pass `total_steps`."""
         return math.ceil(self.total_steps / self.num_envs)
+
+    @property
+    def rounds(self) -> float:
+        """Rounds of a run that learns from its first step; one that waits plays fewer."""
+        return self.vector_steps * self.num_envs / max(self.update_every, self.num_envs)
 
     @cached_property
     def run_id(self) -> str:
@@ -208,6 +235,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def objective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with a follower objective of `msbe`, or of the variance's weight, as function and weight."""
+    value = settings.get("follower_objective")
+    weight = 0.0 if value == "msbe" else value
+    try:
+        weight = float(weight)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        return dict(settings)
+    return {**settings, "follower_objective": "variance", "follower_weight": weight}
+
+
 def digest(value: Any) -> str:
     """16 hexadecimal digits of SHA-256 over canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
@@ -216,15 +254,22 @@ def digest(value: Any) -> str:
 def resolve(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Settings of `layers`, later ones winning, with `preset` unfolded and `ratio` turned into learning rates.
 
-    A layer that names `ratio` alone keeps the leader's rate and moves the follower's; with `follower_lr` beside it, it
-    moves the leader's. A ratio holds until a later layer names a follower's rate.
+    A layer that names `ratio` alone keeps the leader's rate and moves the follower's, the other way round after
+    `hold: follower`; with `follower_lr` beside it, it moves the leader's. A ratio holds until a later layer names the
+    rate that it moves.
 
     Raises:
-        ValueError: if a layer names an unknown preset, a ratio that is not positive, or all three inconsistently.
+        ValueError: if a layer names an unknown preset, a ratio that is not positive, or all three inconsistently, or
+            holds no player.
     """
     settings: dict[str, Any] = {}
+    hold, moved = "leader", "follower_lr"
     for layer in layers:
         layer = dict(layer)
+        hold = layer.pop("hold", hold)
+        if hold not in ("leader", "follower"):
+            raise ValueError(f"hold: '{hold}' is not leader or follower")
+        moved = "leader_lr" if hold == "follower" else "follower_lr"
         if "preset" in layer:
             name = layer.pop("preset")
             if name not in PRESETS:
@@ -243,13 +288,16 @@ def resolve(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
                 del layer["ratio"]
                 settings.pop("ratio", None)
             else:
-                settings.pop("follower_lr", None)
-        elif "follower_lr" in layer:
+                settings.pop("follower_lr" if "leader_lr" in layer else moved, None)
+        elif moved in layer:
             settings.pop("ratio", None)
         settings |= layer
     if "ratio" in settings:
-        leader_lr = settings.get("leader_lr", RunConfig.model_fields["leader_lr"].default)
-        settings["follower_lr"] = settings.pop("ratio") * _positive("leader_lr", leader_lr)
+        ratio, held, other = settings.pop("ratio"), f"{hold}_lr", moved
+        if held not in settings and other in settings:
+            held = other
+        rate = _positive(held, settings.get(held, RunConfig.model_fields[held].default))
+        settings |= {"leader_lr": rate / ratio} if held == "follower_lr" else {"follower_lr": rate * ratio}
     return settings
 
 

@@ -1,4 +1,4 @@
-"""The algorithm box: one round of the game between control (theta) and perception (phi), for ONE run.
+"""The algorithm box: what one round of the game between control (theta) and perception (phi) is made of, for ONE run.
 
     paper, Algorithm 1                                  here
     sample B_follower; phi <- phi - a_phi grad Var[d]     follow: descend("phi", ...), theta stands still
@@ -8,15 +8,14 @@
 Each player's gradient is with respect to its own parameters alone; the other's, and the target Y, are constants.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import grad_and_value
+from torch.func import grad, grad_and_value
 
-from scorer_core import networks, noise, objectives, optim
+from scorer_core import networks, noise, objectives, optim, registry
 from scorer_core.config import RunConfig
 from scorer_core.networks import Layers, Shape
 
@@ -48,7 +47,11 @@ class Lane(NamedTuple):
     leader_lr: Tensor
     follower_lr: Tensor
     lr_end: Tensor
-    follower_objective: Tensor
+    leader_power: Tensor
+    follower_power: Tensor
+    decay_rounds: Tensor
+    follower_weight: Tensor
+    leader_penalty_weight: Tensor
     max_grad_norm: Tensor
     gamma: Tensor
     epsilon_start: Tensor
@@ -65,14 +68,29 @@ class Outcome(NamedTuple):
     delta: Tensor  # [B]
 
 
-Objective = Callable[[Tensor], Tensor]
+class Rates(NamedTuple):
+    """The learning rates of one round."""
 
-LEADER_AND_FOLLOWER = {"scorer": ("theta", "phi"), "inverted": ("phi", "theta"), "synchronous": ("theta", "phi")}
+    leader: Tensor
+    follower: Tensor
+
+
+class Batches(NamedTuple):
+    """What is drawn for one round: the leader's, and one for every step of the follower."""
+
+    leader: Batch
+    followers: Sequence[Batch]
+
+
+# What a coupling is: players after a round, what the leader met, and what the follower met at its first step.
+Play = Callable[[Players, Batches, Rates, Lane, Shape], tuple[Players, Outcome, Outcome]]
+# (phi, theta, batch, target, lane, shape) -> the loss, and the TD errors [B] it is of.
+Loss = Callable[[Layers, Layers, Batch, Tensor, Lane, Shape], tuple[Tensor, Tensor]]
 
 
 def new_players(seed: Tensor, shape: Shape) -> Players:
-    phi = networks.init(seed, noise.Stream.INIT_PHI, shape.phi, last_gain=math.sqrt(2))
-    theta = networks.init(seed, noise.Stream.INIT_THETA, shape.theta, last_gain=0.01)
+    phi = networks.init(seed, noise.Stream.INIT_PHI, shape.phi)
+    theta = networks.init(seed, noise.Stream.INIT_THETA, shape.theta)
     return Players(phi, theta, phi, theta, optim.adam_init(phi), optim.adam_init(theta), torch.zeros_like(seed))
 
 
@@ -80,96 +98,127 @@ def play_round(
     players: Players, leader_batch: Batch, follower_batches: Sequence[Batch], lane: Lane, shape: Shape
 ) -> tuple[Players, Outcome, Outcome]:
     """One round: the players after it, what the leader met, and what the follower met at its first step."""
-    config = shape.config
-    leader_lr, follower_lr = learning_rates(players.rounds, lane, config)
+    play: Play = registry.function(registry.COUPLINGS[shape.config.coupling].play)
+    rates = learning_rates(players.rounds, lane, shape.config)
     players = players._replace(rounds=players.rounds + 1)
-    if config.coupling in ("monolithic", "monolithic_two_rates"):
-        players, outcome = descend_together(players, leader_batch, leader_lr, follower_lr, lane, shape)
-        return players, outcome, outcome
-
-    leader, follower = LEADER_AND_FOLLOWER[config.coupling]
-
-    def lead(now: Players) -> tuple[Players, Outcome]:
-        return descend(leader, objectives.msbe, now, leader_batch, leader_lr, lane, shape)
-
-    def follow(now: Players) -> tuple[Players, Outcome]:
-        def objective(delta: Tensor) -> Tensor:
-            return objectives.weighted(delta, lane.follower_objective)
-
-        now, outcome = descend(follower, objective, now, follower_batches[0], follower_lr, lane, shape)
-        for batch in follower_batches[1:]:
-            now, _ = descend(follower, objective, now, batch, follower_lr, lane, shape)
-        return now, outcome
-
-    if config.coupling == "synchronous":  # both answer to the other as it was
-        led, leader_outcome = lead(players)
-        followed, follower_outcome = follow(players)
-        players = led._replace(phi=followed.phi, phi_adam=followed.phi_adam)
-    elif config.order == "follower_first":
-        players, follower_outcome = follow(players)
-        players, leader_outcome = lead(players)
-    else:
-        players, leader_outcome = lead(players)
-        players, follower_outcome = follow(players)
-    return players, leader_outcome, follower_outcome
+    return play(players, Batches(leader_batch, follower_batches), rates, lane, shape)
 
 
 def descend(
-    player: str, objective: Objective, players: Players, batch: Batch, lr: Tensor, lane: Lane, shape: Shape
+    player: str, loss: Loss, players: Players, batch: Batch, lr: Tensor, lane: Lane, shape: Shape
 ) -> tuple[Players, Outcome]:
-    """One step of one `player`, "phi" or "theta", down its `objective` of the TD errors; the other stands still."""
+    """One step of one `player`, "phi" or "theta", down its `loss`; the other stands still."""
     own, adam = getattr(players, player), getattr(players, f"{player}_adam")
     parts = {"phi": networks.layers(players.phi, shape.phi), "theta": networks.layers(players.theta, shape.theta)}
     target = bellman_target(players, batch, lane.gamma, shape)
 
-    def loss(own_layers: Layers) -> tuple[Tensor, Tensor]:
-        delta = td_errors(**(parts | {player: own_layers}), batch=batch, target=target, config=shape.config)
-        return objective(delta), delta
+    def of_own(own_layers: Layers) -> tuple[Tensor, Tensor]:
+        now = parts | {player: own_layers}
+        return loss(now["phi"], now["theta"], batch, target, lane, shape)
 
-    gradient, (value, delta) = grad_and_value(loss, has_aux=True)(parts[player])
-    gradient, norm = optim.clip(networks.flatten(gradient), lane.max_grad_norm)
-    own, adam = optim.adam_step(own, gradient, adam, lr)
+    gradient, (value, delta) = grad_and_value(of_own, has_aux=True)(parts[player])
+    gradient = networks.flatten(gradient)
+    scale, norm = optim.clip(gradient, lane.max_grad_norm)
+    own, adam = optim.adam_step(own, gradient, adam, lr, scale)
     return players._replace(**{player: own, f"{player}_adam": adam}), Outcome(value, norm, delta)
 
 
 def descend_together(
-    players: Players, batch: Batch, theta_lr: Tensor, phi_lr: Tensor, lane: Lane, shape: Shape
+    loss: Loss, players: Players, batch: Batch, theta_lr: Tensor, phi_lr: Tensor, lane: Lane, shape: Shape
 ) -> tuple[Players, Outcome]:
-    """One step of ordinary deep Q-learning: one loss, one gradient through both networks, clipped as one."""
+    """One step of both down one `loss`: one gradient through both networks, clipped as one."""
     target = bellman_target(players, batch, lane.gamma, shape)
 
-    def loss(phi: Layers, theta: Layers) -> tuple[Tensor, Tensor]:
-        delta = td_errors(phi, theta, batch, target, shape.config)
-        return objectives.msbe(delta), delta
+    def of_both(phi: Layers, theta: Layers) -> tuple[Tensor, Tensor]:
+        return loss(phi, theta, batch, target, lane, shape)
 
     parts = networks.layers(players.phi, shape.phi), networks.layers(players.theta, shape.theta)
-    gradients, (value, delta) = grad_and_value(loss, argnums=(0, 1), has_aux=True)(*parts)
+    gradients, (value, delta) = grad_and_value(of_both, argnums=(0, 1), has_aux=True)(*parts)
     phi_gradient, theta_gradient = map(networks.flatten, gradients)
-    both, norm = optim.clip(torch.cat([phi_gradient, theta_gradient]), lane.max_grad_norm)
-    phi_gradient, theta_gradient = both.split([phi_gradient.numel(), theta_gradient.numel()])
-    phi, phi_adam = optim.adam_step(players.phi, phi_gradient, players.phi_adam, phi_lr)
-    theta, theta_adam = optim.adam_step(players.theta, theta_gradient, players.theta_adam, theta_lr)
+    scale, norm = optim.clip(torch.cat([phi_gradient, theta_gradient]), lane.max_grad_norm)
+    phi, phi_adam = optim.adam_step(players.phi, phi_gradient, players.phi_adam, phi_lr, scale)
+    theta, theta_adam = optim.adam_step(players.theta, theta_gradient, players.theta_adam, theta_lr, scale)
     players = players._replace(phi=phi, theta=theta, phi_adam=phi_adam, theta_adam=theta_adam)
     return players, Outcome(value, norm, delta)
 
 
-def td_errors(phi: Layers, theta: Layers, batch: Batch, target: Tensor, config: RunConfig) -> Tensor:
-    """The TD errors delta [B] of the online networks."""
-    values = networks.control(theta, networks.perception(phi, batch.observation, config), config)
-    return objectives.td_error(target, values, batch.action)
+def mean_square(
+    phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape
+) -> tuple[Tensor, Tensor]:
+    """msbe, and the penalty on the features where one is set: the leader's loss where phi is its own (a Loss)."""
+    delta, z = td_errors(phi, theta, batch, target, shape)
+    loss = objectives.msbe(delta)
+    if shape.config.leader_penalty != "none":
+        loss = loss + lane.leader_penalty_weight * _penalty(shape.config)(z)
+    return loss, delta
+
+
+def follower_loss(
+    phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape
+) -> tuple[Tensor, Tensor]:
+    """(1 - w) msbe + w f (a Loss): the ablation (eq. 8) at 0 and, with f the variance, the paper (eq. 9) at 1."""
+    delta, z = td_errors(phi, theta, batch, target, shape)
+    f = registry.function(registry.FOLLOWER_OBJECTIVES[shape.config.follower_objective])
+    w = lane.follower_weight
+    return (1 - w) * objectives.msbe(delta) + w * f(delta, z), delta
+
+
+def control_s_loss(
+    phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape
+) -> tuple[Tensor, Tensor]:
+    """The loss of a leading control (a Loss): msbe, and the penalty where one is set.
+
+    The features are not its own: holding them constant, it would not feel their penalty P. So P is taken where the
+    follower's gradient step, of length one, is going to bring it, to first order: P - <grad_phi follower's loss,
+    grad_phi P>, in which theta has its part.
+    """
+    delta, _ = td_errors(phi, theta, batch, target, shape)
+    loss = objectives.msbe(delta)
+    if shape.config.leader_penalty == "none":
+        return loss, delta
+
+    def penalised(phi: Layers) -> Tensor:
+        z = networks.perception(phi, batch.observation, shape.config)
+        return _penalty(shape.config)(z)
+
+    def followed(phi: Layers) -> Tensor:
+        return follower_loss(phi, theta, batch, target, lane, shape)[0]
+
+    downhill, penalty = grad_and_value(penalised)(phi)
+    along = (networks.flatten(grad(followed)(phi)) * networks.flatten(downhill)).sum()
+    return loss + lane.leader_penalty_weight * (penalty - along), delta
+
+
+def _penalty(config: RunConfig) -> Callable[[Tensor], Tensor]:
+    return registry.function(registry.LEADER_PENALTIES[config.leader_penalty])
+
+
+def td_errors(phi: Layers, theta: Layers, batch: Batch, target: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """The TD errors delta [B] of the online networks, and the features z [B, D]."""
+    z = networks.perception(phi, batch.observation, shape.config)
+    values = networks.control(theta, z, shape.config, shape.num_actions)
+    return objectives.td_error(target, values, batch.action), z
 
 
 def bellman_target(players: Players, batch: Batch, gamma: Tensor, shape: Shape) -> Tensor:
-    """Y [B], from the target copies of both players."""
-    next_values = networks.action_values(players.phi_target, players.theta_target, batch.next_observation, shape)
-    return objectives.td_target(batch.reward, batch.terminated, next_values, gamma)
+    """Y [B], from the target copies of both players; under Double the online control chooses the action."""
+    config, theta = shape.config, networks.layers(players.theta_target, shape.theta)
+    z = networks.perception(networks.layers(players.phi_target, shape.phi), batch.next_observation, config)
+    next_values = networks.control(theta, z, config, shape.num_actions)
+    if not config.double:
+        return objectives.td_target(batch.reward, batch.terminated, next_values, gamma)
+    if config.double_features == "online":
+        z = networks.perception(networks.layers(players.phi, shape.phi), batch.next_observation, config)
+    chosen_by = networks.control(networks.layers(players.theta, shape.theta), z, config, shape.num_actions)
+    return objectives.td_target(batch.reward, batch.terminated, next_values, gamma, chosen_by)
 
 
-def learning_rates(rounds: Tensor, lane: Lane, config: RunConfig) -> tuple[Tensor, Tensor]:
-    """The leader's and the follower's after `rounds` rounds: linear, ending where a run without a wait would."""
-    progress = rounds / (config.vector_steps * config.num_envs / max(config.update_every, config.num_envs))
-    leader_lr = optim.linear(lane.leader_lr, lane.lr_end * lane.leader_lr, progress)
-    return leader_lr, optim.linear(lane.follower_lr, lane.lr_end * lane.follower_lr, progress)
+def learning_rates(rounds: Tensor, lane: Lane, config: RunConfig) -> Rates:
+    """After `rounds` rounds, ending where a run that learns from its first step would."""
+    rate = registry.function(registry.SCHEDULES[config.schedule].rate)
+    progress = (rounds / config.rounds).clamp(0, 1)
+    leader = rate(lane.leader_lr, lane.leader_power, lane, rounds, progress)
+    return Rates(leader, rate(lane.follower_lr, lane.follower_power, lane, rounds, progress))
 
 
 def sync_targets(players: Players, due: Tensor) -> Players:

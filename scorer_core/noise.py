@@ -28,6 +28,7 @@ class Stream(IntEnum):
     LEADER_BATCH = 5
     ENVIRONMENT = 6
     ENVIRONMENT_SEED = 7
+    PROBE = 8
 
 
 GOLDEN = 0x9E3779B97F4A7C15

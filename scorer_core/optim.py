@@ -23,21 +23,42 @@ def adam_init(parameters: Tensor) -> Adam:
     return Adam(torch.zeros_like(parameters), torch.zeros_like(parameters), torch.zeros_like(parameters[0]))
 
 
-def adam_step(parameters: Tensor, gradient: Tensor, state: Adam, lr: Tensor) -> tuple[Tensor, Adam]:
-    """Parameters and state after one step (Kingma and Ba 2015, Algorithm 1, in the order its section 2 ends with)."""
+def adam_step(parameters: Tensor, gradient: Tensor, state: Adam, lr: Tensor, scale: Tensor) -> tuple[Tensor, Adam]:
+    """Parameters and state after one step (Kingma and Ba 2015, Algorithm 1, in the order its section 2 ends with).
+
+    The step is on `scale` times the gradient, which `clip` gives: applied there, it costs no pass over memory.
+    """
     steps = state.steps + 1
-    # 1 - beta^steps, which float32 would lose to cancellation in the first steps
-    root_correction = torch.sqrt(-torch.expm1(steps * math.log(BETA_2)))
-    step_size = lr * root_correction / -torch.expm1(steps * math.log(BETA_1))
-    epsilon = EPSILON * root_correction
-    parameters, mean, square = adam_update(parameters, gradient, state.mean, state.square, step_size, epsilon)
+    step_size, epsilon = _corrected(steps, lr)
+    update = adam_update if parameters.is_cpu else adam_formula  # of which a GPU's compiler makes one pass
+    parameters, mean, square = update(parameters, gradient, state.mean, state.square, scale, step_size, epsilon)
     return parameters, Adam(mean, square, steps)
 
 
+def _corrected(steps: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
+    """The step size and the epsilon that carry the bias corrections of step number `steps`."""
+    # 1 - beta^steps, which float32 would lose to cancellation in the first steps
+    root_correction = torch.sqrt(-torch.expm1(steps * math.log(BETA_2)))
+    return lr * root_correction / -torch.expm1(steps * math.log(BETA_1)), EPSILON * root_correction
+
+
+def last_step(state: Adam, lr: Tensor) -> Tensor:
+    """What the step that led to `state` took off the parameters, at the rate `lr` it was made with; NaN before any."""
+    step_size, epsilon = _corrected(state.steps, lr)
+    return step_size * state.mean / (torch.sqrt(state.square) + epsilon)
+
+
 def adam_formula(
-    parameters: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step_size: Tensor, epsilon: Tensor
+    parameters: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    scale: Tensor,
+    step_size: Tensor,
+    epsilon: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Parameters and both moments after one step; `step_size` and `epsilon` carry the bias corrections."""
+    gradient = scale * gradient
     mean = BETA_1 * mean + (1 - BETA_1) * gradient
     square = BETA_2 * square + (1 - BETA_2) * gradient * gradient
     return parameters - step_size * mean / (torch.sqrt(square) + epsilon), mean, square
@@ -45,16 +66,21 @@ def adam_formula(
 
 @torch.library.custom_op("scorer::adam_update", mutates_args=())
 def adam_update(
-    parameters: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, step_size: Tensor, epsilon: Tensor
+    parameters: Tensor,
+    gradient: Tensor,
+    mean: Tensor,
+    square: Tensor,
+    scale: Tensor,
+    step_size: Tensor,
+    epsilon: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`adam_formula`, for one run or with lanes first; on a CPU in one pass over memory instead of ten."""
-    if not parameters.is_cpu:
-        return adam_formula(parameters, gradient, mean, square, step_size.unsqueeze(-1), epsilon.unsqueeze(-1))
+    """`adam_formula` on a CPU, for one run or with lanes first, in one pass over memory instead of ten."""
     width = parameters.shape[-1]
     new_parameters, new_mean, new_square = (torch.empty(parameters.shape) for _ in range(3))
     vectors = (parameters, gradient, mean, square, new_parameters, new_mean, new_square)
     arrays = [vector.contiguous().view(-1, width).numpy() for vector in vectors]
-    _adam_pass(*arrays, step_size.reshape(-1).numpy(), epsilon.reshape(-1).numpy())  # pyright: ignore[reportCallIssue]
+    scalars = [scalar.reshape(-1).numpy() for scalar in (scale, step_size, epsilon)]
+    _adam_pass(*arrays, *scalars)  # pyright: ignore[reportCallIssue]
     return new_parameters, new_mean, new_square
 
 
@@ -74,12 +100,12 @@ def _(info, in_dims, *tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, i
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _adam_pass(parameters, gradient, mean, square, new_parameters, new_mean, new_square, step_size, epsilon):
+def _adam_pass(parameters, gradient, mean, square, new_parameters, new_mean, new_square, scale, step_size, epsilon):
     b1, c1, b2, c2 = np.float32(BETA_1), np.float32(1 - BETA_1), np.float32(BETA_2), np.float32(1 - BETA_2)
     for lane in range(parameters.shape[0]):
-        size, small = step_size[lane], epsilon[lane]
+        factor, size, small = scale[lane], step_size[lane], epsilon[lane]
         for i in range(parameters.shape[1]):
-            g = gradient[lane, i]
+            g = factor * gradient[lane, i]
             m = b1 * mean[lane, i] + c1 * g
             v = b2 * square[lane, i] + c2 * g * g
             new_mean[lane, i], new_square[lane, i] = m, v
@@ -87,9 +113,9 @@ def _adam_pass(parameters, gradient, mean, square, new_parameters, new_mean, new
 
 
 def clip(gradient: Tensor, max_norm: Tensor) -> tuple[Tensor, Tensor]:
-    """`gradient` scaled to a norm of at most `max_norm`, and its norm before (as clip_grad_norm_)."""
+    """The scale that brings `gradient` to a norm of at most `max_norm` (as clip_grad_norm_), and its norm before."""
     norm = torch.sqrt((gradient * gradient).sum())
-    return gradient * (max_norm / (norm + 1e-6)).clamp_max(1.0), norm
+    return (max_norm / (norm + 1e-6)).clamp_max(1.0), norm
 
 
 def linear(start: Tensor, end: Tensor, progress: Tensor) -> Tensor:

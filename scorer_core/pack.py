@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from scorer_core import acting, envs, game, networks, noise, objectives, replay
+from scorer_core import acting, diagnostics, envs, game, networks, noise, objectives, replay
 from scorer_core.config import RunConfig
 from scorer_core.game import Lane, Players
 from scorer_core.networks import Shape
-from scorer_core.recording import record
-from scorer_core.records import METRICS, SCHEMA
+from scorer_core.recording import Captured, record
+from scorer_core.records import INSTRUMENTS, METRICS, SCHEMA
 from scorer_core.replay import Replay
 
 LEARNED = ("td_error", "msbe", "be_variance", "leader_loss", "follower_loss", "leader_grad_norm", "follower_grad_norm")
 STATE = (
     "vector_step", "observation", "players", "replay", "episode_return", "last_return", "episodes",
-    "learned", "rounds_learned", "diverged",
+    "learned", "rounds_learned", "diverged", "initial", "probe", "drift",
 )  # fmt: skip
 
 
@@ -44,19 +44,23 @@ class Pack:
         self.lane = Lane(*(_lanes(getattr(config, name) for config in batch).to(device) for name in Lane._fields))
         self.environments = envs.make(self.config, self.lane.seed)
         self.observation = self.environments.reset().to(device)
-        inputs = int(np.prod(self.environments.observation_shape))
-        self.shape = networks.shape_of(self.config, inputs, self.environments.num_actions)
+        self.shape = networks.shape_of(self.config, self.environments.observation_shape, self.environments.num_actions)
         alone = [game.new_players(seed, self.shape) for seed in self.lane.seed]
         self.players: Players = tree_map(lambda *runs: torch.stack(runs), *alone)
+        self.initial = self.players.phi.clone(), self.players.theta.clone()
+        self.probe: game.Batch | None = None  # drawn at the first log point after learning has begun
         self.replay = self._new_replay(lanes)
         self.episode_return = torch.zeros(lanes, num_envs, device=device)
         self.last_return = torch.zeros(lanes, num_envs, device=device)
         self.episodes = torch.zeros(lanes, dtype=torch.int64, device=device)
         self.learned = torch.zeros(lanes, len(LEARNED), device=device)  # sums over the rounds since the last log point
         self.rounds_learned = 0
+        self.drift = torch.zeros(lanes, 2, device=device)  # of the target copies since the last log point, and how many
         self.diverged = torch.zeros(lanes, dtype=torch.bool, device=device)
         self._target_every = self.lane.target_every.tolist()
-        self._log_steps = _log_steps(self.config)
+        log_steps = _spread(range(1, self.config.vector_steps + 1), self.config.log_points)
+        self._log_steps = set(log_steps)
+        self._instrument_steps = set(_spread(log_steps, diagnostics.points(self.config)))
         self._recorded: dict[str, Callable[..., Any]] = {}
 
     @property
@@ -82,7 +86,9 @@ class Pack:
             self._learn()
         due = [_crossed(before, self.env_steps, period) for period in self._target_every]
         if any(due):
-            self.players = torch.vmap(game.sync_targets)(self.players, torch.tensor(due, device=self.device))
+            copied = torch.tensor(due, device=self.device)
+            self.drift += torch.vmap(diagnostics.drift)(self.players, copied)
+            self.players = torch.vmap(game.sync_targets)(self.players, copied)
 
     def _act(self) -> Tensor:
         """Actions [P, N]."""
@@ -127,8 +133,11 @@ class Pack:
             "leader_lr": leader_lr,
             "follower_lr": follower_lr,
             "epsilon": acting.epsilon(self.lane, env_step),
+            "target_drift": self.drift[:, 0] / self.drift[:, 1],
+            **self._instruments(),
         }
         self.learned.zero_()
+        self.drift.zero_()
         self.rounds_learned = 0
         lanes = len(self.configs)
         arrays = {
@@ -140,6 +149,28 @@ class Pack:
         }
         return pa.Table.from_pydict(arrays, schema=SCHEMA)
 
+    def _instruments(self) -> dict[str, Tensor]:
+        """Each instrument's reading [P]; NaN where none is due or nothing has been learned yet."""
+        rounds = int(self.players.rounds[0])
+        if self.vector_step not in self._instrument_steps or rounds == 0:
+            return dict.fromkeys(INSTRUMENTS, torch.full_like(self.lane.gamma, float("nan")))
+        clock, num_rows = torch.full_like(self.lane.seed, self.vector_step), self.replay.action.shape[1]
+        kept = replay.kept(self.vector_step, num_rows, self.config.num_envs)
+        if self.probe is None:
+            drawn = noise.integers(self.lane.seed, 0, noise.Stream.PROBE, (diagnostics.PROBE,), kept)
+            self.probe = torch.vmap(replay.sample)(self.replay, clock, drawn)
+        measure = functools.partial(diagnostics.probe, shape=self.shape)
+        probed, gram = torch.vmap(measure)(self.players, self.initial, self.probe, self.lane)
+        rows = min(diagnostics.HORIZON, kept // self.config.num_envs)
+        bias = functools.partial(diagnostics.q_bias, rows=rows, shape=self.shape)
+        srank, effective_rank = map(torch.from_numpy, diagnostics.ranks(gram))
+        return {
+            **dict(zip(diagnostics.PROBED, probed.T, strict=True)),
+            "q_bias": torch.vmap(bias)(self.players, self.replay, clock, self.lane),
+            "srank": srank,
+            "effective_rank": effective_rank,
+        }
+
     def state(self) -> bytes:
         """Everything `restore` needs to go on as if nothing had happened."""
         sink = pa.BufferOutputStream()
@@ -149,10 +180,15 @@ class Pack:
             )
         return sink.getvalue().to_pybytes()
 
-    def restore(self, state: bytes) -> None:
+    def restore(self, state: bytes, lanes: Sequence[int] | None = None) -> None:
+        """Go on from `state`: of this pack, or of one whose `lanes`, by their place there, are this pack's runs."""
         with pa.CompressedInputStream(pa.BufferReader(state), "zstd") as file:
             saved = torch.load(io.BytesIO(file.read()), map_location=self.device, weights_only=False)
-        self.environments.restore(saved.pop("environments"))
+        if lanes is not None:
+            lanes = list(lanes) * (len(self.lane.seed) // len(lanes))  # a lone compiled lane has its twin
+        self.environments.restore(saved.pop("environments"), lanes)
+        if lanes is not None:
+            saved = tree_map(lambda value: value[lanes] if isinstance(value, Tensor) else value, saved)
         for name, value in saved.items():
             setattr(self, name, value)
 
@@ -168,6 +204,7 @@ class Pack:
             action=ring((), torch.int64),
             reward=ring((), torch.float32),
             terminated=ring((), torch.bool),
+            truncated=ring((), torch.bool) if self.environments.truncates else ring((0,), torch.bool),
             final_observation=ring(*picture) if self.environments.truncates else ring((0,), torch.uint8),
         )
         kept.observation[:, 0] = self.observation
@@ -183,6 +220,7 @@ class Pack:
         kept.reward[:, row] = reward
         kept.terminated[:, row] = terminated
         if step.final_observation is not None:
+            kept.truncated[:, row] = step.truncated.to(self.device)
             kept.final_observation[:, row] = step.final_observation.to(self.device)
         ended = terminated | step.truncated.to(self.device)
         self.episode_return += reward
@@ -194,7 +232,8 @@ class Pack:
         """`alone`, a function of one run, on all lanes at once; its operations are recorded at the first call."""
         if name not in self._recorded:
             recorded = record(torch.vmap(functools.partial(alone, shape=self.shape)), arguments)
-            self._recorded[name] = torch.compile(recorded) if self.compiled else recorded
+            performed = torch.compile(recorded) if self.compiled else recorded
+            self._recorded[name] = Captured(performed, arguments) if self.device.type == "cuda" else performed
         return self._recorded[name](*arguments)
 
 
@@ -227,5 +266,6 @@ def _crossed(before: int, after: int, period: int) -> bool:
     return before // period != after // period
 
 
-def _log_steps(config: RunConfig) -> set[int]:
-    return {-(-point * config.vector_steps // config.log_points) for point in range(1, config.log_points + 1)}
+def _spread(places: Sequence[int], points: int) -> list[int]:
+    """At most `points` of `places`, evenly spaced, the last among them."""
+    return sorted({places[-(-point * len(places) // points) - 1] for point in range(1, points + 1)})

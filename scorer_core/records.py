@@ -36,6 +36,24 @@ import pyarrow.parquet as pq
 
 from scorer_core.config import RunConfig, digest
 
+# Read at `step`, at some of the log points (diagnostics.points), off a probe batch that stays the same; else NaN.
+INSTRUMENTS = (
+    "probe_msbe",
+    "probe_be_variance",
+    "srank",  # singular values that hold 99 % of the features' sum
+    "effective_rank",  # exp of the entropy of the features' singular values
+    "dormant",  # share of hidden units that hardly act
+    "feature_norm",
+    "feature_cosine",  # mean over pairs of states
+    "phi_norm",
+    "theta_norm",
+    "phi_distance",  # from initialisation
+    "theta_distance",
+    "gradient_cosine",  # for the perception: the leader's objective with the follower's
+    "q_max",
+    "q_bias",  # action values minus the discounted returns that followed
+    "effective_ratio",  # norm of the follower's last step / the leader's
+)
 # Means over the interval that ends at `step`, except where a comment says otherwise.
 METRICS = (
     "return",  # at `step`: each environment's last finished episode, averaged; 0 before an environment's first
@@ -50,6 +68,8 @@ METRICS = (
     "leader_lr",
     "follower_lr",
     "epsilon",
+    "target_drift",  # at each copy to the targets: how far they move, of their own norm; NaN without a copy
+    *INSTRUMENTS,
 )
 MEASURED = ("steps_per_second",)  # of the whole pack, by the clock: the one column a resumed run does not repeat
 SCHEMA = pa.schema(
@@ -63,6 +83,7 @@ SCHEMA = pa.schema(
 )
 
 KEPT_COMMITS = 2
+SNAPSHOT = "snapshot.json"  # beside kept code: the version it had where it was taken
 
 
 log = logging.getLogger("scorer")
@@ -133,11 +154,11 @@ class PackFolder:
         self.path = path
 
     @classmethod
-    def create(cls, packs: Path, configs: Sequence[RunConfig], compiled: bool = False) -> "PackFolder":
+    def create(cls, packs: Path, configs: Sequence[RunConfig], compiled: bool = False, **notes: Any) -> "PackFolder":
         """The folder of a new pack; whether it is compiled is settled here, for all its attempts."""
         folder = cls(packs / pack_id([config.run_id for config in configs]))
         runs = {config.run_id: config.model_dump(mode="json") for config in configs}
-        write_json(folder.path / "pack.json", {"compiled": compiled, "runs": runs})
+        write_json(folder.path / "pack.json", {"compiled": compiled, **notes, "runs": runs})
         return folder
 
     @property
@@ -174,7 +195,7 @@ class PackFolder:
     # --- done ---
 
     def done(self) -> dict[str, dict[str, Any]]:
-        """Finished runs, each with its `status`: `done` or `diverged`."""
+        """Finished runs, each with its `status`, `done` or `diverged`, and its `verdicts`."""
         return (read_json(self.path / "done.json") or {"runs": {}})["runs"]
 
     def finish(self, statuses: Mapping[str, dict[str, Any]]) -> None:
@@ -184,6 +205,17 @@ class PackFolder:
             checkpoint.unlink()
 
     # --- state ---
+
+    @property
+    def cancelled(self) -> bool:
+        """Has its user asked that it be trained no further? Asked for again, it is no longer so."""
+        return (self.path / "cancelled").exists()
+
+    def mark_cancelled(self, cancelled: bool) -> None:
+        if cancelled:
+            replace_file(self.path / "cancelled", f"{now()}\n".encode())
+        else:
+            (self.path / "cancelled").unlink(missing_ok=True)
 
     def state(self) -> dict[str, Any]:
         return read_json(self.path / "state.json") or {}
@@ -260,6 +292,10 @@ class PackFolder:
                 return rows.slice(rows.num_rows - 1).to_pylist()[0]
         return {}
 
+    def committed_step(self) -> int:
+        """Where the next attempt will begin, if the newest checkpoint is whole."""
+        return max((int(path.stem) for path in self._checkpoints()), default=0)
+
     def _checkpoints(self) -> list[Path]:
         return sorted((self.path / "checkpoint").glob("*.ckpt"))
 
@@ -282,6 +318,24 @@ def now() -> str:
 def provenance(device: str) -> dict[str, Any]:
     """Where and with what an attempt ran: host, versions, job, and the commit and diff of the code that is running."""
     source = Path(__file__).resolve().parent.parent
+    return {
+        "started": now(),
+        "argv": sys.argv,
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "device": device,
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        **code_version(source),
+        "python": platform.python_version(),
+        "packages": {dist.name: dist.version for dist in sorted(distributions(), key=lambda dist: dist.name.lower())},
+    }
+
+
+def code_version(source: Path) -> dict[str, str | None]:
+    """Commit and diff of the tree at `source`; of a snapshot, those of the tree it was taken of."""
+    kept = read_json(source / SNAPSHOT)
+    if kept is not None:
+        return kept
 
     def git(*arguments: str) -> str | None:
         try:
@@ -290,15 +344,4 @@ def provenance(device: str) -> dict[str, Any]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    return {
-        "started": now(),
-        "argv": sys.argv,
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "device": device,
-        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
-        "git_commit": git("rev-parse", "HEAD"),
-        "git_diff": git("diff", "HEAD"),
-        "python": platform.python_version(),
-        "packages": {dist.name: dist.version for dist in sorted(distributions(), key=lambda dist: dist.name.lower())},
-    }
+    return {"git_commit": git("rev-parse", "HEAD"), "git_diff": git("diff", "HEAD")}

@@ -18,6 +18,7 @@ class Replay(NamedTuple):
     action: Tensor  # [rows, N] int64
     reward: Tensor  # [rows, N] float32
     terminated: Tensor  # [rows, N] bool
+    truncated: Tensor  # [rows, N] bool; without elements where the task never truncates
     final_observation: Tensor  # [rows, N, *observation_shape]; without elements where the task never truncates
 
 

@@ -1,28 +1,40 @@
 """Train one pack to its end, or until told to stop: settings, setup, loop."""
 
+import ctypes
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
+from scorer_core import verdicts
 from scorer_core.pack import Pack
-from scorer_core.records import SCHEMA, PackFolder
+from scorer_core.records import SCHEMA, PackFolder, RecordError
 
 HEARTBEAT_SECONDS = 1.0
 
 
 def train(
-    folder: PackFolder, device: torch.device, commit_seconds: float, should_stop: Callable[[], bool], **state: Any
+    folder: PackFolder,
+    device: torch.device,
+    commit_seconds: float,
+    should_stop: Callable[[], bool],
+    until: int | None = None,
+    heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    **state: Any,
 ) -> bool:
     """Train the pack in `folder` from its last commit; True if it is finished, False if it stopped, all committed.
 
-    `state` is shown in the folder's state beside what changes. The caller holds the folder's lock.
+    It also stops, if it is not finished there, at the first vector step from the environment step `until` on. `state`
+    is shown in the folder's state beside what changes. The caller holds the folder's lock.
 
     Raises:
         RecordError: if the folder's records cannot be read or written; its last commit stays whole.
     """
+    keep_freed_memory()
     pack = Pack(folder.configs(), device, folder.compiled())
     commit = folder.last_commit()
     if commit:
@@ -46,7 +58,12 @@ def train(
 
     heartbeat("training")
     committed = beat = time.monotonic()
+    pause = pack.config.total_steps if until is None else until
     while not pack.finished:
+        if pack.env_steps >= pause:
+            commit_now()
+            heartbeat("paused")
+            return False
         pack.step()
         if pack.log_is_due:
             rows.append(pack.log(clock.lap()))
@@ -58,17 +75,45 @@ def train(
         if now - committed >= commit_seconds:
             commit_now()
             committed = time.monotonic()
-        if now - beat >= HEARTBEAT_SECONDS:
+        if now - beat >= heartbeat_seconds:
             heartbeat("training")
             beat = now
 
     commit_now()
-    diverged = pack.diverged.tolist()
+    found = verdicts.of_pack(folder)
     folder.finish(
-        {c.run_id: {"status": "diverged" if d else "done"} for c, d in zip(pack.configs, diverged, strict=True)}
+        {
+            config.run_id: {"status": "diverged" if diverged else "done", "verdicts": found[config.run_id]}
+            for config, diverged in zip(pack.configs, pack.diverged.tolist(), strict=True)
+        }
     )
     heartbeat("done")
     return True
+
+
+def keep_freed_memory() -> None:
+    """Have malloc keep what a step frees: given back to the system, its pages are faulted in again at the next step."""
+    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3), in glibc; another libc does without
+    with suppress(AttributeError, OSError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_threshold, 1 << 30)
+        libc.mallopt(trim_threshold, 1 << 30)
+
+
+def part_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:
+    """Put `new`, of some of the runs of `old`, where `old` committed last: each run goes on as it would have there.
+
+    Raises:
+        RecordError: if `old` has committed nothing, or a record cannot be read or written.
+    """
+    commit = old.last_commit()
+    if commit is None:
+        raise RecordError(f"{old.path}: nothing is committed that its runs could go on from")
+    run_ids, place = new.run_ids(), {run_id: lane for lane, run_id in enumerate(old.run_ids())}
+    pack = Pack(new.configs(), device, new.compiled())
+    pack.restore(commit.checkpoint, [place[run_id] for run_id in run_ids])
+    rows = [pq.read_table(part, schema=SCHEMA, filters=[("run_id", "in", run_ids)]) for part in old.parts()]
+    new.commit(commit.step, pa.concat_tables([SCHEMA.empty_table(), *rows]), pack.state())
 
 
 class Clock:

@@ -13,13 +13,18 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from scorer_core.records import PackFolder, RecordError, provenance, write_json
+from slurm.policy import halve, halves, history, is_out_of_memory, refusal
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 75
+HALVED = -1  # the pack is now two: to be started anew, in a process that holds none of the first one's memory
 LOCK_PATIENCE_SECONDS = 15.0  # a cut-off process may still be writing its last commit
+
+TOLD_TO_STOP: list[int] = []  # the signals that arrived; nothing else happens in a handler
 
 
 def main() -> int:
@@ -27,14 +32,30 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one")
     parser.add_argument("--commit-seconds", type=float, default=300.0)
+    parser.add_argument("--heartbeat-seconds", type=float, default=1.0)
     parser.add_argument("--parent", type=int, help="stop, committing, when this process is gone")
+    parser.add_argument("--series", default="", help="attempts of one name share one budget")
+    parser.add_argument("--max-attempts", type=int, default=sys.maxsize)
+    parser.add_argument("--died", type=int, metavar="SIGNAL", help="do not train: record that an attempt was killed")
     arguments = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, lambda number, _: TOLD_TO_STOP.append(number))
     folder = PackFolder(arguments.folder)
+    parts = halves(folder) or [folder]
+    codes = [_alone(part, arguments) if not TOLD_TO_STOP else INTERRUPTED for part in parts]
+    if HALVED in codes and not arguments.died:
+        os.execv(sys.executable, [sys.executable, "-m", "slurm.job", *sys.argv[1:]])
+    return INTERRUPTED if {INTERRUPTED, HALVED} & set(codes) else max(codes)
+
+
+def _alone(folder: PackFolder, arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     while True:
         with folder.lock() as held:
             if held:
-                return FINISHED if folder.done() else attempt(folder, arguments)
+                if folder.done():
+                    return FINISHED
+                return died(folder, arguments.died) if arguments.died else attempt(folder, arguments)
         if time.monotonic() - started > LOCK_PATIENCE_SECONDS:
             print(f"{folder.path}: another process is training this pack", file=sys.stderr)
             return FAILED
@@ -43,28 +64,66 @@ def main() -> int:
 
 def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
     """One start, with its own logs; what it prints and how it fails is kept beside its provenance."""
+    state: dict[str, Any] = history(folder, arguments.series) if arguments.series else {}
+    refused = refusal(folder, state["starts"], arguments.max_attempts) if state else None
+    if refused:
+        _say_failed(folder, refused, {key: folder.state()[key] for key in ("attempt", "series", "starts")})
+        return FAILED
     place = folder.new_attempt()
-    told_to_stop = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-        signal.signal(number, lambda number, _: told_to_stop.append(number))
+    state["attempt"] = int(place.name)
 
     def should_stop() -> bool:
-        return bool(told_to_stop) or (arguments.parent is not None and os.getppid() != arguments.parent)
+        return bool(TOLD_TO_STOP) or (arguments.parent is not None and os.getppid() != arguments.parent)
 
     with (place / "stdout.log").open("a", buffering=1) as out, (place / "stderr.log").open("a", buffering=1) as err:
         os.dup2(out.fileno(), 1)  # by descriptor, so that what libraries print, and a crash's last words, are kept too
         os.dup2(err.fileno(), 2)
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-        state: dict[str, Any] = {"attempt": int(place.name)}
         try:
             folder.write_state(phase="starting", **state)
             finished = _train(folder, place, arguments, should_stop, state)
         except Exception as error:
             traceback.print_exc()
             message = str(error) if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
-            _say_failed(folder, message.splitlines()[0] if message else "unknown", state)
+            message = message.splitlines()[0] if message else "unknown"
+            if is_out_of_memory(error):
+                return _after_running_out_of_memory(folder, message, state)
+            _say_failed(folder, message, state)
             return FAILED
         return FINISHED if finished else INTERRUPTED
+
+
+def died(folder: PackFolder, number: int) -> int:
+    """Record an attempt that was killed before it could speak; whether it was for its memory, the host knows."""
+    state = folder.state()
+    kept = {key: state[key] for key in ("attempt", "series", "starts", "step", "total_steps", "lanes") if key in state}
+    message = f"killed by {signal.Signals(number).name}"
+    if number == signal.SIGKILL and _memory_was_short():
+        return _after_running_out_of_memory(folder, "out of memory: killed by the host", kept)
+    folder.write_state(phase="killed", error=message, **kept)
+    return INTERRUPTED
+
+
+def _after_running_out_of_memory(folder: PackFolder, message: str, state: dict[str, Any]) -> int:
+    if halve(folder):
+        print(f"{message}; going on with half the lanes", file=sys.stderr)
+        return HALVED
+    _say_failed(folder, f"{message}; the lanes cannot be halved again: give the job more memory", state)
+    return FAILED
+
+
+def _memory_was_short() -> bool:
+    """Has the kernel killed a process of this job's control group for its memory?"""
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controller, group = line.split(":", 2)
+            place = Path("/sys/fs/cgroup") / controller / group.lstrip("/")
+            for name in ("memory.events", "memory.oom_control"):  # of cgroups version 2 and 1
+                if controller in ("", "memory") and (place / name).exists():
+                    counts = dict(line.split() for line in (place / name).read_text().splitlines())
+                    if int(counts.get("oom_kill", 0)):
+                        return True
+    return False
 
 
 def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, should_stop: Any, state: Any) -> bool:
@@ -81,14 +140,15 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
     torch.set_num_threads(1)
     label = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     write_json(place / "provenance.json", provenance(label))
-    return train(folder, device, arguments.commit_seconds, should_stop, **state)
+    beat = arguments.heartbeat_seconds
+    return train(folder, device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat, **state)
 
 
 def _say_failed(folder: PackFolder, message: str, state: dict[str, Any]) -> None:
     last = {}
     try:
-        last = {key: folder.state()[key] for key in ("step", "total_steps", "lanes") if key in folder.state()}
-        folder.write_state(phase="failed", error=message, **last, **state)
+        last = {key: value for key, value in folder.state().items() if key in ("step", "total_steps", "lanes")}
+        folder.write_state(phase="failed", error=message, **(last | state))
     except RecordError:
         print(f"the failure could not be recorded in {folder.path}", file=sys.stderr)
 

@@ -31,10 +31,24 @@ class LocalLauncher:
     An interrupt (Ctrl-C, SIGTERM) is passed on: running packs commit and stop, and no more are started. A second one
     kills; what was committed stays. The processes have sessions of their own, so that a terminal's Ctrl-C reaches
     them through here alone, and stop by themselves when this process is gone.
+
+    Attempts of a named `series` belong to one submission: a pack that was killed, or halved its lanes, is started again
+    until it has used up `max_attempts`, and one that was cancelled is told to stop.
     """
 
-    def __init__(self, processes: int, device: str, commit_seconds: float):
-        self._processes, self._device, self._commit_seconds = processes, device, commit_seconds
+    def __init__(
+        self,
+        processes: int,
+        device: str,
+        commit_seconds: float,
+        heartbeat_seconds: float = 1.0,
+        series: str = "",
+        max_attempts: int = sys.maxsize,
+    ):
+        self._processes, self._series = processes, series
+        self._options = ["--device", device, "--commit-seconds", str(commit_seconds), "--parent", str(os.getpid())]
+        self._options += ["--heartbeat-seconds", str(heartbeat_seconds), "--max-attempts", str(max_attempts)]
+        self._options += ["--series", series] if series else []
         self._children: dict[PackFolder, subprocess.Popen[bytes]] = {}
         self._interrupts = 0
 
@@ -47,9 +61,12 @@ class LocalLauncher:
             while self._children or (outcome.waiting and not self._interrupts):
                 while outcome.waiting and len(self._children) < self._processes and not self._interrupts:
                     folder = outcome.waiting.pop(0)
+                    if self._series and folder.cancelled:
+                        continue
                     self._children[folder] = self._start(folder)
                     outcome.running.append(folder)
                 time.sleep(POLL_SECONDS)
+                self._stop_cancelled()
                 self._reap(outcome)
                 on_tick(outcome)
         finally:
@@ -58,14 +75,18 @@ class LocalLauncher:
         return outcome
 
     def _start(self, folder: PackFolder) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "slurm.job", str(folder.path), "--device", self._device]
-        command += ["--commit-seconds", str(self._commit_seconds), "--parent", str(os.getpid())]
+        command = [sys.executable, "-m", "slurm.job", str(folder.path), *self._options]
         return subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
     def _interrupt(self) -> None:
         self._interrupts += 1
         for child in self._children.values():
             child.send_signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
+
+    def _stop_cancelled(self) -> None:
+        for folder, child in self._children.items() if self._series else ():
+            if folder.cancelled:
+                child.send_signal(signal.SIGTERM)
 
     def _reap(self, outcome: Outcome) -> None:
         for folder, child in list(self._children.items()):
@@ -75,8 +96,12 @@ class LocalLauncher:
             del self._children[folder]
             outcome.running.remove(folder)
             _, complaint = child.communicate()
+            if self._series and code < 0 and not self._interrupts:
+                code = subprocess.run([*child.args, "--died", str(-code)]).returncode  # pyright: ignore
             if code == FINISHED:
                 outcome.finished.append(folder)
+            elif self._series and code == INTERRUPTED and not self._interrupts and not folder.cancelled:
+                outcome.waiting.insert(0, folder)
             elif code == INTERRUPTED or (self._interrupts and code < 0):
                 outcome.interrupted.append(folder)
             else:

@@ -11,15 +11,14 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig, check_task, objective_weight, resolve, significant
+from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig, resolve, significant
+from scorer_core.registry import check_task
+from sweeps.ablation import Ablate
+from sweeps.reading import DefinitionError, Loader, put
 
 SHIPPED = Path(__file__).parent
 AT_THE_TOP = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}
-SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "preset"} - set(AT_THE_TOP)
-
-
-class DefinitionError(Exception):
-    """A definition that cannot be run; the message names file and field."""
+SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "hold", "preset"} - set(AT_THE_TOP)
 
 
 @dataclass(frozen=True)
@@ -53,13 +52,16 @@ Settings = dict[str, Any]
 class Sweep(BaseModel):
     """The definition as written: `variants` x `axes` x `zip`, minus `exclude`, on every task, with every seed.
 
-    Layers of settings, later ones winning: `base`, the variant's, the point's on the axes.
+    Layers of settings, later ones winning: `base`, the variant's, its toggles' (`ablate`), the point's on the axes.
+    `paper` says in words what the paper found; `reported` holds numbers of others, by source, variant and task: an IQM
+    and the half width of its interval.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     question: Annotated[str, Field(min_length=1)]
+    paper: Annotated[str, Field(min_length=1)] | None = None
     tasks: Annotated[list[Annotated[str, AfterValidator(check_task)]], Field(min_length=1)]
     total_steps: Annotated[int, Field(ge=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -68,7 +70,9 @@ class Sweep(BaseModel):
     variants: dict[str, Settings] = {}
     axes: dict[str, Values] = {}
     zip: dict[str, Values] = {}
+    ablate: Ablate | None = None
     exclude: list[Settings] = []
+    reported: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -97,10 +101,14 @@ class Sweep(BaseModel):
     def _settings_are_known(self) -> Self:
         places: list[tuple[str, Settings, set[str]]] = [
             ("base", self.base, SETTINGS),
-            ("axes", self.axes, SETTINGS - {"preset"}),
-            ("zip", self.zip, SETTINGS - {"preset"}),
+            ("axes", self.axes, SETTINGS - {"preset", "hold"}),
+            ("zip", self.zip, SETTINGS - {"preset", "hold"}),
             *((f"variants.{name}", settings, SETTINGS) for name, settings in self.variants.items()),
-            *((f"exclude.{i}", c, SETTINGS - {"preset"} | {"variant", "task"}) for i, c in enumerate(self.exclude)),
+            *((f"ablate.toggle.{i}", t, SETTINGS) for i, t in enumerate(self.ablate.toggle if self.ablate else [])),
+            *(
+                (f"exclude.{i}", c, SETTINGS - {"preset", "hold"} | {"variant", "task"})
+                for i, c in enumerate(self.exclude)
+            ),
         ]
         for place, settings, known in places:
             for field in settings:
@@ -115,6 +123,10 @@ class Sweep(BaseModel):
         if self.variants and self.baseline not in self.variants:
             wanted = "is missing" if self.baseline is None else f"'{self.baseline}' is not a variant"
             raise ValueError(f"baseline: {wanted}; name one of {', '.join(self.variants)}")
+        if self.ablate and self.ablate.from_ not in self.variants:
+            raise ValueError(
+                f"ablate.from: '{self.ablate.from_}' is not a variant; name one of {', '.join(self.variants)}"
+            )
         if self.baseline and not self.variants:
             raise ValueError(f"baseline: '{self.baseline}' is not a variant; there are none")
         return self
@@ -135,7 +147,25 @@ class Sweep(BaseModel):
         ]
         if not runs:
             raise DefinitionError("exclude: removes every run")
+        self._check_toggles(runs)
+        self._check_reported(runs)
         return runs
+
+    def _check_toggles(self, runs: list[Run]) -> None:
+        ids: dict[str, set[str]] = {}
+        for run in runs:
+            ids.setdefault(run.variant.family, set()).add(run.run_id)
+        for name in self.ablate.families() if self.ablate else ():
+            if self.ablate and ids.get(name) and ids.get(name) == ids.get(self.ablate.from_):
+                raise DefinitionError(f"ablate.toggle: '{name}' changes nothing of {self.ablate.from_}")
+
+    def _check_reported(self, runs: list[Run]) -> None:
+        cells = {(run.variant.name, run.config.task) for run in runs}
+        for source, variants in self.reported.items():
+            for variant, tasks in variants.items():
+                for task in tasks:
+                    if (variant, task) not in cells:
+                        raise DefinitionError(f"reported.{source}: there is no '{variant}' on {task} in this sweep")
 
     @cached_property
     def grid_variants(self) -> list[Variant]:
@@ -158,12 +188,12 @@ class Sweep(BaseModel):
             paired = zip(*self.zip.values(), strict=True)
             dimensions.append([dict(zip(self.zip, values, strict=True)) for values in paired])
         places = list(itertools.product(*(range(len(dimension)) for dimension in dimensions)))
-        for family, overrides in (self.variants or {"": {}}).items():
+        for family, layers in self._families().items():
             settings, run_ids = {}, {}
             for place in places:
                 point = {k: v for dimension, i in zip(dimensions, place, strict=True) for k, v in dimension[i].items()}
                 where = Variant(family, tuple(point.items()))
-                settings[place] = _resolve(where, [self.base, {"total_steps": self.total_steps}, overrides, point])
+                settings[place] = _resolve(where, [self.base, {"total_steps": self.total_steps}, *layers, point])
                 first = {"task": self.tasks[0], "seed": self.seeds[0]}
                 run_ids[place] = _run_config(where, settings[place] | first).run_id
             matters = {
@@ -180,10 +210,25 @@ class Sweep(BaseModel):
                 named.setdefault(run_ids[place], (Variant(family, point), settings[place]))
             yield from named.values()
 
+    def _families(self) -> dict[str, Sequence[Mapping[str, Any]]]:
+        """The layers of each variant as written, and of those that `ablate` makes of one."""
+        families: dict[str, Sequence[Mapping[str, Any]]] = {}
+        for name, settings in (self.variants or {"": {}}).items():
+            families[name] = [settings]
+        if self.ablate:
+            whole = families[self.ablate.from_]
+            for name, toggles in self.ablate.families().items():
+                families[name] = [*whole, *toggles]
+        return families
+
     def _excluded(self, variant: Variant, config: RunConfig) -> bool:
         def matches(field: str, wanted: Any) -> bool:
-            names = {variant.family, variant.name}
-            actual = names if field == "variant" else {_comparable(getattr(config, field))}
+            if field == "variant":
+                actual = {variant.family, variant.name}
+            elif field == "follower_objective":
+                actual = _objective_as_written(config)
+            else:
+                actual = {_comparable(getattr(config, field))}
             values = wanted if isinstance(wanted, list) else [wanted]
             return any(_comparable(value) in actual for value in values)
 
@@ -196,22 +241,45 @@ def load(sweep: str, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         DefinitionError: if there is none, or it is not valid.
     """
-    path = Path(sweep)
+    raw, source = read(sweep, overrides)
+    if "space" in raw:
+        raise DefinitionError(f"{source}: is a search, for it has a `space`: scorer search {sweep}")
+    return parse(raw, source)
+
+
+def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+    """What is written under `name`, a shipped name or the path of a YAML file, and where; with `overrides`.
+
+    Raises:
+        DefinitionError: if there is no such definition, or it is not YAML.
+    """
+    path = Path(name)
     if not path.suffix and not path.exists():
-        path = SHIPPED / f"{sweep}.yaml"
+        path = SHIPPED / f"{name}.yaml"
         if not path.exists():
-            raise DefinitionError(f"{sweep}: no such file, and no shipped sweep; there is {', '.join(shipped())}")
+            there = ", ".join([*shipped(), *shipped_searches()])
+            raise DefinitionError(f"{name}: no such file, and no shipped sweep or search; there is {there}")
+    raw = read_mapping(path, Loader)
+    for override in overrides:
+        put(raw, override)
+    return raw, str(path)
+
+
+def read_mapping(path: Path, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]) -> dict[str, Any]:
+    """The keys and values in the YAML file at `path`, as `loader` takes them.
+
+    Raises:
+        DefinitionError: if it cannot be read, is not YAML, or holds something else.
+    """
     try:
-        raw = yaml.load(path.read_text(), Loader=_Loader)
+        raw = yaml.load(path.read_text(), Loader=loader)
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except yaml.YAMLError as error:
         raise DefinitionError(f"{path}: {' '.join(str(error).split())}") from None
     if not isinstance(raw, dict):
         raise DefinitionError(f"{path}: not a mapping of keys to values")
-    for override in overrides:
-        _override(raw, override)
-    return parse(raw, str(path))
+    return raw
 
 
 def parse(raw: Mapping[str, Any], source: str) -> Sweep:
@@ -227,7 +295,7 @@ def parse(raw: Mapping[str, Any], source: str) -> Sweep:
         hint = ""
         if error.errors()[0]["type"] == "extra_forbidden" and error.errors()[0]["loc"][0] in SETTINGS:
             hint = f"; did you mean base.{error.errors()[0]['loc'][0]}?"
-        raise DefinitionError(f"{source}: {_one_line(error)}{hint}") from None
+        raise DefinitionError(f"{source}: {one_line(error)}{hint}") from None
     except DefinitionError as error:
         raise DefinitionError(f"{source}: {error}") from None
     return sweep
@@ -235,48 +303,24 @@ def parse(raw: Mapping[str, Any], source: str) -> Sweep:
 
 def dump(sweep: Sweep) -> str:
     """The definition as YAML that `load` reads back."""
-    return yaml.safe_dump(sweep.model_dump(), sort_keys=False)
+    return yaml.safe_dump(sweep.model_dump(mode="json", by_alias=True), sort_keys=False)
 
 
 def shipped() -> list[str]:
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    """The sweeps that come with the tool."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml") if not _is_search(path))
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key written twice and reads 1e-4 as the number it is."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key}' stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+def shipped_searches() -> list[str]:
+    """The searches that do."""
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml") if _is_search(path))
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+def _is_search(path: Path) -> bool:
+    return bool(re.search(r"^space:", path.read_text(), re.MULTILINE))
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
-    key, separator, value = override.partition("=")
-    if not separator:
-        raise DefinitionError(f"-s {override}: not of the form key=value")
-    *parents, last = key.split(".")
-    place = raw
-    for parent in parents:
-        if place.get(parent) is None:
-            place[parent] = {}
-        place = place[parent]
-        if not isinstance(place, dict):
-            raise DefinitionError(f"-s {override}: {parent} holds no named settings")
-    try:
-        place[last] = yaml.load(value, Loader=_Loader)
-    except yaml.YAMLError:
-        raise DefinitionError(f"-s {override}: the value is not YAML") from None
-
-
-def _resolve(variant: Variant, layers: Sequence[Settings]) -> Settings:
+def _resolve(variant: Variant, layers: Sequence[Mapping[str, Any]]) -> Settings:
     try:
         return resolve(layers)
     except ValueError as error:
@@ -287,14 +331,15 @@ def _run_config(variant: Variant, settings: Settings) -> RunConfig:
     try:
         return RunConfig(**settings)
     except ValidationError as error:
-        raise DefinitionError(f"{_place(variant)}{_one_line(error)}") from None
+        raise DefinitionError(f"{_place(variant)}{one_line(error)}") from None
 
 
 def _place(variant: Variant) -> str:
     return f"variant '{variant.name}': " if variant.family or variant.point else ""
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
+    """The first thing that is wrong: the field and why."""
     first = error.errors(include_url=False)[0]
     field = ".".join(map(str, first["loc"]))
     message = first["msg"].removeprefix("Value error, ")
@@ -311,12 +356,19 @@ def _frozen(value: Any) -> Any:
 
 def _comparable(value: Any) -> Any:
     """A setting in the one form in which equal settings are equal: numbers as floats, lists as tuples."""
-    value = objective_weight(value)
     if isinstance(value, list | tuple):
         return tuple(map(_comparable, value))
     if isinstance(value, int | float) and not isinstance(value, bool):
         return significant(float(value))
     return value
+
+
+def _objective_as_written(config: RunConfig) -> set[Any]:
+    """Every way to write the follower's objective of `config`."""
+    written = {config.follower_objective} if config.follower_weight == 1 else set()
+    if config.follower_weight == 0:
+        written.add("msbe")
+    return written | ({config.follower_weight} if config.follower_objective == "variance" else set())
 
 
 def _shown(value: Any) -> str:

@@ -1,20 +1,17 @@
 """What a sweep still needs: the runs that are missing, in which packs, at what price."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from scorer_core.config import RunConfig
 from scorer_core.records import PackFolder, RecordError, now, pack_folders, pack_id, replace_file, write_json
+from sweeps import price
 from sweeps.definition import Sweep, dump
+from sweeps.layout import Layout, by_shape, choose, even, makespan
 
-# One process on one core, PyTorch eager: seconds a vector step costs a pack, a lane and an environment (README).
-SECONDS_PER_VECTOR_STEP = 5e-3
-SECONDS_PER_LANE_ROUND = 2e-3
-SECONDS_PER_ENV_STEP = 2e-5
-SECONDS_TO_START = 8.0
-LANES_PER_PACK = 16
 # Compiling takes a core up to a minute and saves 2 to 7 ms a vector step, so it is repaid after about this many.
 # It must not depend on the pack: compiled and eager code differ in their last bits, and a lane is the run alone.
 COMPILE_FROM_VECTOR_STEPS = 40_000
@@ -29,6 +26,7 @@ class PlannedPack:
     folder: PackFolder
     configs: list[RunConfig]
     begun: bool
+    compiled: bool
 
     @property
     def env_steps(self) -> int:
@@ -37,11 +35,7 @@ class PlannedPack:
     @property
     def seconds(self) -> float:
         """Estimated, from the beginning, on one core."""
-        config, lanes = self.configs[0], len(self.configs)
-        rounds = config.total_steps / max(config.update_every, config.num_envs)
-        acting = config.vector_steps * SECONDS_PER_VECTOR_STEP / 5
-        learning = rounds * (SECONDS_PER_VECTOR_STEP + lanes * SECONDS_PER_LANE_ROUND * (1 + config.follower_steps) / 2)
-        return SECONDS_TO_START + acting + learning + self.env_steps * SECONDS_PER_ENV_STEP
+        return price.seconds(self.configs[0], len(self.configs), self.compiled)
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class Plan:
     folder: Path
     done: dict[str, str]  # run id to `done` or `diverged`
     packs: list[PlannedPack]  # what is missing, longest first
-    compile: Compile
+    layout: Layout
 
     @property
     def run_ids(self) -> set[str]:
@@ -60,12 +54,10 @@ class Plan:
     def missing(self) -> int:
         return len(self.run_ids - self.done.keys())
 
-    def seconds(self, processes: int) -> float:
-        """Estimated wall time with `processes` at a time: each next pack goes to the process that is free first."""
-        busy = [0.0] * max(1, processes)
-        for pack in self.packs:
-            busy[busy.index(min(busy))] += pack.seconds
-        return max(busy)
+    @property
+    def seconds(self) -> float:
+        """Estimated wall time."""
+        return makespan([pack.seconds for pack in self.packs], self.layout.processes)
 
     def write(self) -> None:
         """Put the plan on disk, before anything is started: the definition, the plan itself, the folders of new packs.
@@ -76,8 +68,7 @@ class Plan:
         replace_file(self.folder / "sweep.yaml", dump(self.sweep).encode())
         for pack in self.packs:
             if not pack.begun:
-                compiled = worth_compiling(pack.configs[0]) if self.compile == "auto" else self.compile == "on"
-                PackFolder.create(self.folder / "packs", pack.configs, compiled)
+                PackFolder.create(self.folder / "packs", pack.configs, pack.compiled)
         numbers = [int(path.stem.removeprefix("plan-")) for path in self.folder.glob("plan-[0-9]*.json")]
         packs = {pack.folder.pack_id: [config.run_id for config in pack.configs] for pack in self.packs}
         content = {"time": now(), "done": self.done, "packs": packs}
@@ -89,8 +80,18 @@ def worth_compiling(config: RunConfig) -> bool:
     return config.vector_steps >= COMPILE_FROM_VECTOR_STEPS
 
 
-def make_plan(sweep: Sweep, outputs: Path, lanes_per_pack: int = LANES_PER_PACK, compile: Compile = "auto") -> Plan:
+def make_plan(
+    sweep: Sweep,
+    outputs: Path,
+    lanes_per_pack: int | None = None,
+    compile: Compile = "auto",
+    processes: int | None = None,
+    only: Collection[str] | None = None,
+) -> Plan:
     """What `sweep` needs given what is in `outputs`; nothing is written. Packs cut off earlier are gone on with.
+
+    Without `lanes_per_pack` or `processes` this machine's are chosen (sweeps/layout.py). `only` leaves all runs but
+    these out of the packs.
 
     Raises:
         RecordError: if a record there cannot be read.
@@ -104,30 +105,27 @@ def make_plan(sweep: Sweep, outputs: Path, lanes_per_pack: int = LANES_PER_PACK,
         done |= {run_id: entry["status"] for run_id, entry in statuses.items() if run_id in wanted}
         if not statuses:
             begun.append(pack)
-    missing = {run_id: config for run_id, config in wanted.items() if run_id not in done}
+    left = wanted.keys() if only is None else only
+    missing = {run_id: config for run_id, config in wanted.items() if run_id in left and run_id not in done}
     packs = []
     for pack in begun:
         configs = pack.configs()
         if any(config.run_id in missing for config in configs):
-            packs.append(PlannedPack(pack, configs, begun=True))
+            packs.append(PlannedPack(pack, configs, True, pack.compiled()))
             for config in configs:
                 missing.pop(config.run_id, None)
-    for configs in _chunks(missing.values(), lanes_per_pack):
-        name = pack_id([config.run_id for config in configs])
-        packs.append(PlannedPack(PackFolder(folder / "packs" / name), configs, begun=False))
-    return Plan(sweep, folder, done, sorted(packs, key=lambda pack: -pack.seconds), compile)
 
+    def compiled(config: RunConfig) -> bool:
+        return worth_compiling(config) if compile == "auto" else compile == "on"
 
-def _chunks(configs: Iterable[RunConfig], lanes_per_pack: int) -> list[list[RunConfig]]:
-    """Runs of equal shape, in packs as equal as they can be and no larger than `lanes_per_pack`."""
-    by_shape: dict[str, list[RunConfig]] = {}
-    for config in configs:
-        by_shape.setdefault(config.shape_id, []).append(config)
-    chunks = []
-    for alike in by_shape.values():
-        number = -(-len(alike) // lanes_per_pack)
-        chunks += [alike[len(alike) * i // number : len(alike) * (i + 1) // number] for i in range(number)]
-    return chunks
+    layout = choose(list(missing.values()), compiled, lanes_per_pack, processes)
+    for alike in by_shape(list(missing.values())):
+        rest = iter(alike)
+        for size in even(len(alike), layout.lanes):
+            configs = list(itertools.islice(rest, size))
+            name = pack_id([config.run_id for config in configs])
+            packs.append(PlannedPack(PackFolder(folder / "packs" / name), configs, False, compiled(configs[0])))
+    return Plan(sweep, folder, done, sorted(packs, key=lambda pack: -pack.seconds), layout)
 
 
 def find_run(outputs: Path, run_id: str) -> tuple[PackFolder, RunConfig]:

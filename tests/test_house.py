@@ -15,9 +15,19 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("scorer_core", "sweeps", "slurm", "analysis", "scorer")
 ALLOWED = {
     "scorer_core": set(),
-    "sweeps": {"scorer_core.config", "scorer_core.records"},
+    "sweeps": {f"scorer_core.{name}" for name in ("config", "records", "registry", "schedules", "verdicts")},
     "slurm": {"sweeps", "scorer_core"},
-    "analysis": {"scorer_core.config", "scorer_core.records", "sweeps.definition"},
+    "analysis": {
+        "scorer_core.config",
+        "scorer_core.records",
+        "scorer_core.verdicts",
+        "sweeps.confirm",
+        "sweeps.definition",
+        "sweeps.scores",
+        "sweeps.search",
+        "sweeps.study",
+        "sweeps.terminal",
+    },
     "scorer": {"scorer_core", "sweeps", "slurm", "analysis"},
 }
 
@@ -49,7 +59,17 @@ def test_each_room_imports_only_what_lies_below_it(room):
 
 
 @pytest.mark.parametrize(
-    "modules", ["sweeps.definition, sweeps.plan", "analysis.report", "scorer", "slurm.launch, slurm.watch, slurm.job"]
+    "modules",
+    [
+        "sweeps.definition, sweeps.plan",
+        "sweeps.study, sweeps.confirm",
+        "analysis.report",
+        "analysis.search_report",
+        "scorer",
+        "slurm.launch, slurm.watch, slurm.job",
+        "slurm.search_launch, slurm.search_worker",
+        "slurm.verbs, slurm.script, slurm.finalise",
+    ],
 )
 def test_rooms_of_a_login_node_start_without_torch(modules):
     code = f"import sys, {modules}; sys.exit(any(name in sys.modules for name in ('torch', 'numba')))"

@@ -54,7 +54,25 @@ def call(monkeypatch, capsys):
     return call
 
 
-@pytest.mark.parametrize("verb", ["sweeps", "plan", "run", "report", "export", "import", "show"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "sweeps",
+        "plan",
+        "run",
+        "report",
+        "export",
+        "import",
+        "show",
+        "submit",
+        "status",
+        "logs",
+        "cancel",
+        "retry",
+        "resume",
+        "clean",
+    ],
+)
 def test_every_verb_explains_itself_with_an_example(call, verb):
     code, out, _ = call(verb, "--help")
     assert code == 0
@@ -119,7 +137,7 @@ def test_show_gives_a_run_s_configuration_provenance_state_and_last_metrics(call
     shown = json.loads(out)
     assert code == 0
     assert shown["run_id"] == run_id
-    assert shown["state"] == {"status": "done"}
+    assert shown["state"]["status"] == "done"
     assert shown["last_metrics"]["step"] == 800
     assert shown["configuration"]["coupling"] == "monolithic"
     assert shown["provenance"]["packages"]["torch"]
@@ -182,7 +200,16 @@ def test_runs_go_out_to_a_notebook_and_come_in_from_elsewhere(call, trained, tmp
 
 def test_an_interrupted_run_says_75_and_the_next_goes_on(sweep_file, tmp_path):
     command = [sys.executable, "-m", "scorer", "run", str(sweep_file), "--outputs", str(tmp_path / "out")]
-    command += ["-s", "total_steps=80000", "-s", "variants={dqn: {coupling: monolithic}}", "-s", "tasks=[CartPole-v1]"]
+    command += [
+        "--lanes",
+        "16",
+        "-s",
+        "total_steps=80000",
+        "-s",
+        "variants={dqn: {coupling: monolithic}}",
+        "-s",
+        "tasks=[CartPole-v1]",
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     packs = tmp_path / "out" / "mine" / "packs"
     end = time.monotonic() + 150

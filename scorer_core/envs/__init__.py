@@ -4,13 +4,15 @@ An implementation gives every lane the episodes it would see alone: environment 
 lane's seed and n, whatever the other lanes are.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from scorer_core.config import FAMILIES, RunConfig
+from scorer_core.config import RunConfig
+from scorer_core.registry import FAMILIES
 
 
 @dataclass
@@ -53,7 +55,9 @@ class Environments(Protocol):
         """All that `restore` needs to go on bit for bit, for torch.save."""
         ...
 
-    def restore(self, state: dict[str, Any]) -> None: ...
+    def restore(self, state: dict[str, Any], lanes: Sequence[int] | None = None) -> None:
+        """Go on from `state`, of as many lanes as these; or of others, whose `lanes` these are."""
+        ...
 
 
 def make(config: RunConfig, seeds: Tensor) -> Environments:

@@ -6,7 +6,7 @@ from n * DRAWS on of that lane's key for that step.
 
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -100,10 +100,11 @@ class CompiledEnvironments:
             "observation": self._observation.clone(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: dict[str, Any], lanes: Sequence[int] | None = None) -> None:
+        kept = slice(None) if lanes is None else list(lanes)
         self._step.copy_(state["step"])
-        self._states.copy_(state["states"])
-        self._observation.copy_(state["observation"])
+        self._states.copy_(state["states"][kept])
+        self._observation.copy_(state["observation"][kept])
 
 
 def _in_place(tensor: Tensor) -> Any:

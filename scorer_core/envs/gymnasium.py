@@ -1,5 +1,6 @@
 """Any gymnasium id as a pack's environments, through gymnasium's own vector interface."""
 
+import copy
 import functools
 import pickle
 from collections.abc import Sequence
@@ -65,8 +66,14 @@ class GymnasiumEnvironments:
                 f"{self._task}: its environments cannot be saved, so no run could resume: {error}"
             ) from error
 
-    def restore(self, state: dict[str, Any]) -> None:
-        self._envs = pickle.loads(state["pickle"])
+    def restore(self, state: dict[str, Any], lanes: Sequence[int] | None = None) -> None:
+        saved = pickle.loads(state["pickle"])
+        if lanes is None:
+            self._envs = saved
+            return
+        num_envs = self._shape[1]
+        # All that a vector environment keeps from step to step are its environments.
+        self._envs.envs = [copy.deepcopy(saved.envs[lane * num_envs + n]) for lane in lanes for n in range(num_envs)]
 
     def _observations(self, observation: np.ndarray) -> Tensor:
         return (

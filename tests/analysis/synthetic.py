@@ -60,6 +60,7 @@ def make_sweep(
     unfinished: Callable[[Run], bool] = lambda _: False,
     absent: Callable[[Run], bool] = lambda _: False,
     diverged: Callable[[Run], bool] = lambda _: False,
+    verdicts: Callable[[Run], list[str]] = lambda _: [],
     commit: Callable[[int], str] = lambda _: "c0ffee0123456789",
 ) -> Path:
     """The folder of a sweep whose packs were written through the records, `parts` commits each."""
@@ -85,7 +86,11 @@ def make_sweep(
                 blown = np.full(len(here), diverged(run) and part == parts - 1)
                 tables.append(rows(run.config, steps[here], returns[here], blown))
             pack.commit(part + 1, pa.concat_tables(tables, promote_options="default").unify_dictionaries(), b"state")
-        finished = {r.run_id: {"status": "diverged" if diverged(r) else "done"} for r in chunk if not unfinished(r)}
+        finished = {
+            r.run_id: {"status": "diverged" if diverged(r) else "done", "verdicts": verdicts(r)}
+            for r in chunk
+            if not unfinished(r)
+        }
         if finished:
             pack.finish(finished)
     return folder

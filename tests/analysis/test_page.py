@@ -76,7 +76,7 @@ def test_the_page_loads_sorts_and_shows_its_images(page, tmp_path):
     assert told["up"] == ["inverted", "dqn", "scorer"]
     assert told["down"] == ["scorer", "dqn", "inverted"]
     assert told["sorted"] == "descending"
-    assert len(told["images"]) == 5
+    assert len(told["images"]) == len(list(page.parent.glob("*.png"))) >= 5
     assert all(told["images"])
     assert told["fetched"] == 0
     assert told["runs"] == 15

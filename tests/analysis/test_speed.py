@@ -4,7 +4,7 @@ rliable's calls are timed on one variant and fewer replications, and scaled: bot
 are timed in full.
 """
 
-import time
+import os
 
 import numpy as np
 import pytest
@@ -22,9 +22,10 @@ pytestmark = pytest.mark.slow
 
 
 def seconds(call):
-    start = time.process_time()
+    """Of processors, this process's and its finished children's: what else the machine does counts little."""
+    start = sum(os.times()[:4])
     call()
-    return time.process_time() - start
+    return sum(os.times()[:4]) - start
 
 
 @pytest.fixture(scope="module")
@@ -91,4 +92,4 @@ def test_a_report_of_1_000_runs_takes_seconds(tmp_path):
     folder = make_sweep(tmp_path, overrides, lanes=100, parts=5)
     taken = seconds(lambda: make_report(folder))
     print(f"\n1,000 runs x 100 points: {taken:.1f} s")
-    assert taken < 40  # 20 on a core whose sibling is idle
+    assert taken < 40  # the figures, half of it, are saved beside the rest: 20 s on two cores

@@ -21,21 +21,64 @@ def test_every_field_is_either_lane_or_shape_and_the_pack_carries_every_lane_fie
 
 def test_the_identity_of_the_default_run_is_fixed():
     """If this changes, every run trained before is another run: change it knowingly."""
-    assert run().run_id == "83dc61f9cb868c03"
+    assert run().run_id == "5e6941d927909386"
 
 
 def test_the_identity_depends_on_every_field():
     others: dict[str, Any] = {
         "task": "minatar/asterix", "action_set": "full", "total_steps": 10**6, "num_envs": 64, "coupling": "inverted",
+        "algorithm": "dueling_ddqn",
         "order": "leader_first", "follower_steps": 2, "batches": "shared", "phi_widths": (64,), "theta_widths": (),
         "activation": "tanh", "normalise_input": False, "normalise_features": False, "replay_size": 1000,
         "batch_size": 32, "learning_starts": 0, "update_every": 256, "log_points": 10, "seed": 1, "leader_lr": 1e-3,
-        "follower_lr": 1e-3, "lr_end": 0.5, "follower_objective": 0.5, "max_grad_norm": 1.0, "gamma": 0.9,
+        "follower_lr": 1e-3, "lr_end": 0.5, "follower_objective": "norm", "follower_weight": 0.5,
+        "schedule": "constant", "network": "cnn", "max_grad_norm": 1.0, "gamma": 0.9,
         "epsilon_start": 0.5, "epsilon_end": 0.1, "epsilon_steps": 10, "target_every": 10,
     }  # fmt: skip
-    assert others.keys() == RunConfig.model_fields.keys()
+    # Fields that only matter beside another: the other first.
+    beside: dict[str, tuple[dict[str, Any], Any]] = {
+        "double_features": ({"algorithm": "ddqn"}, "online"),
+        "dueling_head": ({"algorithm": "dueling_dqn"}, "shared"),
+        "leader_penalty": ({"leader_penalty": "srank", "leader_penalty_weight": 1}, "feature_norm"),
+        "leader_penalty_weight": ({"leader_penalty": "srank", "leader_penalty_weight": 1}, 2),
+        "leader_power": ({"schedule": "polynomial"}, 1.0),
+        "follower_power": ({"schedule": "polynomial"}, 1.0),
+        "decay_rounds": ({"schedule": "polynomial"}, 1.0),
+    }
+    assert others.keys() | beside.keys() == RunConfig.model_fields.keys()
     ids = {RunConfig(**{"task": TASK, field: value}).run_id for field, value in others.items()}
     assert len(ids | {run().run_id}) == len(others) + 1
+    for field, (settings, value) in beside.items():
+        assert run(**settings).run_id != run(**settings | {field: value}).run_id, field
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"double_features": "online", "dueling_head": "shared"},
+        {"leader_power": 0.1, "follower_power": 0.1, "decay_rounds": 7},
+        {"leader_penalty": "srank"},
+        {"leader_penalty_weight": 3.0},
+        {"schedule": "constant", "lr_end": 0.3},
+        {"follower_objective": "norm", "follower_weight": 0.0},
+        {"coupling": "synchronous", "follower_objective": "norm"},
+        {"coupling": "monolithic", "schedule": "polynomial", "follower_power": 0.1},
+    ],
+    ids=str,
+)
+def test_settings_that_nothing_reads_do_not_make_another_run(settings):
+    read = ("coupling", "schedule")
+    plain = {key: value for key, value in settings.items() if key in read}
+    if "norm" in settings.values():
+        plain["follower_objective"] = "msbe"
+    assert run(**settings).run_id == run(**plain).run_id
+
+
+@pytest.mark.parametrize("field", ["coupling", "follower_objective", "leader_penalty", "schedule", "network"])
+def test_a_name_that_is_not_registered_is_refused_with_those_that_are(field):
+    with pytest.raises(ValidationError, match="unknown name 'surprise'; there is ") as caught:
+        run(**{field: "surprise", "leader_penalty_weight": 1})
+    assert field in str(caught.value)
 
 
 def test_equal_shapes_differ_in_lane_fields_alone():
@@ -53,8 +96,10 @@ def test_settings_a_coupling_ignores_do_not_make_another_run():
 
 
 @pytest.mark.parametrize(("word", "weight"), [("variance", 1.0), ("msbe", 0.0), (0.25, 0.25), ("0.25", 0.25)])
-def test_the_follower_s_objective_is_a_word_or_a_weight(word, weight):
-    assert run(follower_objective=word).follower_objective == weight
+def test_the_follower_s_objective_is_a_word_or_variance_s_weight(word, weight):
+    config = run(follower_objective=word)
+    assert (config.follower_objective, config.follower_weight) == ("variance", weight)
+    assert config.shape_id == run().shape_id, "weights share a pack"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +114,11 @@ def test_the_follower_s_objective_is_a_word_or_a_weight(word, weight):
         ([{"ratio": 2}, {"follower_lr": 1e-3}], 1e-4, 1e-3),
         ([{"follower_lr": 1e-3}, {"ratio": 2}], 1e-4, 2e-4),
         ([{"preset": "paper_control"}, {"ratio": 10}], 1e-4, 1e-3),
+        ([{"hold": "follower"}, {"ratio": 10}], 5e-5, 5e-4),
+        ([{"leader_lr": 1e-4}, {"hold": "follower", "follower_lr": 1e-3}, {"ratio": 2}], 5e-4, 1e-3),
+        ([{"hold": "follower", "ratio": 2}, {"follower_lr": 1e-3}], 5e-4, 1e-3),
+        ([{"hold": "follower", "ratio": 2}, {"leader_lr": 1e-3}, {"follower_lr": 3e-3}], 1e-3, 3e-3),
+        ([{"hold": "follower", "follower_lr": 7.0}, {"leader_lr": 1e-3, "ratio": 2}], 1e-3, 2e-3),
     ],
 )
 def test_ratio_and_learning_rates_resolve_layer_by_layer(layers, leader_lr, follower_lr):
@@ -79,6 +129,11 @@ def test_ratio_and_learning_rates_resolve_layer_by_layer(layers, leader_lr, foll
 def test_a_ratio_that_contradicts_both_rates_is_refused():
     with pytest.raises(ValueError, match="ratio: 5 is not follower_lr / leader_lr"):
         resolve([{"leader_lr": 1e-4, "follower_lr": 1e-4, "ratio": 5}])
+
+
+def test_a_player_that_does_not_exist_holds_no_rate():
+    with pytest.raises(ValueError, match="hold: 'both' is not leader or follower"):
+        resolve([{"hold": "both"}])
 
 
 @pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf"), "much"])

@@ -20,6 +20,8 @@ BATCH = Batch(
     terminated=torch.tensor([0.0, 1.0]), next_observation=EYE.flip(0),
 )  # fmt: skip
 FOLLOWER_LR, LEADER_LR = 0.1, 0.01
+PAID = {"leader_penalty_weight": 2.0}
+PENALTY: dict[str, Any] = {"leader_penalty": "feature_norm", **PAID}
 
 
 def shape_of(**settings: Any):
@@ -27,7 +29,7 @@ def shape_of(**settings: Any):
         task="minatar/breakout", phi_widths=(1,), theta_widths=(), normalise_input=False, normalise_features=False,
         num_envs=1, update_every=1, total_steps=1000, **settings,
     )  # fmt: skip
-    return networks.shape_of(config, inputs=2, num_actions=2)
+    return networks.shape_of(config, observation_shape=(2,), num_actions=2)
 
 
 def new_players() -> Players:
@@ -37,7 +39,8 @@ def new_players() -> Players:
 
 def lane(**settings: Any) -> Lane:
     values = {
-        "seed": 0, "leader_lr": LEADER_LR, "follower_lr": FOLLOWER_LR, "lr_end": 0.0, "follower_objective": 1.0,
+        "seed": 0, "leader_lr": LEADER_LR, "follower_lr": FOLLOWER_LR, "lr_end": 0.0, "leader_power": 0.9,
+        "follower_power": 0.6, "decay_rounds": 10.0, "follower_weight": 1.0, "leader_penalty_weight": 0.0,
         "max_grad_norm": 100.0, "gamma": 0.9, "epsilon_start": 0.0, "epsilon_end": 0.0, "epsilon_steps": 1,
         "target_every": 1,
     } | settings  # fmt: skip
@@ -53,7 +56,7 @@ def test_target_and_errors_by_hand():
     target = game.bellman_target(players, BATCH, torch.tensor(0.9), shape)
     torch.testing.assert_close(target, torch.tensor([1.9, 0.0]))
     layers = networks.layers(players.phi, shape.phi), networks.layers(players.theta, shape.theta)
-    torch.testing.assert_close(game.td_errors(*layers, BATCH, target, shape.config), torch.tensor([1.4, 1.0]))
+    torch.testing.assert_close(game.td_errors(*layers, BATCH, target, shape)[0], torch.tensor([1.4, 1.0]))
 
 
 def test_a_round_of_scorer_by_hand():
@@ -90,7 +93,7 @@ def test_inverted_the_perception_leads_slowly_on_msbe_and_the_control_follows_fa
 
 
 def test_synchronous_both_go_down_msbe_against_the_other_as_it_was():
-    after, led, followed = play({"follower_objective": 0.0}, coupling="synchronous")
+    after, led, followed = play({"follower_weight": 0.0}, coupling="synchronous")
     torch.testing.assert_close(led.delta, torch.tensor([1.4, 1.0]))
     torch.testing.assert_close(followed.delta, torch.tensor([1.4, 1.0]))
     torch.testing.assert_close(followed.loss, torch.tensor(1.48))
@@ -117,7 +120,7 @@ def test_monolithic_two_rates_moves_each_part_at_its_own():
 @pytest.mark.parametrize("player", ["phi", "theta"])
 def test_no_gradient_reaches_the_other_player(player):
     players, shape = new_players(), shape_of()
-    after, _ = game.descend(player, objectives.msbe, players, BATCH, torch.tensor(0.1), lane(), shape)
+    after, _ = game.descend(player, game.mean_square, players, BATCH, torch.tensor(0.1), lane(), shape)
     other = {"phi": "theta", "theta": "phi"}[player]
     assert not torch.equal(getattr(after, player), getattr(players, player))
     for part in (other, f"{other}_adam", "phi_target", "theta_target"):
@@ -138,6 +141,72 @@ def test_learning_rates_fall_linearly_to_their_end_with_a_constant_ratio():
     rates = [game.learning_rates(torch.tensor(r), lane(lr_end=0.2), shape.config) for r in (0, 500, 1000)]
     assert [leader.item() for leader, _ in rates] == pytest.approx([0.01, 0.006, 0.002])
     assert [(follower / leader).item() for leader, follower in rates] == pytest.approx([10, 10, 10])
+
+
+def test_polynomial_rates_fall_by_their_own_powers_so_that_the_leader_s_vanishes_beside_the_follower_s():
+    shape = shape_of(schedule="polynomial")
+    rates = [game.learning_rates(torch.tensor(r), lane(), shape.config) for r in (0, 10, 30)]
+    assert [leader.item() for leader, _ in rates] == pytest.approx([0.01, 0.01 / 2**0.9, 0.01 / 4**0.9])
+    assert [(leader / follower).item() for leader, follower in rates] == pytest.approx(
+        [0.1, 0.1 / 2**0.3, 0.1 / 4**0.3]
+    )
+
+
+def test_constant_rates_are_constant():
+    rates = game.learning_rates(torch.tensor(777), lane(), shape_of(schedule="constant").config)
+    assert [rate.item() for rate in rates] == pytest.approx([LEADER_LR, FOLLOWER_LR])
+
+
+@pytest.mark.parametrize(("features", "chosen"), [("target", -1.0), ("online", 2.0)])
+def test_double_the_online_control_chooses_on_the_features_it_is_set_to(features, chosen):
+    shape = shape_of(algorithm="ddqn", double_features=features)
+    players = new_players()._replace(
+        phi=torch.zeros(3), theta=torch.tensor([-1.0, 1.0, 0.5, 0.0]), theta_target=torch.tensor([1.0, -0.5, 0.0, 0.0])
+    )
+    target = game.bellman_target(players, BATCH, torch.tensor(1.0), shape)
+    # On the targets' z = 2 the online control values (-1.5, 2) and takes a1, worth -1; on its own z = 0 it takes a0.
+    torch.testing.assert_close(target, torch.tensor([1.0 + chosen, 0.0]))
+
+
+def test_the_follower_s_weight_goes_from_msbe_at_0_to_its_objective_at_1():
+    losses = [play({"follower_weight": w})[2].loss.item() for w in (0.0, 0.5, 1.0)]
+    assert losses == pytest.approx([1.48, (1.48 + 0.04) / 2, 0.04])
+    norm = play(follower_objective="norm")[2].loss.item()
+    assert norm == pytest.approx(0.1 * (1 - (1 + 4) / 2) ** 2)
+
+
+def test_a_penalty_on_its_features_is_paid_by_a_leading_perception():
+    _, led, _ = play(
+        {"leader_penalty_weight": 2.0},
+        coupling="inverted",
+        order="leader_first",
+        leader_penalty="feature_norm",
+        leader_penalty_weight=2,
+    )
+    assert led.loss.item() == pytest.approx(1.48 + 2 * 2.5)
+
+
+def test_a_leading_control_feels_the_penalty_through_the_follower_s_next_step():
+    shape, players, paid = shape_of(**PENALTY), new_players(), lane(**PAID)
+    layers = networks.layers(players.phi, shape.phi), networks.layers(players.theta, shape.theta)
+    target = game.bellman_target(players, BATCH, torch.tensor(0.9), shape)
+
+    def followed(phi):
+        return game.follower_loss(phi, layers[1], BATCH, target, paid, shape)[0]
+
+    def penalty_after_following(step: float) -> float:
+        gradient = torch.func.grad(lambda phi: game.follower_loss(phi, layers[1], BATCH, target, paid, shape)[0])(
+            layers[0]
+        )
+        phi = networks.layers(players.phi - step * networks.flatten(gradient), shape.phi)
+        return objectives.feature_norm(networks.perception(phi, BATCH.observation, shape.config)).item()
+
+    slope = (penalty_after_following(1e-2) - penalty_after_following(-1e-2)) / 2e-2
+    loss, _ = game.control_s_loss(*layers, BATCH, target, paid, shape)
+    assert loss.item() == pytest.approx(1.48 + 2 * (2.5 + slope), rel=1e-4)
+    _, led, _ = play(PAID, order="leader_first", **PENALTY)
+    _, free, _ = play(order="leader_first")
+    assert led.grad_norm != free.grad_norm
 
 
 def test_targets_are_copied_only_where_due():

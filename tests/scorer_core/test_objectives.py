@@ -3,7 +3,17 @@
 import pytest
 import torch
 
-from scorer_core.objectives import be_variance, msbe, td_error, td_target, weighted
+from scorer_core.objectives import (
+    be_variance,
+    feature_covariance,
+    feature_norm,
+    msbe,
+    norm_loss,
+    srank_surrogate,
+    td_error,
+    td_target,
+    variance,
+)
 
 
 def test_td_target_bootstraps_from_the_best_next_action_unless_terminated():
@@ -35,9 +45,32 @@ def test_a_constant_shift_of_the_targets_moves_msbe_but_not_be_variance(shift):
     assert abs(msbe(delta + shift) - msbe(delta)) > 0.1
 
 
-def test_the_weight_goes_from_msbe_at_0_to_be_variance_at_1():
-    delta = torch.tensor([1.4, 1.0, -0.3])
-    assert weighted(delta, torch.tensor(0.0)) == msbe(delta)
-    assert weighted(delta, torch.tensor(1.0)) == be_variance(delta)
-    halfway = (msbe(delta) + be_variance(delta)) / 2
-    torch.testing.assert_close(weighted(delta, torch.tensor(0.5)), halfway)
+def test_double_the_one_chooses_and_the_other_values():
+    target = td_target(
+        reward=torch.tensor([1.0, 2.0]),
+        terminated=torch.tensor([0.0, 1.0]),
+        next_values=torch.tensor([[0.5, 3.0], [7.0, 9.0]]),
+        gamma=torch.tensor(0.9),
+        chosen_by=torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+    )
+    torch.testing.assert_close(target, torch.tensor([1 + 0.9 * 0.5, 2.0]))
+
+
+def test_follower_objectives_by_hand():
+    delta, z = torch.tensor([1.4, 1.0]), torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    assert variance(delta, z) == be_variance(delta)
+    torch.testing.assert_close(norm_loss(delta, z), torch.tensor(0.1 * (1 - 6 / 4) ** 2))
+
+
+def test_leader_penalties_by_hand():
+    z = torch.tensor([[1.0, 2.0], [3.0, -2.0]])
+    torch.testing.assert_close(feature_norm(z), torch.tensor(18 / 4))
+    # Centred columns are (-1, 1) and (2, -2): their covariance is -2, twice in the matrix, over two features.
+    torch.testing.assert_close(feature_covariance(z), torch.tensor((4 + 4) / 2.0))
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_the_srank_surrogate_of_equal_singular_values_is_one_over_their_number(rank):
+    q, _ = torch.linalg.qr(torch.arange(64.0).sin().view(8, 8))
+    z = 3 * q[:, :rank] @ torch.eye(rank, 10)
+    torch.testing.assert_close(srank_surrogate(z), torch.tensor(1 / rank))

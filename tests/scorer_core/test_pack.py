@@ -8,12 +8,20 @@ from torch.utils._pytree import tree_leaves
 
 from scorer_core.config import RunConfig
 from scorer_core.pack import Pack
+from scorer_core.records import METRICS
 
 CPU = torch.device("cpu")
 LANES: list[dict[str, Any]] = [
     {"seed": 0},
     {"seed": 1, "leader_lr": 1e-3, "gamma": 0.9, "target_every": 24},
-    {"seed": 2, "follower_objective": 0.3, "max_grad_norm": 0.01, "epsilon_end": 0.5, "epsilon_steps": 50},
+    {
+        "seed": 2,
+        "follower_weight": 0.3,
+        "leader_power": 0.7,
+        "max_grad_norm": 0.01,
+        "epsilon_end": 0.5,
+        "epsilon_steps": 50,
+    },
     {"seed": 1, "follower_lr": 1e-2, "lr_end": 1.0, "epsilon_start": 0.3},
     {"seed": 3},
 ]
@@ -30,7 +38,7 @@ def _one_thread():
 def config(**settings: Any) -> RunConfig:
     small: dict[str, Any] = {
         "task": "minatar/breakout", "num_envs": 6, "update_every": 6, "total_steps": 600, "learning_starts": 30,
-        "batch_size": 10, "replay_size": 120, "log_points": 4, "phi_widths": (20, 12), "theta_widths": (9,),
+        "batch_size": 10, "replay_size": 120, "log_points": 4, "phi_widths": (20, 12), "theta_widths": (8,),
         "target_every": 60,
     }  # fmt: skip
     return RunConfig(**(small | settings))
@@ -53,7 +61,9 @@ def bits(pack: Pack, lane: int) -> list[torch.Tensor]:
 
 
 def rows_of(rows, lane: int) -> list[dict]:
-    return [table.slice(lane, 1).to_pylist()[0] for table in rows]
+    """Missing values as None, so that equal rows are equal."""
+    logged = [table.slice(lane, 1).to_pylist()[0] for table in rows]
+    return [{name: None if value != value else value for name, value in row.items()} for row in logged]
 
 
 def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
@@ -68,13 +78,26 @@ def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
         {"coupling": "synchronous", "batches": "shared"},
         {"coupling": "monolithic"},
         {"coupling": "monolithic_two_rates", "task": "minatar/seaquest"},
+        {
+            "algorithm": "dueling_ddqn",
+            "follower_objective": "norm",
+            "leader_penalty": "srank",
+            "schedule": "polynomial",
+        },
+        {
+            "algorithm": "ddqn",
+            "double_features": "online",
+            "coupling": "inverted",
+            "leader_penalty": "feature_covariance",
+        },
+        {"network": "cnn", "algorithm": "dueling_dqn", "dueling_head": "shared", "phi_widths": (12,)},
         {"task": "CartPole-v1", "activation": "tanh", "normalise_input": False},
         {"task": "MinAtar/Asterix-v1", "batches": "shared"},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )
 def test_a_lane_equals_the_run_alone_bit_for_bit_at_any_place_in_any_pack(settings):
-    configs = [config(**settings, **lane) for lane in LANES]
+    configs = [config(**settings, leader_penalty_weight=0.5 + i, **lane) for i, lane in enumerate(LANES)]
     whole, whole_rows = train(configs)
     order = [3, 1, 4]
     some, some_rows = train([configs[i] for i in order])
@@ -128,6 +151,24 @@ def test_a_restored_pack_goes_on_bit_for_bit():
         assert rows_of(later, lane) == rows_of(rows, lane)[1:]
 
 
+@pytest.mark.parametrize("task", ["minatar/seaquest", "CartPole-v1", "MinAtar/Asterix-v1"])
+def test_lanes_taken_from_a_pack_go_on_as_they_would_have_there(task):
+    configs = [config(task=task, **lane) for lane in LANES]
+    whole, rows = train(configs, vector_steps=70)
+    first, _ = train(configs, vector_steps=37)
+    chosen = [3, 1]
+    second = Pack([configs[lane] for lane in chosen], CPU)
+    second.restore(first.state(), chosen)
+    later = []
+    while second.vector_step < 70:
+        second.step()
+        if second.log_is_due:
+            later.append(second.log(0.0))
+    for place, lane in enumerate(chosen):
+        assert same(bits(second, place), bits(whole, lane))
+        assert rows_of(later, place) == rows_of(rows, lane)[1:]
+
+
 def test_the_metrics_count_episodes_and_average_last_returns():
     pack, rows = train([config(seed=5)], vector_steps=100)
     assert pack.finished
@@ -141,10 +182,29 @@ def test_the_metrics_count_episodes_and_average_last_returns():
     assert last["epsilon"] == pytest.approx(1 - 0.99 * 600 / 250_000)
 
 
+def test_the_instruments_are_read_where_their_rounds_pay_for_it_on_a_probe_that_stays():
+    settings: dict[str, Any] = {"total_steps": 5100, "log_points": 10, "learning_starts": 30}
+    pack, rows = train([config(seed=s, target_every=240, **settings) for s in (1, 2)], vector_steps=850)
+    for lane in (0, 1):
+        logged = rows_of(rows, lane)
+        assert [row["step"] for row in logged if row["srank"] is not None] == [2550, 5100]
+        last = logged[-1]
+        assert [name for name in METRICS if last[name] is None] == []
+        assert 1 <= last["effective_rank"] <= 12
+        assert last["phi_distance"] > 0
+        assert last["gradient_cosine"] < 1
+    resumed = Pack(pack.configs, CPU)
+    resumed.restore(pack.state())
+    assert pack.probe is not None
+    assert resumed.probe is not None
+    assert not torch.equal(pack.probe.observation[0], pack.probe.observation[1])
+    assert same(list(pack.probe), list(resumed.probe))
+
+
 def test_nothing_is_learned_before_learning_starts_and_losses_are_missing_not_zero():
     pack, rows = train([config(learning_starts=300, log_points=4)], vector_steps=26)
     assert pack.players.rounds.item() == 0
-    assert rows_of(rows, 0)[0]["msbe"] != rows_of(rows, 0)[0]["msbe"]
+    assert rows_of(rows, 0)[0]["msbe"] is None
     pack.step()
     while pack.env_steps <= 300:
         pack.step()

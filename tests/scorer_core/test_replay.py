@@ -13,7 +13,8 @@ def filled(vector_steps: int) -> replay.Replay:
     """A ring in which the observation before vector step t, in environment n, is 10 t + n."""
     kept = replay.Replay(
         observation=torch.zeros(ROWS, N), action=torch.zeros(ROWS, N, dtype=torch.int64), reward=torch.zeros(ROWS, N),
-        terminated=torch.zeros(ROWS, N, dtype=torch.bool), final_observation=torch.zeros(ROWS, N, 0),
+        terminated=torch.zeros(ROWS, N, dtype=torch.bool), truncated=torch.zeros(ROWS, N, 0, dtype=torch.bool),
+        final_observation=torch.zeros(ROWS, N, 0),
     )  # fmt: skip
     for t in range(vector_steps):
         for n in range(N):

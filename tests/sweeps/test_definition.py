@@ -63,6 +63,63 @@ def test_each_variant_is_compared_with_the_baseline_at_its_own_point():
     assert sweep().baseline_of(sweep().grid_variants[0]) is None
 
 
+@pytest.mark.parametrize("written", ["msbe", 0.25, "norm", ["variance", "norm"]])
+def test_exclude_knows_a_follower_s_objective_however_it_is_written(written):
+    values = ["variance", "msbe", 0.25, "norm"]
+    gone = written if isinstance(written, list) else [written]
+    kept = sweep(axes={"follower_objective": values}, exclude=[{"follower_objective": written}])
+    names = [dict(variant.point)["follower_objective"] for variant in kept.grid_variants]
+    assert names == [value for value in values if value not in gone]
+
+
+VARIANTS = {"dqn": {"coupling": "monolithic"}, "best": {"coupling": "scorer", "gamma": 0.9}}
+TOGGLES = [{"order": "leader_first"}, {"batches": "shared", "ratio": 1}]
+
+
+def test_one_factor_at_a_time_makes_a_variant_of_each_toggle_against_the_same_baseline():
+    grid = sweep(
+        baseline="best", variants=VARIANTS, ablate={"from": "best", "toggle": TOGGLES}, axes={"batch_size": [8]}
+    )
+    by_name = {run.variant.name: run.config for run in grid.runs}
+    assert list(by_name) == ["dqn", "best", "best order=leader_first", "best batches=shared, ratio=1"]
+    toggled = by_name["best batches=shared, ratio=1"]
+    assert (toggled.batches, toggled.ratio, toggled.gamma, toggled.order) == ("shared", 1.0, 0.9, "follower_first")
+    best = next(variant for variant in grid.grid_variants if variant.name == "best")
+    assert all(grid.baseline_of(variant) == best for variant in grid.grid_variants)
+    again = parse(yaml.safe_load(dump(grid)), "again.yaml")
+    assert [run.run_id for run in again.runs] == [run.run_id for run in grid.runs]
+
+
+def test_leave_one_out_starts_from_all_toggles():
+    ablate = {"from": "best", "toggle": TOGGLES, "how": "leave_one_out"}
+    by_name = {run.variant.name: run.config for run in sweep(baseline="best", variants=VARIANTS, ablate=ablate).runs}
+    whole, one = by_name["best all"], by_name["best all but order=leader_first"]
+    assert (whole.order, whole.batches, whole.ratio) == ("leader_first", "shared", 1.0)
+    assert (one.order, one.batches, one.ratio) == ("follower_first", "shared", 1.0)
+    assert "best all but batches=shared, ratio=1" in by_name
+
+
+@pytest.mark.parametrize(
+    ("ablate", "message"),
+    [
+        ({"from": "worst", "toggle": TOGGLES}, "ablate.from: 'worst' is not a variant; name one of dqn, best"),
+        ({"from": "best", "toggle": [{"odrer": 1}]}, "ablate.toggle.0.odrer: no such setting here"),
+        ({"from": "best", "toggle": [{"gamma": 0.9}]}, "ablate.toggle: 'best gamma=0.9' changes nothing of best"),
+        ({"from": "best", "toggle": []}, "ablate.toggle: List should have at least 1 item"),
+    ],
+)
+def test_a_mistake_in_ablate_is_named(ablate, message):
+    with pytest.raises(DefinitionError) as error:
+        sweep(baseline="best", variants=VARIANTS, ablate=ablate)
+    assert str(error.value).startswith(f"mine.yaml: {message}")
+
+
+def test_a_reported_number_of_no_cell_is_refused():
+    reported = {"Table 1": {"worst": {"minatar/breakout": [1.0, 0.1]}}}
+    with pytest.raises(DefinitionError, match=r"reported.Table 1: there is no 'worst' on minatar/breakout"):
+        sweep(baseline="best", variants=VARIANTS, reported=reported)
+
+
 def test_later_layers_win_base_then_variant_then_axes():
     grid = sweep(
         base={"preset": "paper_control", "gamma": 0.5, "batch_size": 8},
@@ -95,7 +152,7 @@ def test_quickstart_asks_what_its_page_says():
     grid = load("quickstart")
     assert len(grid.tasks) >= 2
     assert len(grid.seeds) >= 3
-    couplings = [(run.config.coupling, run.config.ratio, run.config.follower_objective) for run in grid.runs]
+    couplings = [(run.config.coupling, run.config.ratio, run.config.follower_weight) for run in grid.runs]
     assert {("monolithic", None, 0.0), ("scorer", 5.0, 1.0), ("inverted", 5.0, 1.0), ("scorer", 1.0, 1.0)} <= set(
         couplings
     )
@@ -151,7 +208,7 @@ def test_a_file_that_is_not_a_definition_is_refused(tmp_path, text, message):
 
 
 def test_a_sweep_that_is_neither_shipped_nor_a_file_is_refused():
-    with pytest.raises(DefinitionError, match=r"nosuch: no such file, and no shipped sweep; there is .*quickstart"):
+    with pytest.raises(DefinitionError, match=r"nosuch: no such file, and no shipped sweep or search; .*quickstart"):
         load("nosuch")
     with pytest.raises(DefinitionError, match=r"no/such\.yaml: cannot be read"):
         load("no/such.yaml")

@@ -76,9 +76,10 @@ def test_a_run_that_two_variants_share_is_planned_once(tmp_path):
 
 
 def test_the_estimate_grows_with_steps_and_shrinks_with_processes(tmp_path):
-    one, two = (plan(tmp_path).seconds(processes) for processes in (1, 2))
+    sweep = parse(RAW, "mine.yaml")
+    one, two = (make_plan(sweep, tmp_path, 5, processes=processes).seconds for processes in (1, 2))
     assert one / 2 <= two < one
-    assert plan(tmp_path, total_steps=100_000).seconds(1) > one
+    assert make_plan(parse(RAW | {"total_steps": 100_000}, "mine.yaml"), tmp_path, 5, processes=1).seconds > one
 
 
 def test_a_run_is_found_by_any_unique_beginning_of_its_id(tmp_path):

@@ -1,0 +1,34 @@
+"""Ours against numbers that others reported: the cells of a sweep's `reported`, each beside what came out here."""
+
+from dataclasses import dataclass
+
+from analysis.statistics import Estimate
+from analysis.summary import Summary
+
+
+@dataclass(frozen=True)
+class Against:
+    """One cell: our IQM, theirs, and whether the intervals meet; `meets` is None where ours has no interval."""
+
+    source: str
+    variant: str
+    task: str
+    ours: Estimate | None  # None without a finished run
+    theirs: tuple[float, float]  # IQM, half width of its interval
+
+    @property
+    def meets(self) -> bool | None:
+        if self.ours is None or not float(self.ours.low) <= float(self.ours.high):  # no run, or no interval
+            return None
+        value, half = self.theirs
+        return bool(self.ours.low <= value + half and value - half <= self.ours.high)
+
+
+def against_reported(summary: Summary) -> list[Against]:
+    """Every reported cell of the sweep, in the order written."""
+    return [
+        Against(source, variant, task, summary.per_task.get((variant, task)), theirs)
+        for source, variants in summary.results.sweep.reported.items()
+        for variant, tasks in variants.items()
+        for task, theirs in tasks.items()
+    ]

@@ -1,0 +1,177 @@
+"""What a search found, in numbers: trials with intervals, slices along each field, importance and its uncertainty."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, TrialState
+
+from analysis.statistics import Bootstrap, Estimate, estimate
+from sweeps import definition
+from sweeps.confirm import Confirmed, compared, ranking, scores_of
+from sweeps.definition import DefinitionError
+from sweeps.search import Search
+from sweeps.study import Study
+
+BINS = 8  # of a slice along a numeric field
+RESAMPLED = 100  # studies that importances are computed of
+ENOUGH_TRIALS = 10  # for an importance to mean anything
+BOOTSTRAP = Bootstrap(replications=5_000)
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    number: int
+    state: str
+    point: dict[str, Any]
+    estimates: tuple[Estimate, ...]  # one an objective; none unless complete
+    note: str = ""  # where it was pruned, why it failed
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stretch of a field, or one of its values, and what trials there were worth."""
+
+    at: Any
+    low: Any
+    high: Any
+    trials: int
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    study: Study
+    rows: list[TrialRow]
+    best: list[TrialRow]  # the best first; with several objectives the Pareto front
+    slices: dict[str, list[Place]]
+    importance: dict[str, Estimate]
+    confirmed: list[Confirmed]
+    against: dict[str, list[Place]]  # an ordinary sweep, along the same fields
+    steps_trained: int
+    steps_saved: int  # by pruning
+
+    @property
+    def search(self) -> Search:
+        return self.study.search
+
+    def count(self, state: str) -> int:
+        return sum(row.state == state for row in self.rows)
+
+
+def summarise_search(study: Study, against: Path | None = None) -> SearchSummary:
+    """Everything `scorer search show` shows; `against` is the folder of a sweep to lay beside the slices.
+
+    Raises:
+        DefinitionError, RecordError: if the study, a confirmation or that sweep cannot be read.
+    """
+    trials, search = study.trials(), study.search
+    rows = {trial.number: _row(search, trial) for trial in trials}
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    each = search.total_steps * len(search.default)
+    pruned = [trial.user_attrs["stopped at"] for trial in trials if "stopped at" in trial.user_attrs]
+    saved = sum((search.total_steps - step) * len(search.default) for step in pruned)
+    return SearchSummary(
+        study,
+        list(rows.values()),
+        [rows[trial.number] for trial in ranking(study)],
+        {name: _slice(search, name, complete) for name in search.space} if complete else {},
+        _importance(study, complete),
+        compared(study),
+        _against(search, against) if against else {},
+        each * (len(complete) + len(pruned)) - saved,
+        saved,
+    )
+
+
+def interval(search: Search, runs: np.ndarray) -> Estimate:
+    """The IQM of the scores of runs, tasks x seeds one after the other, with its bootstrap interval."""
+    return estimate(_matrix(search, runs), BOOTSTRAP)
+
+
+def _matrix(search: Search, runs: np.ndarray) -> np.ndarray:
+    """Seeds x tasks."""
+    return np.asarray(runs, float).reshape(len(search.tasks), -1).T
+
+
+def _row(search: Search, trial: FrozenTrial) -> TrialRow:
+    estimates: tuple[Estimate, ...] = ()
+    note = trial.user_attrs.get("error", "")
+    if trial.state == TrialState.COMPLETE:
+        estimates = tuple(interval(search, np.array(runs, float)) for runs in trial.user_attrs["scores"])
+        note = f"{trial.user_attrs['diverged']} diverged" if trial.user_attrs.get("diverged") else ""
+    elif "stopped at" in trial.user_attrs:
+        note = f"at step {trial.user_attrs['stopped at']:,}"
+    return TrialRow(trial.number, trial.state.name.lower(), trial.params, estimates, note)
+
+
+def _slice(search: Search, name: str, complete: Sequence[FrozenTrial]) -> list[Place]:
+    """The first objective along one field: a numeric one in stretches of equally many trials."""
+    having = sorted(
+        (t for t in complete if name in t.params), key=lambda t: (str(type(t.params[name])), t.params[name])
+    )
+    if not having:
+        return []
+    if search.space[name].numeric:
+        having.sort(key=lambda trial: trial.params[name])
+        parts = np.array_split(np.arange(len(having)), min(BINS, max(1, len(having) // 2)))
+        groups = [[having[i] for i in part] for part in parts]
+    else:
+        groups = [[t for t in having if t.params[name] == value] for value in search.space[name].values]
+    return [_place(search, name, group) for group in groups if group]
+
+
+def _place(search: Search, name: str, trials: Sequence[FrozenTrial]) -> Place:
+    """Each seed's score is averaged over the trials first: what is resampled is seeds, whose luck they share."""
+    values = [trial.params[name] for trial in trials]
+    runs = np.mean([trial.user_attrs["scores"][0] for trial in trials], axis=0)
+    dimension = search.space[name]
+    middle = values[0]
+    if dimension.numeric:
+        middle = float(np.exp(np.mean(np.log(values))) if dimension.form.startswith("log") else np.mean(values))
+    return Place(middle, values[0], values[-1], len(trials), interval(search, runs))
+
+
+def _importance(study: Study, complete: Sequence[FrozenTrial]) -> dict[str, Estimate]:
+    """PED-ANOVA's share of each field, with the middle 95 % over studies of trials drawn anew from these."""
+    search = study.search
+    if len(search.space) < 2 or len(complete) < ENOUGH_TRIALS or len(search.objective) > 1:
+        return {}
+    rng = np.random.default_rng(0)
+    found = _shares(study, complete)
+    drawn = [
+        _shares(study, [complete[i] for i in rng.integers(0, len(complete), len(complete))]) for _ in range(RESAMPLED)
+    ]
+    bounds = {name: np.quantile([shares.get(name, 0.0) for shares in drawn], [0.025, 0.975]) for name in found}
+    return {name: Estimate(np.asarray(share), *map(np.asarray, bounds[name])) for name, share in found.items()}
+
+
+def _shares(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, float]:
+    resampled = optuna.create_study(direction=study.search.directions[0])
+    resampled.add_trials(trials)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of trials that are worth the same, as drawn ones are
+        return get_param_importances(resampled, evaluator=PedAnovaImportanceEvaluator())
+
+
+def _against(search: Search, folder: Path) -> dict[str, list[Place]]:
+    """The variants of an ordinary sweep along the searched fields that vary in it."""
+    if not (folder / "sweep.yaml").exists():
+        raise DefinitionError(f"{folder}: no sweep has been trained here")
+    sweep = definition.load(str(folder / "sweep.yaml"))
+    if set(sweep.tasks) != set(search.tasks):
+        raise DefinitionError(f"{folder}: its tasks are {', '.join(sweep.tasks)}, not those of {search.name}")
+    found: dict[str, list[Place]] = {}
+    scores = scores_of(search, sweep, folder)
+    configs = {run.variant: run.config for run in sweep.runs}
+    for name in search.space:
+        for variant, runs in scores.items():
+            value = getattr(configs[variant], name)
+            if value is not None and name in dict(variant.point) and np.isfinite(runs[0]).any():
+                found.setdefault(name, []).append(Place(value, value, value, 1, interval(search, runs[0])))
+    return {name: sorted(places, key=lambda place: str(place.at)) for name, places in found.items()}

@@ -1,0 +1,137 @@
+"""Verbs on what came out: report, export, import."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, Score, Venue
+from sweeps import definition
+from sweeps.terminal import DEFAULT_OUTPUTS, FAILED, USAGE, Outputs, Overrides, SweepArgument, out, stop
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: scorer report quickstart --figure intervals --for iclr --strict")
+def report(
+    sweep: SweepArgument,
+    overrides: Overrides = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    figure: Annotated[str | None, typer.Option(help="Draw this figure alone; a wrong name lists them.")] = None,
+    venue: Annotated[Venue, typer.Option("--for", help="Column width.")] = "page",
+    formats: Annotated[list[str] | None, typer.Option("--format", help="pdf, svg, png; may be repeated.")] = None,
+    score: Annotated[Score, typer.Option(help="final: the mean over the last 10 % of training.")] = "final",
+    normalise: Annotated[Scheme | None, typer.Option(help="How tasks come to one scale.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    replications: Annotated[int, typer.Option(min=100, help="Of the bootstrap, for tables.")] = REPLICATIONS,
+    curve_replications: Annotated[int, typer.Option(min=100, help="... for curves and profiles.")] = CURVE_REPLICATIONS,
+    thresholds: Annotated[
+        list[str] | None,
+        typer.Option("--threshold", metavar="TASK=RETURN", help="Tabulate the time to it; may be repeated."),
+    ] = None,
+    average_profiles: Annotated[bool, typer.Option(help="Profiles of seeds' average scores.")] = False,
+    correction: Annotated[bool, typer.Option(help="Widen intervals of few seeds by what was measured.")] = True,
+    simultaneous: Annotated[bool, typer.Option(help="Curves' bands hold for all steps at once.")] = False,
+    strict: Annotated[bool, typer.Option(help="Serious warnings are errors.")] = False,
+) -> None:
+    """Draw figures, tables and a page from what has been trained."""
+    from analysis.summary import Settings
+
+    for strange in set(formats or ()) - set(get_args(Format)):
+        stop(f"--format: '{strange}' is not one of {', '.join(get_args(Format))}", USAGE)
+    settings = Settings(
+        score=score,
+        scheme=normalise,
+        seed=seed,
+        replications=replications,
+        curve_replications=curve_replications,
+        few_seeds_correction=correction,
+        simultaneous_bands=simultaneous,
+        profiles_of_averages=average_profiles,
+        thresholds=_levels(thresholds),
+    )
+    drawn = {"formats": formats} if formats else {}
+    report_on(_trained(sweep, overrides, outputs), settings, figure=figure, venue=venue, strict=strict, **drawn)
+
+
+@app.command(epilog="Example: scorer export quickstart --to my-notebook/data")
+def export(
+    sweep: SweepArgument,
+    overrides: Overrides = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    to: Annotated[Path | None, typer.Option(help="Folder to write to; else report/export.")] = None,
+) -> None:
+    """Write runs and curves as CSV and Parquet, and the score arrays that rliable takes."""
+    from analysis.exchange import export as write
+
+    with _refusals():
+        for path in write(_trained(sweep, overrides, outputs), to):
+            out.print(path, highlight=False, soft_wrap=True)
+
+
+@app.command("import", epilog="Example: scorer import quickstart theirs.csv --variant algo --return episodic_return")
+def import_(
+    sweep: SweepArgument,
+    source: Annotated[Path, typer.Argument(metavar="CSV", help="Long format: a row a run and step.")],
+    overrides: Overrides = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    variant: Annotated[str, typer.Option(help="The column that names the variant.")] = "variant",
+    task: Annotated[str, typer.Option(help="... the task.")] = "task",
+    seed: Annotated[str, typer.Option(help="... the seed.")] = "seed",
+    step: Annotated[str, typer.Option(help="... the environment step.")] = "step",
+    score: Annotated[str, typer.Option("--return", help="... the return.")] = "return",
+) -> None:
+    """Put runs from elsewhere into every figure and table of a sweep."""
+    from analysis.exchange import Columns, import_runs
+
+    with _refusals():
+        columns = Columns(variant, task, seed, step, score)
+        for name, runs in import_runs(_trained(sweep, overrides, outputs), source, columns).items():
+            out.print(f"{name}: {runs} runs", highlight=False)
+
+
+def _levels(thresholds: list[str] | None) -> dict[str, list[float]] | None:
+    """Levels by task, from TASK=RETURN."""
+    levels: dict[str, list[float]] = {}
+    for threshold in thresholds or ():
+        task, _, level = threshold.rpartition("=")
+        try:
+            levels.setdefault(task, []).append(float(level))
+        except ValueError:
+            stop(f"--threshold {threshold}: not of the form TASK=RETURN", USAGE)
+    return levels or None
+
+
+def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
+    """The folder of a sweep that has been begun."""
+    folder = outputs / definition.load(sweep, overrides or ()).name
+    if not (folder / "sweep.yaml").exists():
+        stop(f"{folder}: nothing has been trained here; scorer run {sweep}", FAILED)
+    return folder
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What a report refuses is one line, and a failure."""
+    from analysis.load import ReportError
+
+    try:
+        yield
+    except ReportError as error:
+        stop(str(error), FAILED)
+
+
+def report_on(folder: Path, *settings: Any, **drawn: Any) -> None:
+    """Draw the report of the sweep in `folder` and say what it found."""
+    from analysis.report import make_report  # the figures' libraries take a second to import
+
+    with _refusals():
+        made = make_report(folder, *settings, **drawn)
+    out.print(made.table)
+    for line in (made.answer, *made.against_random):
+        out.print(line, highlight=False)
+    for warning in made.warnings:
+        out.print(f"[yellow]note:[/] {warning}", highlight=False)
+    out.print(f"Report: {made.page or made.folder}", highlight=False, soft_wrap=True)

@@ -1,0 +1,139 @@
+"""What a search found: scorer search show."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from sweeps.terminal import DEFAULT_OUTPUTS, AsJson, Outputs, SearchArgument, out, print_json
+
+if TYPE_CHECKING:
+    from analysis.search_summary import SearchSummary
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: scorer search show ratio_search --against ratio")
+def show(
+    search: SearchArgument = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    against: Annotated[str | None, typer.Option(metavar="SWEEP", help="Lay a trained sweep beside the slices.")] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Trials to list, the best first.")] = 10,
+    figures: Annotated[bool, typer.Option(help="Draw them, into report/.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Show the best trials, importance, slices and what was confirmed; draw the figures."""
+    from analysis.search_summary import summarise_search  # a second of imports
+    from sweeps.study import find_study
+
+    summary = summarise_search(find_study(outputs, search), outputs / against if against else None)
+    if as_json:
+        return print_json(_as_json(summary))
+    _print(summary, rows)
+    if figures:
+        from analysis.search_report import write_report
+
+        written = write_report(summary)
+        drawn = sum(path.suffix == ".pdf" for path in written)
+        out.print(f"Report: {written[0].parent} ({drawn} figures, trials.csv)", highlight=False, soft_wrap=True)
+    return None
+
+
+def _print(summary: "SearchSummary", rows: int) -> None:
+    from analysis.search_report import objective_text, shown
+
+    search = summary.search
+    out.print(f"[bold]{search.name}[/]: {search.question}", highlight=False)
+    states = [f"{summary.count(state)} {state}" for state in ("complete", "pruned", "fail", "running")]
+    out.print(
+        f"{len(summary.rows)} of {search.trials_at_most} trials ({', '.join(states)}), "
+        f"{summary.steps_trained:,} environment steps trained, {summary.steps_saved:,} saved by pruning",
+        highlight=False,
+    )
+    labels = [objective_text(summary, index) for index in range(len(search.objective))]
+    if len(search.objective) > 1:
+        out.print(f"{len(summary.best)} trials on the Pareto front:")
+    table = Table("trial", *search.space, *labels, "note")
+    for row in summary.best[:rows]:
+        point = [_setting(row.point.get(name)) for name in search.space]
+        table.add_row(str(row.number), *point, *map(shown, row.estimates), row.note)
+    out.print(table)
+    failed = [row for row in summary.rows if row.state == "fail"]
+    for row in failed[:3]:
+        out.print(f"trial {row.number} failed: {row.note}", highlight=False, markup=False)
+    for name, places in summary.slices.items():
+        table = Table(name, "trials", labels[0], title=f"along {name}", title_justify="left")
+        for place in places:
+            span = _setting(place.at) if place.low == place.high else f"{_setting(place.low)} to {_setting(place.high)}"
+            table.add_row(span, str(place.trials), shown(place.estimate))
+        out.print(table)
+    if summary.importance:
+        table = Table("field", "importance", title="share of the variance among good trials", title_justify="left")
+        for name, share in summary.importance.items():
+            table.add_row(name, shown(share))
+        out.print(table)
+    if summary.confirmed:
+        out.print(_confirmed(summary, labels[0]))
+    elif summary.best:
+        out.print(
+            "The best of many noisy trials is biased upwards. To see what it is worth: "
+            f"scorer search confirm {search.name} --top 3 --seeds 30",
+            highlight=False,
+        )
+
+
+def _confirmed(summary: "SearchSummary", label: str) -> Table:
+    import numpy as np
+
+    from analysis.search_report import shown
+    from analysis.search_summary import interval
+
+    table = Table("variant", "in the search", "on fresh seeds", "runs", "difference", title=label, title_justify="left")
+    for row in summary.confirmed:
+        searched = interval(summary.search, row.searched[0]) if row.searched.size else None
+        finished = np.isfinite(row.confirmed[0])
+        confirmed = interval(summary.search, row.confirmed[0]) if finished.any() else None
+        change = f"{float(confirmed.value - searched.value):+.4g}" if searched and confirmed else ""
+        where = " ".join(f"{name}={_setting(value)}" for name, value in row.point.items())
+        table.add_row(
+            f"{row.name} {where}".strip(), shown(searched) if searched else "not tried",
+            shown(confirmed) if confirmed else "missing", f"{finished.sum()} of {finished.size}", change,
+        )  # fmt: skip
+    return table
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _as_json(summary: "SearchSummary") -> dict[str, Any]:
+    def numbers(estimate: Any) -> list[float]:
+        return [float(number) for number in estimate]
+
+    def place(p: Any) -> dict[str, Any]:
+        return {"at": p.at, "low": p.low, "high": p.high, "trials": p.trials, "value": numbers(p.estimate)}
+
+    return {
+        "search": summary.search.name,
+        "storage": summary.study.place,
+        "objectives": [objective.name for objective in summary.search.objective],
+        "steps_trained": summary.steps_trained,
+        "steps_saved": summary.steps_saved,
+        "best": [row.number for row in summary.best],
+        "trials": [
+            {"number": r.number, "state": r.state, "point": r.point, "values": list(map(numbers, r.estimates))}
+            for r in summary.rows
+        ],
+        "slices": {
+            name: [place(p) for p in places] for name, places in summary.slices.items()
+        },
+        "importance": {name: numbers(share) for name, share in summary.importance.items()},
+        "confirmed": [
+            {
+                "name": c.name, "point": c.point, "searched": c.searched.tolist(), "confirmed": c.confirmed.tolist(),
+            }
+            for c in summary.confirmed
+        ],
+    }  # fmt: skip

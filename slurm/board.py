@@ -1,0 +1,234 @@
+"""Where every run of a sweep stands: what the files say, and what the scheduler has, put together.
+
+A run is done exactly when a `done.json` names it. What the scheduler has is running or pending. What it does not have,
+though it answered, failed (its state says so), was cancelled (a marker says so) or is lost. Where it does not answer,
+a fresh heartbeat is a running run, and everything else that was submitted is `unknown`, never dead.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from scorer_core.records import PackFolder, RecordError, now, read_json
+from slurm import local, scheduler
+from slurm.grid import Grid, GridRun, grid
+from slurm.policy import HALVED
+from slurm.scheduler import Queued, SchedulerError
+from slurm.submission import Request, Submission, submissions
+from sweeps.terminal import duration
+
+STATES = ("done", "diverged", "running", "pending", "failed", "lost", "cancelled", "unknown", "missing")
+FRESH_SECONDS = 120.0  # a heartbeat no older is a living job, even where the scheduler is silent
+MISSING = "missing.json"  # beside the submissions: which runs the report does without
+SETTLE_SECONDS = 5.0  # file systems of a cluster show a file of another node a little later
+
+
+@dataclass
+class PackState:
+    """One pack: its state is that of its runs, unless `done` names them one by one."""
+
+    folder: PackFolder
+    run_ids: list[str]
+    done: dict[str, dict[str, Any]]
+    heartbeat: dict[str, Any]
+    halved_from: str | None = None
+    state: str = "missing"
+    note: str = ""
+    submission: str = ""  # the newest that has it
+    request: Request | None = None
+    index: int = 0
+    queued: Queued | None = None
+
+    def state_of(self, run_id: str) -> str:
+        return self.done[run_id]["status"] if run_id in self.done else self.state
+
+    @property
+    def speed(self) -> float:
+        """Environment steps a second, all lanes together; 0 unless it runs."""
+        return self.heartbeat.get("steps_per_second") or 0.0 if self.state == "running" else 0.0
+
+    @property
+    def steps_to_go(self) -> int:
+        beat = self.heartbeat
+        return (beat.get("total_steps", 0) - beat.get("step", 0)) * beat.get("lanes", 0)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the sweep as defined, and where it stands."""
+
+    run: GridRun
+    pack: PackState | None
+    state: str
+
+
+@dataclass
+class Board:
+    folder: Path
+    question: str
+    cells: list[Cell]
+    packs: dict[str, PackState]
+    submissions: list[Submission]
+    silence: str = ""  # why the scheduler's side is missing
+    last: dict[str, Queued] = field(default_factory=dict)  # jobs that will draw the report, by submission
+    jobs: dict[str, str] = field(default_factory=dict)  # Slurm's number of each array that it has, by name
+
+
+def board(folder: Path, accounting: bool = True) -> Board:
+    """Everything about the sweep in `folder`: at most one call of squeue, and one of sacct if runs are lost.
+
+    Raises:
+        RecordError: if a record cannot be read.
+    """
+    # In this order: a job that is not in the queue has written its last word by the time that the packs are read.
+    sent = submissions(folder)
+    jobs, silence = _jobs(sent, folder / "packs")
+    packs = _read_packs(folder / "packs")
+    places = {
+        name: (submission, request, index)
+        for submission in sent
+        if submission.packs
+        for request in submission.requests
+        for index, name in enumerate(submission.packs[request.first : request.first + request.count])
+    }
+    live = _live(sent, jobs)
+    last = {s.name: jobs[s.last.name][0] for s in sent if s.last and s.last.name in jobs}
+    names = [request.name for submission in sent for request in submission.requests if jobs.get(request.name)]
+    numbers = {name: next(iter(jobs[name].values())).job for name in names}
+    for name, pack in packs.items():
+        place = places.get(name) or places.get(pack.halved_from or "")
+        if pack.done:
+            pack.state = "done"
+        elif place:
+            submission, pack.request, pack.index = place
+            pack.submission = submission.name
+            pack.queued = live.get(name) or live.get(pack.halved_from or "")
+            _judge(pack, submission, silence)
+        else:
+            _judge_without_submission(pack)
+    if accounting and not silence:
+        _ask_how_the_lost_ended(packs.values())
+    by_run = {run_id: pack for pack in packs.values() for run_id in pack.run_ids}
+    known = grid(folder) if (folder / "sweep.yaml").exists() else Grid(folder.name, "", [])
+    cells = [_cell(run, by_run.get(run.run_id)) for run in known.runs]
+    return Board(folder, known.question, cells, packs, sent, silence, last, numbers)
+
+
+def _cell(run: GridRun, pack: PackState | None) -> Cell:
+    return Cell(run, pack, pack.state_of(run.run_id) if pack else "missing")
+
+
+def report_of(folder: Path, sent: Sequence[Submission]) -> dict[str, Any]:
+    """What the last job of the newest submission wrote about the report; empty if it has not come so far."""
+    made = read_json(folder / "submissions" / MISSING) or {}
+    newest = max((submission.time for submission in sent if submission.packs), default="")
+    return made if made and made["time"] >= newest else {}
+
+
+def _read_packs(packs: Path) -> dict[str, PackState]:
+    """Two small files a pack; configurations are not built, identities suffice."""
+    found = {}
+    for folder in sorted(packs.iterdir()) if packs.is_dir() else ():
+        pack = PackFolder(folder)
+        done = pack.done()
+        if done:
+            found[folder.name] = PackState(pack, list(done), done, {})
+            continue
+        content = read_json(folder / "pack.json")
+        if isinstance(content, dict) and content.get("runs"):
+            found[folder.name] = PackState(pack, list(content["runs"]), {}, pack.state(), content.get("halved_from"))
+        elif not (folder / HALVED).exists() and content is not None:
+            raise RecordError(f"{folder / 'pack.json'}: missing, or names no run")
+    return found
+
+
+def _jobs(sent: Sequence[Submission], packs: Path) -> tuple[dict[str, dict[int, Queued]], str]:
+    """What the schedulers have, by the name of the request and its index; and why Slurm does not say."""
+    jobs: dict[str, dict[int, Queued]] = {}
+    for submission in sent:
+        if submission.profile.scheduler == "local":
+            jobs |= local.queue(submission)
+    if all(submission.profile.scheduler == "local" for submission in sent):
+        return jobs, ""
+    if report_of(packs.parent, sent) and all((path / "done.json").exists() for path in packs.glob("*")):
+        return jobs, ""
+    try:
+        return jobs | scheduler.queue(), ""
+    except SchedulerError as error:
+        return jobs, str(error)
+
+
+def _live(sent: Sequence[Submission], jobs: dict[str, dict[int, Queued]]) -> dict[str, Queued]:
+    """What any submission, not only the newest, has queued, by pack; of two the one that runs."""
+    live: dict[str, Queued] = {}
+    for submission in sent:
+        for request in submission.requests if submission.packs else ():
+            for index, queued in jobs.get(request.name, {}).items():
+                name = submission.packs[request.first + index]
+                if name not in live or queued.state == "running":
+                    live[name] = queued
+    return live
+
+
+def _judge(pack: PackState, submission: Submission, silence: str) -> None:
+    """The state of a pack that was submitted and is not done."""
+    beat, queued = pack.heartbeat, pack.queued
+    said = beat.get("series") == submission.name  # an older attempt's last words say nothing of this submission
+    phase = beat.get("phase") if said else None
+    silent_for = age(beat["time"]) if said else submission.seconds_old
+    if queued and queued.state == "running":
+        pack.state, pack.note = "running", f"on {queued.where}" if queued.where else ""
+        if phase == "training" and silent_for > FRESH_SECONDS:
+            pack.note += f", no heartbeat for {silent_for / 60:.0f} min"
+    elif queued:
+        pack.state, pack.note = "pending", queued.reason
+    elif phase == "failed":
+        pack.state, pack.note = "failed", beat["error"]
+    elif pack.folder.cancelled:
+        pack.state, pack.note = "cancelled", f"at step {beat['step']:,}" if beat.get("step") else ""
+    elif silence:
+        alive = phase in ("training", "starting") and silent_for < FRESH_SECONDS
+        pack.state, pack.note = ("running", "by its heartbeat") if alive else ("unknown", "")
+    elif pack.request and pack.request.job is None and submission.profile.scheduler == "slurm" and not said:
+        pack.state, pack.note = "missing", "was never accepted by Slurm"
+    elif silent_for < SETTLE_SECONDS and phase not in ("interrupted", "killed"):
+        pack.state, pack.note = "unknown", "just left the queue"
+    else:
+        pack.state, pack.note = "lost", _last_words(beat) if said else "ended without a word; see its log"
+
+
+def _judge_without_submission(pack: PackState) -> None:
+    """`scorer run` left it, or is at it: who trains holds the lock."""
+    phase = pack.heartbeat.get("phase")
+    if phase is None:
+        return
+    with pack.folder.lock() as free:
+        alive = not free
+    if alive:
+        pack.state, pack.note = "running", "by scorer run"
+    elif phase == "failed":
+        pack.state, pack.note = "failed", pack.heartbeat["error"]
+    else:
+        pack.state, pack.note = "lost", _last_words(pack.heartbeat)
+
+
+def _last_words(beat: dict[str, Any]) -> str:
+    how = {"interrupted": "told to stop", "killed": beat.get("error", "killed")}.get(beat["phase"], "last seen")
+    return f"{how} at step {beat.get('step', 0):,}, {duration(age(beat['time']))} ago on {beat['host']}"
+
+
+def age(time: str) -> float:
+    """Seconds since `time`, as `records.now` wrote it."""
+    return max(0.0, (datetime.fromisoformat(now()) - datetime.fromisoformat(time)).total_seconds())
+
+
+def _ask_how_the_lost_ended(packs: Iterable[PackState]) -> None:
+    """Accounting, where there is any, knows more than that a job is gone."""
+    lost = [pack for pack in packs if pack.state == "lost" and pack.request and pack.request.job]
+    ended = scheduler.ends(sorted({pack.request.job for pack in lost if pack.request and pack.request.job}))
+    for pack in lost:
+        how = ended.get((pack.request.job or "", pack.index)) if pack.request else None
+        if how:
+            pack.note = f"{how}: {pack.note}"

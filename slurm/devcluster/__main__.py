@@ -1,0 +1,80 @@
+"""`python -m slurm.devcluster start DIR`, then `export SLURM_CONF=...` as it says; `stop DIR`; `status DIR`."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from slurm.devcluster.cluster import DevCluster
+from slurm.devcluster.processes import MARK, alive
+from slurm.devcluster.settings import ClusterError, Settings
+
+
+def main() -> int:
+    arguments = _parse()
+    try:
+        return arguments.do(arguments)
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m slurm.devcluster", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    start = verbs.add_parser("start", help="start a cluster in DIR and wait until its nodes are idle")
+    start.set_defaults(do=_start)
+    start.add_argument("--no-accounting", dest="accounting", action="store_false", help="no slurmdbd, no MariaDB")
+    default = Settings()
+    start.add_argument("--max-array-size", type=int, default=default.max_array_size, metavar="N")
+    start.add_argument("--grace", type=int, default=default.grace, metavar="S", help="GraceTime of low-grace")
+    start.add_argument("--kill-wait", type=int, default=default.kill_wait, metavar="S")
+    start.add_argument("--node-timeout", type=int, default=default.node_timeout, metavar="S", help="SlurmdTimeout")
+    start.add_argument("--while-alive", type=int, metavar="PID", help="stop the cluster when this process is gone")
+    stop = verbs.add_parser("stop", help="end every process of the cluster in DIR")
+    stop.set_defaults(do=_stop)
+    status = verbs.add_parser("status", help="which daemons run, and the nodes' states")
+    status.set_defaults(do=_status)
+    for verb in (start, stop, status):
+        verb.add_argument("folder", type=Path, metavar="DIR")
+    guard = verbs.add_parser("guard")  # started by `start --while-alive`, in the cluster's environment
+    guard.set_defaults(do=_guard)
+    guard.add_argument("pid", type=int)
+    return parser.parse_args()
+
+
+def _start(arguments: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to stop, it clears up like at Ctrl-C
+    fields = Settings.__dataclass_fields__
+    settings = Settings(**{key: value for key, value in vars(arguments).items() if key in fields})
+    cluster = DevCluster(arguments.folder)
+    cluster.start(settings, arguments.while_alive)
+    print(f"export SLURM_CONF={cluster.conf}")
+    return 0
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    DevCluster(arguments.folder).stop()
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    cluster = DevCluster(arguments.folder)
+    settings, running = Settings.read(cluster.folder), cluster.running()
+    print(f"{settings}\nrunning: {', '.join(running) or 'nothing'}")
+    for node, state in cluster.node_states().items() if running else ():
+        print(f"{node}: {state}")
+    return 0 if running else 1
+
+
+def _guard(arguments: argparse.Namespace) -> int:
+    while alive([arguments.pid]):
+        time.sleep(0.5)
+    DevCluster(Path(os.environ[MARK])).stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

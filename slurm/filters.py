@@ -1,0 +1,76 @@
+"""Which runs a verb is about: by variant, task, seed and state."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Annotated
+
+import typer
+
+from slurm.board import STATES, Cell
+from sweeps.definition import DefinitionError, Run
+
+MANY = "may be repeated; a leading ! leaves out"
+Variants = Annotated[list[str] | None, typer.Option("--variant", metavar="GLOB", help=f"Of these variants; {MANY}.")]
+Tasks = Annotated[list[str] | None, typer.Option("--task", metavar="GLOB", help="On these tasks; likewise.")]
+Seeds = Annotated[list[str] | None, typer.Option("--seed", metavar="N|N-M", help="With these seeds; likewise.")]
+States = Annotated[list[str] | None, typer.Option("--state", metavar="STATE", help=f"{', '.join(STATES)}; likewise.")]
+
+
+@dataclass(frozen=True)
+class Filter:
+    variants: Sequence[str] = ()
+    tasks: Sequence[str] = ()
+    seeds: Sequence[str] = ()
+    states: Sequence[str] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not (self.variants or self.tasks or self.seeds or self.states)
+
+    def takes(self, variant: str, family: str, task: str, seed: int, state: str = "") -> bool:
+        """Is a run of this kind meant? A filter that is not given takes all."""
+        return (
+            _chosen(self.variants, lambda glob: fnmatchcase(variant, glob) or fnmatchcase(family, glob))
+            and _chosen(self.tasks, lambda glob: fnmatchcase(task, glob) or fnmatchcase(task.rpartition("/")[2], glob))
+            and _chosen(self.seeds, lambda span: _span(span)[0] <= seed <= _span(span)[1])
+            and _chosen(self.states, lambda name: name == state)
+        )
+
+    def takes_cell(self, cell: Cell) -> bool:
+        run = cell.run
+        return self.empty or self.takes(run.variant, run.family, run.task, run.seed, cell.state)
+
+    def takes_run(self, run: Run) -> bool:
+        return self.takes(run.variant.name, run.variant.family, run.config.task, run.config.seed)
+
+
+def make_filter(
+    variants: list[str] | None, tasks: list[str] | None, seeds: list[str] | None, states: list[str] | None = None
+) -> Filter:
+    """The filter that the options ask for.
+
+    Raises:
+        DefinitionError: if a seed is no number or span, or a state no state.
+    """
+    for state in states or ():
+        if state.removeprefix("!") not in STATES:
+            raise DefinitionError(f"--state {state}: is not one of {', '.join(STATES)}")
+    for seed in seeds or ():
+        _span(seed.removeprefix("!"))
+    return Filter(variants or (), tasks or (), seeds or (), states or ())
+
+
+def _chosen(wanted: Sequence[str], matches: Callable[[str], bool]) -> bool:
+    """Does any word match, or none stand there; and none of those with a `!`?"""
+    taken = [word for word in wanted if not word.startswith("!")]
+    refused = [word[1:] for word in wanted if word.startswith("!")]
+    return (not taken or any(map(matches, taken))) and not any(map(matches, refused))
+
+
+def _span(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if not match:
+        raise DefinitionError(f"--seed {text}: is neither a number nor a span such as 0-4")
+    return int(match.group(1)), int(match.group(2) or match.group(1))

@@ -1,0 +1,54 @@
+"""The runs of a sweep by name, without building their configurations: an index that can be made anew at any time."""
+
+import hashlib
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from scorer_core import config
+from scorer_core.records import RecordError, read_json, write_json
+from sweeps import definition
+
+INDEX = "index.json"
+IDENTITY = [Path(module.__file__ or "") for module in (config, definition)]  # another version may name runs otherwise
+
+
+class GridRun(NamedTuple):
+    run_id: str
+    variant: str
+    family: str
+    task: str
+    seed: int
+
+
+class Grid(NamedTuple):
+    name: str
+    question: str
+    runs: list[GridRun]  # each run once, in the order of the definition
+
+
+def grid(folder: Path) -> Grid:
+    """The grid of the definition in `folder`, as submitted.
+
+    Raises:
+        RecordError: if nothing was submitted there.
+        DefinitionError: if the definition cannot be read.
+    """
+    written = folder / "sweep.yaml"
+    try:
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in (written, *IDENTITY))).hexdigest()
+    except OSError as error:
+        raise RecordError(f"{written}: cannot be read: {error.strerror}") from None
+    index = folder / "submissions" / INDEX
+    with suppress(RecordError):
+        known = read_json(index)
+        if known and known["of"] == digest:
+            return Grid(known["name"], known["question"], [GridRun(*run) for run in known["runs"]])
+    sweep = definition.load(str(written))
+    runs: dict[str, GridRun] = {}
+    for run in sweep.runs:
+        place = GridRun(run.run_id, run.variant.name, run.variant.family, run.config.task, run.config.seed)
+        runs.setdefault(run.run_id, place)
+    with suppress(RecordError):  # who may only read looks at a sweep a second later
+        write_json(index, {"of": digest, "name": sweep.name, "question": sweep.question, "runs": list(runs.values())})
+    return Grid(sweep.name, sweep.question, list(runs.values()))

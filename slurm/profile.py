@@ -1,0 +1,166 @@
+"""A profile: where and with what jobs run. YAML, one a cluster; every mistake is one line naming file and field."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sweeps.definition import DefinitionError, one_line, read_mapping
+
+SHIPPED = Path(__file__).parent / "profiles"
+OURS = {
+    "array",
+    "signal",
+    "job-name",
+    "output",
+    "error",
+    "open-mode",
+    "dependency",
+    "requeue",
+    "no-requeue",
+    "parsable",
+}
+SLURM_ONLY = ("partition", "account", "qos", "constraint", "gpus", "memory", "time", "throttle", "max_submit", "sbatch")
+
+
+def minutes(written: Any) -> int:
+    """Minutes, from any form that sbatch takes: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    text = str(written).strip()
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not match:
+        raise ValueError(f"'{written}' is no time; write minutes, HH:MM:SS or D-HH:MM:SS")
+    days, *rest = (None if group is None else int(group) for group in match.groups())
+    given = [number for number in rest if number is not None]
+    if days is not None:
+        hours, minute, seconds = [*given, 0, 0][:3]
+    elif len(given) == 3:
+        hours, minute, seconds = given
+    else:
+        hours, (minute, seconds) = 0, [*given, 0][:2]
+    total = ((days or 0) * 24 + hours) * 60 + minute + -(-seconds // 60)
+    if total < 1:
+        raise ValueError(f"'{written}' is less than a minute")
+    return total
+
+
+def _flag(value: Any) -> Any:
+    """A key's value as sbatch spells it: `true` is a bare flag."""
+    return True if value == "true" else value
+
+
+Minutes = Annotated[int, BeforeValidator(minutes)]
+Count = Annotated[int, Field(ge=1)]
+Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class Profile(BaseModel):
+    """What a cluster wants to be told, and how its jobs behave."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    scheduler: Literal["slurm", "local"]
+
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
+    gpus: Line | None = Field(default=None, description="for a job, a number or type:number")
+    cpus: Count = 1
+    memory: Annotated[str, Field(pattern=r"^\d+[KMGT]?$")] | None = Field(
+        default=None, description="of a node, e.g. 8G"
+    )
+    time: Minutes = Field(default=60, description="of one attempt; a run that needs longer goes on in the next")
+    throttle: Count | None = Field(default=None, description="jobs of a submission running at a time, at most")
+    max_submit: Count | None = Field(default=None, description="jobs queued at a time, where Slurm cannot be asked")
+    sbatch: dict[str, Annotated[Any, BeforeValidator(_flag)]] = Field(default={}, description="further keys, verbatim")
+    finaliser: dict[str, Annotated[Any, BeforeValidator(_flag)]] = Field(
+        default={}, description="sbatch keys that differ for the job that draws the report, e.g. its partition"
+    )
+
+    setup: list[Line] = Field(default=[], description="shell lines before Python starts")
+    environment: dict[Name, str] = Field(default={}, description="variables of the job")
+
+    processes: Count | None = Field(default=None, description="local only: packs trained at a time; else one a core")
+    device: Line = Field(default="auto", description="cpu, cuda, or auto: a GPU if the job sees one")
+    lanes: Count | None = Field(
+        default=None, description="runs of a pack, at most; else what suits this machine, or 30 on a cluster"
+    )
+    commit_seconds: Annotated[float, Field(gt=0)] = Field(default=300.0, description="seconds between commits")
+    signal_seconds: Annotated[int, Field(ge=1, le=65535)] = Field(
+        default=120, description="a job is told to commit so long before its time is over; Slurm may be a minute early"
+    )
+    max_attempts: Count = Field(default=20, description="starts of a job, requeues and preemptions included")
+
+    @field_validator("sbatch", "finaliser")
+    @classmethod
+    def _not_ours(cls, keys: dict[str, Any]) -> dict[str, Any]:
+        keys = {key.lstrip("-").replace("_", "-"): value for key, value in keys.items()}
+        for key in keys:
+            if key in OURS:
+                raise ValueError(f"{key} is set by scorer itself")
+        return keys
+
+    @model_validator(mode="after")
+    def _fits_its_scheduler(self) -> Self:
+        foreign = SLURM_ONLY if self.scheduler == "local" else ("processes",)
+        for field in foreign:
+            if getattr(self, field) != type(self).model_fields[field].default:
+                raise ValueError(f"{field}: means nothing where scheduler is {self.scheduler}")
+        twins = {"time", "partition", "account", "qos", "constraint", "mem", "cpus-per-task", "gpus-per-node"}
+        for key in self.sbatch.keys() & twins:
+            ours = {"mem": "memory", "cpus-per-task": "cpus", "gpus-per-node": "gpus"}.get(key, key)
+            raise ValueError(f"sbatch.{key}: belongs at the top, as `{ours}`")
+        if self.scheduler == "slurm" and self.signal_seconds >= 60 * self.time:
+            raise ValueError(f"signal_seconds: {self.signal_seconds} s leave nothing of {self.time} min")
+        return self
+
+
+def load_profile(name_or_path: str) -> Profile:
+    """The profile called so: a path, the user's own (~/.config/scorer/profiles), or a shipped one.
+
+    Raises:
+        DefinitionError: if there is none, or it is not valid.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.suffix not in (".yaml", ".yml") and not path.is_file():
+        found = [folder / f"{name_or_path}.yaml" for folder in (own_profiles(), SHIPPED)]
+        path = next((path for path in found if path.is_file()), None)
+        if path is None:
+            raise DefinitionError(
+                f"profile {name_or_path}: there is {', '.join(profiles())}; your own belong in {own_profiles()}"
+            )
+    raw = read_mapping(path, _TextLoader)
+    try:
+        return Profile(**{"name": path.stem, **{key: value for key, value in raw.items() if value not in ("", "null")}})
+    except ValidationError as error:
+        raise DefinitionError(f"{path}: {one_line(error)}") from None
+
+
+def profiles() -> list[str]:
+    """The names `load_profile` knows."""
+    return sorted({path.stem for folder in (own_profiles(), SHIPPED) for path in folder.glob("*.yaml")})
+
+
+def own_profiles() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "scorer" / "profiles"
+
+
+class _TextLoader(yaml.BaseLoader):
+    """YAML whose scalars stay as written, for the profile to read: to other loaders 12:00:00 is the number 43,200."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: Sequence[Any] = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)

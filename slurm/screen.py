@@ -1,0 +1,213 @@
+"""What the verbs on jobs print: a submission, the standing of a sweep, and the same for a script to read."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from scorer_core.records import now
+from slurm.board import STATES, Board, Cell, PackState, age, report_of
+from slurm.submission import HEARTBEAT_SECONDS, Submission
+from slurm.submit import Selection
+from sweeps.plan import Plan
+from sweeps.terminal import count, duration
+
+COLOURS = {"done": "green", "running": "cyan", "failed": "red", "lost": "red", "diverged": "yellow"}
+SHOWN_PACKS = 8  # of each kind of trouble
+FILES_OF_A_PACK = 5  # pack.json, lock, state.json, done.json, and the report of its last checkpoint
+FILES_OF_AN_ATTEMPT = 3
+
+
+def standing(board: Board) -> RenderableType:
+    """The board as a table, a row for each variant and task of its cells."""
+    cells = board.cells
+    used = [state for state in STATES if any(cell.state == state for cell in cells)]
+    table = Table("variant", "task")
+    for state in used:
+        table.add_column(state, justify="right", style=COLOURS.get(state))
+    speeds = any(cell.pack and cell.pack.speed for cell in cells)
+    for title in ("steps/s", "to go") if speeds else ():
+        table.add_column(title, justify="right")
+    rows: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        rows.setdefault((cell.run.variant, cell.run.task), []).append(cell)
+    for (variant, task), group in rows.items():
+        counts = Counter(cell.state for cell in group)
+        table.add_row(
+            escape(variant), task, *(str(counts[state] or "") for state in used), *(_pace(group) if speeds else ())
+        )
+    if len(rows) > 1:
+        table.add_section()
+        counts = Counter(cell.state for cell in cells)
+        table.add_row("all", "", *(str(counts[state]) for state in used), *(_pace(cells) if speeds else ()))
+    head = Text.assemble((board.folder.name, "bold"), f": {board.question}")
+    return Group(head, table)
+
+
+def remarks(board: Board) -> list[str]:
+    """What needs attention, a line each, with markup; long lines hold paths, which are not to be broken."""
+    return [*_remarks(board, board.cells), *_advice(board, board.cells)]
+
+
+def _pace(cells: Sequence[Cell]) -> tuple[str, str]:
+    """Steps a second of the lanes of `cells`, and the time until the slowest of their packs is done."""
+    lanes = Counter(cell.pack.folder.pack_id for cell in cells if cell.pack and cell.pack.speed)
+    packs = {cell.pack.folder.pack_id: cell.pack for cell in cells if cell.pack and cell.pack.speed}
+    if not packs:
+        return "", ""
+    speed = sum(pack.speed * lanes[name] / len(pack.run_ids) for name, pack in packs.items())
+    return f"{speed:,.0f}", duration(max(pack.steps_to_go / pack.speed for pack in packs.values()))
+
+
+def _remarks(board: Board, cells: Sequence[Cell]) -> list[str]:
+    packs = {cell.pack.folder.pack_id: cell.pack for cell in cells if cell.pack}.values()
+    lines = []
+    if board.silence:
+        lines.append(f"[yellow]Slurm does not answer[/] ({escape(board.silence)}): this is what the files say.")
+    reasons = Counter(pack.note for pack in packs if pack.state == "pending")
+    if reasons:
+        lines.append(
+            "pending: " + ", ".join(f"{escape(why)} ({count(many, 'pack')})" for why, many in reasons.most_common())
+        )
+    for state in ("failed", "lost", "cancelled", "unknown"):
+        troubled = [pack for pack in packs if pack.state == state]
+        lines += [f"[{COLOURS.get(state, 'yellow')}]{state}[/] {_line(pack)}" for pack in troubled[:SHOWN_PACKS]]
+        if len(troubled) > SHOWN_PACKS:
+            lines.append(f"  and {count(len(troubled) - SHOWN_PACKS, 'more pack')} {state}")
+    odd = [pack for pack in packs if pack.state == "running" and "," in pack.note]
+    lines += [f"[yellow]silent[/] {_line(pack)}" for pack in odd[:SHOWN_PACKS]]
+    halved = [pack for pack in packs if pack.halved_from]
+    if halved:
+        lines.append(f"With half the lanes, having run out of memory with all: {count(len(halved), 'pack')}.")
+    verdicts = Counter(
+        word for cell in cells if cell.pack for word in cell.pack.done.get(cell.run.run_id, {}).get("verdicts", [])
+    )
+    if verdicts:
+        lines.append(
+            "verdicts: " + ", ".join(f"{escape(word)} ({count(many, 'run')})" for word, many in verdicts.items())
+        )
+    return lines
+
+
+def _line(pack: PackState) -> str:
+    return f"pack {pack.folder.pack_id} ({count(len(pack.run_ids), 'run')}): {escape(pack.note)}"
+
+
+def _advice(board: Board, cells: Sequence[Cell]) -> list[str]:
+    """What the report has, and what to do about the rest."""
+    name, states = board.folder.name, {cell.state for cell in cells}
+    lines = []
+    if states & {"failed", "cancelled"}:
+        lines.append(f"Why: scorer logs PACK. Again: scorer retry {name}")
+    if "lost" in states:
+        lines.append(f"Nothing that was committed is lost. To go on: scorer resume {name}")
+    elif "missing" in states and board.submissions:
+        lines.append(f"To submit what is missing: scorer resume {name}")
+    report = report_of(board.folder, board.submissions)
+    if board.last:
+        lines.append("The report is drawn when these jobs have ended.")
+    elif report:
+        without = f", without {count(len(report['runs']), 'run')}" if report["runs"] else ", with every run"
+        made = "was drawn" if report["report"] else "[red]could not be drawn[/]"
+        lines.append(
+            f"The report {made} {duration(age(report['time']))} ago{without}: {escape(str(board.folder / 'report'))}"
+        )
+    elif states & {"done", "diverged"} and not states & {"running", "pending", "unknown"}:
+        lines.append(f"There is no report of all this yet: scorer report {name}")
+    return lines
+
+
+def as_json(board: Board) -> dict[str, Any]:
+    """The board for a script; a run's pack says how far it is."""
+    packs = {cell.pack.folder.pack_id: cell.pack for cell in board.cells if cell.pack}
+    return {
+        "sweep": board.folder.name,
+        "folder": str(board.folder),
+        "time": now(),
+        "scheduler": board.silence or "answered",
+        "counts": dict(Counter(cell.state for cell in board.cells)),
+        "runs": {
+            cell.run.run_id: {
+                "variant": cell.run.variant,
+                "task": cell.run.task,
+                "seed": cell.run.seed,
+                "state": cell.state,
+                "pack": cell.pack.folder.pack_id if cell.pack else None,
+                "verdicts": cell.pack.done.get(cell.run.run_id, {}).get("verdicts", []) if cell.pack else [],
+            }
+            for cell in board.cells
+        },
+        "packs": {
+            name: {
+                "state": pack.state,
+                "note": pack.note,
+                "runs": len(pack.run_ids),
+                "submission": pack.submission,
+                "halved_from": pack.halved_from,
+                **{key: pack.heartbeat.get(key) for key in ("attempt", "step", "total_steps", "time")},
+                "steps_per_second": pack.speed,
+            }
+            for name, pack in packs.items()
+        },
+        "report_pending": bool(board.last),
+    }
+
+
+def selection(planned: Plan, chosen: Selection, sweep: str) -> list[str]:
+    """One line on each group of packs, and what becomes of it."""
+    runs = {pack.folder.pack_id: len(pack.configs) for pack in planned.packs}
+    lines = [
+        f"To submit: {count(len(chosen.packs), 'pack')}, {count(sum(runs[name] for name in chosen.packs), 'run')}."
+    ]
+    if chosen.live:
+        lines.append(f"Running or waiting already: {count(chosen.live, 'pack')}.")
+    if chosen.beyond:
+        lines.append(
+            f"{count(chosen.beyond, 'pack')} beyond what may be queued at a time: submit again when there is room."
+        )
+    for state, many in chosen.held.items():
+        again = (
+            f"; to submit them too: scorer retry {sweep} --state {state}"
+            if state != "unknown"
+            else " until Slurm answers"
+        )
+        lines.append(f"{state.capitalize()}, and left alone{again}: {count(many, 'pack')}.")
+    return lines
+
+
+def rehearsal(planned: Plan, submission: Submission) -> list[str]:
+    """What `--dry-run` shows: the packs, the script of the first array, and what it all costs in files and calls."""
+    packs = {pack.folder.pack_id: pack for pack in planned.packs}
+    lines = [""]
+    for request in submission.requests:
+        lines.append(
+            f"array {request.name}: {count(request.count, 'pack')}, {request.throttle or request.count} at a time"
+        )
+        for name in submission.packs[request.first : request.first + request.count][:SHOWN_PACKS]:
+            config, lanes = packs[name].configs[0], len(packs[name].configs)
+            lines.append(f"  {name}  {config.task}, {config.coupling}, {lanes} lanes, {config.total_steps:,} steps")
+        if request.count > SHOWN_PACKS:
+            lines.append(f"  and {request.count - SHOWN_PACKS} more")
+    profile = submission.profile
+    if profile.scheduler == "slurm" and submission.requests:
+        first = submission.requests[0]
+        from slurm import script  # and submitit with it, for this screen only
+
+        lines += ["", script.executor(submission, first).text(script.array_body(submission, first)).rstrip(), ""]
+    commits = [max(1, round(packs[name].seconds / profile.commit_seconds)) for name in submission.packs]
+    files = sum(FILES_OF_A_PACK + FILES_OF_AN_ATTEMPT + count for count in commits)
+    arrays = len(submission.requests)
+    lines.append(
+        f"Files: about {files:,} when done, with a commit a pack every {profile.commit_seconds:g} s at the estimated\n"
+        f"speed, and for the submission {5 + arrays} and one copy of the code."
+    )
+    if profile.scheduler == "slurm":
+        lines.append(
+            f"Slurm: {arrays + 1} calls of sbatch and 4 questions (squeue twice, scontrol, sacctmgr) to submit,\n"
+            f"one squeue a status. A heartbeat is a file, every {HEARTBEAT_SECONDS:g} s, and asks Slurm nothing."
+        )
+    return lines

@@ -1,0 +1,145 @@
+"""The script of a job, and the call of sbatch, through submitit.
+
+What submitit is trusted with: the request to sbatch, that is its flags, the array and its throttle, the file that is
+submitted, and running sbatch. Not its pickles, which load code as it is when a job starts, come N to an array and are
+renamed after sbatch has answered; not its requeueing, by a signal that reaches every process of the step; not its
+status, which needs accounting. So the job is a shell that starts one Python process on one pack of our own record:
+only the shell gets the signal (`B:`), it passes it on, and it alone asks for the requeue.
+"""
+
+import io
+import shlex
+import sys
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from submitit.core.utils import FailedJobError
+from submitit.slurm.slurm import SlurmExecutor
+
+from slurm.job import INTERRUPTED
+from slurm.scheduler import SchedulerError, last_line, scrubbed
+from slurm.submission import HEARTBEAT_SECONDS, Request, Submission, last_command, setup
+
+# Before the profile's setup, which may be slow: Slurm may tell a job to stop at any moment of it.
+LISTEN = """\
+child= told=
+tell() { told=$1 woken=1; [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null; }
+trap 'tell USR2' USR2   # time is nearly over: commit, and be requeued
+trap 'tell TERM' TERM   # cancelled or preempted: commit; whoever sent it decides what comes next"""
+
+# A second signal while waiting interrupts the wait only, so it waits again; Python that died of the signal before it
+# could handle it (it takes a moment to start) was told to stop all the same.
+RUN = """\
+run() {{
+  "$@" & child=$! code=127
+  [ -z "$told" ] || kill -s "$told" "$child"
+  while woken=; wait "$child"; last=$?; [ $last = 127 ] || code=$last; [ -n "$woken" ] && [ $last != 127 ]; do :; done
+  child=
+}}
+if [ -n "$told" ]; then code={again}; else run "${{command[@]}}"; fi
+if [ $code -gt 128 ]; then
+  if [ -n "$told" ]; then code={again}; else {died}; fi
+fi
+if [ $code = {again} ] && [ "$told" != TERM ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then
+  for pause in 0 2 5 15 30; do   # the controller may be restarting
+    sleep $pause
+    scontrol requeue "$SLURM_JOB_ID" && break
+  done
+fi
+[ $code != 0 ] || [ -s "$log" ] || rm -f "$log"
+exit $code
+"""
+
+
+class ArrayExecutor(SlurmExecutor):
+    """submitit's executor for a command that speaks for itself, without pickles; its answer parsed by --parsable."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 2  # a script can be shown where Slurm is not; sbatch's absence is reported when it is called
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        return ["sbatch", "--parsable", str(submission_file_path)]
+
+    @staticmethod
+    def _get_job_id_from_submission_command(string: bytes | str) -> str:
+        """The number is the first field of the last line; admins' messages come before it."""
+        lines = (string.decode() if isinstance(string, bytes) else string).strip().splitlines()
+        number = lines[-1].split(";")[0] if lines else ""
+        if not number.isdigit():
+            raise SchedulerError(f"sbatch: answered '{number}', which is no job")
+        return number
+
+    def text(self, body: str) -> str:
+        return self._make_submission_file_text(body, "")
+
+    def send(self, body: str) -> str:
+        """Submit; the number of the job.
+
+        Raises:
+            SchedulerError: if sbatch refuses or does not answer.
+        """
+        try:
+            with scrubbed(), redirect_stderr(io.StringIO()):  # submitit prints what the error says, too
+                return self._submit_command(body).job_id
+        except FileNotFoundError:
+            raise SchedulerError("sbatch: not found; is this a login node of a Slurm cluster?") from None
+        except FailedJobError as error:
+            raise SchedulerError(last_line(str(error)) or "sbatch: failed without a word") from None
+        finally:
+            for leftover in Path(self.folder).glob(".submission_file_*"):  # a link where it went well, a file where not
+                leftover.unlink()
+
+
+def executor(submission: Submission, request: Request, array: bool = True, after: list[str] | None = None) -> Any:
+    """The request to sbatch for `request`; `after` are jobs that must have ended, whichever way, before it starts."""
+    profile, before = submission.profile, setup(submission)
+    executor = ArrayExecutor(submission.folder)
+    extra = {"requeue": True, "output": str(submission.folder / "logs" / ("%A_%a.log" if array else "report.log"))}
+    if array:
+        extra["signal"] = f"B:USR2@{profile.signal_seconds}"
+    executor.update_parameters(
+        job_name=request.name, time=profile.time, nodes=1, cpus_per_task=profile.cpus,
+        gpus_per_node=profile.gpus, mem=profile.memory, partition=profile.partition, account=profile.account,
+        qos=profile.qos, constraint=profile.constraint, setup=[LISTEN, *before] if array else before, use_srun=False,
+        stderr_to_stdout=True, wckey=None, array_parallelism=request.throttle or request.count,
+        dependency=f"afterany:{':'.join(after)}" if after else None,
+        additional_parameters=extra | profile.sbatch | ({} if array else profile.finaliser),
+    )  # fmt: skip
+    if array:
+        executor.parameters["map_count"] = request.count
+    return executor
+
+
+def array_body(submission: Submission, request: Request) -> str:
+    """What each task of an array does, after the profile's setup."""
+    folder = shlex.quote(str(submission.folder))
+    lines = ["set -o pipefail", f"log={folder}/logs/${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}.log"]
+    if submission.command:
+        lines.append(f"command=({shlex.join(submission.command)})")
+        died = f"code={INTERRUPTED}"
+    else:
+        packs = shlex.quote(str(submission.folder.parent.parent / "packs"))
+        lines += [
+            f"mapfile -t packs < {folder}/packs.txt",
+            f"pack={packs}/${{packs[{request.first} + SLURM_ARRAY_TASK_ID]}}",
+            f'command=({shlex.join(job_command(submission))} "$pack")',
+        ]
+        died = 'run "${command[@]}" --died $((code - 128))'
+    # Python refuses a pack that is out of attempts and says why; a worker has no such record.
+    most = submission.profile.max_attempts + (0 if submission.command else 1)
+    return "\n".join(lines) + "\n" + RUN.format(again=INTERRUPTED, died=died, most=most)
+
+
+def job_command(submission: Submission) -> list[str]:
+    """The process that trains, but for its pack."""
+    profile = submission.profile
+    command = [sys.executable, "-m", "slurm.job", "--device", profile.device]
+    command += ["--commit-seconds", f"{profile.commit_seconds:g}", "--heartbeat-seconds", f"{HEARTBEAT_SECONDS:g}"]
+    return [*command, "--series", submission.name, "--max-attempts", str(profile.max_attempts)]
+
+
+def last_body(submission: Submission) -> str:
+    """What the job that draws the report does."""
+    return f"exec {shlex.join(last_command(submission))}"

@@ -1,0 +1,48 @@
+"""The code that runs is the code that was submitted: a copy of it, kept once however often it is submitted."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from scorer_core.records import SNAPSHOT, RecordError, code_version
+
+SOURCE = Path(__file__).resolve().parent.parent
+ROOMS = ("scorer_core", "sweeps", "slurm", "analysis")
+KINDS = (".py", ".yaml", ".json", ".css", ".js")
+
+
+def files(source: Path = SOURCE) -> Iterator[Path]:
+    """What the console script and the jobs are made of, relative to `source`."""
+    yield Path("scorer.py")
+    for room in ROOMS:
+        found = (path for path in (source / room).rglob("*") if path.suffix in KINDS)
+        yield from sorted(path.relative_to(source) for path in found)
+
+
+def keep(codes: Path, source: Path = SOURCE) -> Path:
+    """The folder under `codes` that holds the code at `source` as it is now, made if it is not there yet.
+
+    Raises:
+        RecordError: if it cannot be written.
+    """
+    contents = {path: (source / path).read_bytes() for path in files(source)}
+    digest = hashlib.sha256(b"".join(str(path).encode() + b"\0" + text for path, text in contents.items()))
+    kept = codes / digest.hexdigest()[:16]
+    if kept.exists():
+        return kept
+    making = codes / f".{kept.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        for path, text in contents.items():
+            (making / path).parent.mkdir(parents=True, exist_ok=True)
+            (making / path).write_bytes(text)
+        (making / SNAPSHOT).write_text(json.dumps(code_version(source), indent=1))
+        os.rename(making, kept)  # noqa: PTH104, whole or not at all
+    except OSError as error:
+        shutil.rmtree(making, ignore_errors=True)
+        if not kept.exists():  # else another submission was faster
+            raise RecordError(f"{kept}: cannot be written: {error.strerror}") from error
+    return kept

@@ -1,0 +1,37 @@
+"""`ablate`: from one variant, the variants that differ in one factor, or lack one."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Ablate(BaseModel):
+    """Factors of a variant, each some settings, toggled one at a time, or all but one.
+
+    `one_at_a_time`: the variant with each toggle alone. `leave_one_out`: the variant with all toggles, called "all",
+    and with all but each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    from_: Annotated[str, Field(alias="from")]
+    toggle: Annotated[list[Annotated[dict[str, Any], Field(min_length=1)]], Field(min_length=1)]
+    how: Literal["one_at_a_time", "leave_one_out", "both"] = "one_at_a_time"
+
+    def families(self) -> dict[str, Sequence[Mapping[str, Any]]]:
+        """By name, the toggles of each new variant, as layers over those of `from`."""
+        names = [", ".join(f"{field}={_shown(value)}" for field, value in toggle.items()) for toggle in self.toggle]
+        found: dict[str, Sequence[Mapping[str, Any]]] = {}
+        if self.how != "leave_one_out":
+            found |= {f"{self.from_} {name}": [toggle] for name, toggle in zip(names, self.toggle, strict=True)}
+        if self.how != "one_at_a_time":
+            found[f"{self.from_} all"] = list(self.toggle)
+            for left_out, name in enumerate(names):
+                kept = [toggle for i, toggle in enumerate(self.toggle) if i != left_out]
+                found[f"{self.from_} all but {name}"] = kept
+        return found
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

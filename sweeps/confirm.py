@@ -1,0 +1,105 @@
+"""The winners of a search and the default as an ordinary sweep with fresh seeds, and what both said."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from scorer_core.config import RunConfig
+from scorer_core.records import pack_folders
+from sweeps import definition, scores
+from sweeps.definition import DefinitionError, Sweep, Variant
+from sweeps.search import Search, Settings
+from sweeps.study import Study
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """One variant of a confirmation: what the search said of it, and what fresh seeds did."""
+
+    name: str
+    point: Settings
+    searched: np.ndarray  # objectives x runs; empty for the default, which the search did not try
+    confirmed: np.ndarray  # objectives x runs, NaN where a run is not finished
+
+
+def ranking(study: Study) -> list[FrozenTrial]:
+    """Complete trials, the best first and each point once; with several objectives, the Pareto front alone."""
+    complete = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
+    if len(study.search.objective) > 1:
+        front = {trial.number for trial in study.optuna.best_trials}
+        complete = [trial for trial in complete if trial.number in front]
+    sign = -1 if study.search.directions[0] == "maximize" else 1
+    complete.sort(key=lambda trial: (sign * trial.values[0], trial.number))
+    once: dict[tuple[str, ...], FrozenTrial] = {}
+    for trial in complete:
+        once.setdefault(tuple(trial.user_attrs["run ids"]), trial)
+    return list(once.values())
+
+
+def confirmation(study: Study, top: int, seeds: int) -> Sweep:
+    """The sweep of the `top` trials and the default, on `seeds` seeds that the search has not used.
+
+    Raises:
+        DefinitionError: if no trial is complete yet.
+    """
+    search, best = study.search, ranking(study)[:top]
+    if not best:
+        raise DefinitionError(f"search {search.name}: no trial is complete yet; scorer search {search.name}")
+    first = max(search.seeds) + 1
+    return search.sweep(
+        {DEFAULT: {}} | {_variant(trial): dict(trial.params) for trial in best},
+        list(range(first, first + seeds)),
+        name=confirmed_name(search),
+        question=f"Do the winners of {search.name} hold on fresh seeds?",
+    )
+
+
+def confirmed_name(search: Search) -> str:
+    return f"{search.name}-confirm"
+
+
+def compared(study: Study) -> list[Confirmed]:
+    """Search scores beside confirmed ones; empty if nothing has been confirmed.
+
+    Raises:
+        DefinitionError, RecordError: if the confirmation cannot be read.
+    """
+    folder = study.folder.parent / confirmed_name(study.search)
+    if not (folder / "sweep.yaml").exists():
+        return []
+    sweep = definition.load(str(folder / "sweep.yaml"))
+    trials = {_variant(trial): trial for trial in study.trials()}
+    confirmed = {variant.family: found for variant, found in scores_of(study.search, sweep, folder).items()}
+    nothing = np.zeros((len(study.search.objective), 0))
+    return [
+        Confirmed(
+            name,
+            dict(sweep.variants[name]),
+            np.array(trials[name].user_attrs["scores"], float) if name in trials else nothing,
+            confirmed[name],
+        )
+        for name in sweep.variants
+    ]
+
+
+def scores_of(search: Search, sweep: Sweep, folder: Path) -> dict[Variant, np.ndarray]:
+    """What the search's objectives make of an ordinary sweep: of each variant objectives x runs, NaN if unfinished.
+
+    Raises:
+        RecordError: if its records cannot be read.
+    """
+    packs = pack_folders(folder / "packs")
+    ended = {run_id for pack in packs for run_id in pack.done()}
+    curves = scores.read_curves(packs, {run.run_id for run in sweep.runs} & ended)
+    runs: dict[Variant, list[RunConfig]] = {}
+    for run in sweep.runs:
+        runs.setdefault(run.variant, []).append(run.config)
+    return {variant: scores.blocks(search, configs, curves, sweep.total_steps) for variant, configs in runs.items()}
+
+
+def _variant(trial: FrozenTrial) -> str:
+    return f"trial-{trial.number}"

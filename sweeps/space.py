@@ -1,0 +1,86 @@
+"""What a search may move: a distribution for each field, some of them only under a condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+if TYPE_CHECKING:
+    import optuna
+
+Form = Literal["uniform", "log", "integer", "log_integer", "choice"]
+FORMS: tuple[Form, ...] = ("uniform", "log", "integer", "log_integer", "choice")
+
+
+class Dimension(BaseModel):
+    """One searched field, as written: `{log: [0.1, 100]}`, `{integer: [1, 4]}`, or a list of choices.
+
+    `when` names an earlier field, which must have one of the values given for this one to exist.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    form: Form
+    values: list[Any]
+    when: dict[str, list[Any]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written(cls, written: Any) -> Any:
+        """`{log: [a, b], when: {f: v}}` as form, values and a list of values a condition."""
+        if isinstance(written, list):
+            written = {"choice": written}
+        if not isinstance(written, Mapping) or "form" in written:
+            return written
+        forms = [form for form in FORMS if form in written]
+        if len(forms) != 1:
+            raise ValueError(f"give a list of choices, or one of {', '.join(FORMS[:-1])} with [low, high]")
+        when = written.get("when") or {}
+        if not isinstance(when, Mapping):
+            raise ValueError("when: not a mapping of a field to its values")
+        rest = {key: value for key, value in written.items() if key not in (forms[0], "when")}
+        conditions = {field: value if isinstance(value, list) else [value] for field, value in when.items()}
+        return {"form": forms[0], "values": written[forms[0]], "when": conditions, **rest}
+
+    @model_validator(mode="after")
+    def _has_something_to_choose(self) -> Self:
+        if self.form == "choice":
+            if any(not isinstance(value, bool | int | float | str) for value in self.values):
+                raise ValueError("choices are numbers, words or truth values")
+            if len(self.values) < 2 or any(self.values.count(value) > 1 for value in self.values):
+                raise ValueError("at least two choices are needed, each once")
+            return self
+        whole = self.form in ("integer", "log_integer")
+        kinds = int if whole else int | float
+        if len(self.values) != 2 or any(not isinstance(v, kinds) or isinstance(v, bool) for v in self.values):
+            raise ValueError(f"{self.form} takes [low, high], two {'whole ' if whole else ''}numbers")
+        low, high = self.values
+        if not low < high:
+            raise ValueError(f"{self.form}: {low} is not below {high}")
+        if self.form.startswith("log") and low <= 0:
+            raise ValueError(f"{self.form}: {low} is not above 0")
+        return self
+
+    @property
+    def numeric(self) -> bool:
+        return self.form != "choice"
+
+    @property
+    def ends(self) -> list[Any]:
+        """Both ends, or every choice: if these are valid settings, so is what lies between."""
+        return self.values
+
+    def exists(self, point: Mapping[str, Any]) -> bool:
+        """Is this field searched at `point`, the values of the fields before it?"""
+        return all(field in point and point[field] in values for field, values in self.when.items())
+
+    def suggest(self, trial: optuna.Trial, field: str) -> Any:
+        """The value of `field` in `trial`, drawn unless it has been."""
+        if self.form == "choice":
+            return trial.suggest_categorical(field, self.values)
+        low, high = self.values
+        if self.form in ("integer", "log_integer"):
+            return trial.suggest_int(field, low, high, log=self.form == "log_integer")
+        return trial.suggest_float(field, low, high, log=self.form == "log")

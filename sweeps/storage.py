@@ -1,0 +1,199 @@
+"""Where a study is kept: a journal file in the search's folder, or a database; whatever is wrong there is one line."""
+
+import fcntl
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from scorer_core.records import RecordError, read_json, write_json
+from sweeps.definition import DefinitionError
+
+STORAGE_VARIABLE = "SCORER_STORAGE"  # may hold a password: read from the environment alone, and never written down
+JOURNAL = "study.journal"
+PATIENCE_SECONDS = 60.0  # for a lock that is held for milliseconds
+CONNECT_SECONDS = 10
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class StorageError(RecordError):
+    """A storage that cannot be used; the message names it, without its password."""
+
+
+class Lock:
+    """An flock on a file: it goes when its process does, however that ends."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file: int | None = None
+
+    def acquire(self, patience: float) -> bool:
+        """Take the lock, waiting at most `patience` seconds for it; False if another still holds it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+        end, pause = time.monotonic() + patience, 0.001
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    os.close(file)
+                    return False
+                time.sleep(pause)
+                pause = min(2 * pause, 0.05)
+            else:
+                self._file = file
+                return True
+
+    def release(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    @contextmanager
+    def held(self, patience: float) -> Iterator[None]:
+        """Hold the lock.
+
+        Raises:
+            StorageError: if other processes do not let go of it for so many seconds.
+        """
+        if not self.acquire(patience):
+            raise StorageError(f"{self.path}: locked by another process for {patience:.0f} s")
+        try:
+            yield
+        finally:
+            self.release()
+
+
+class JournalLock(BaseJournalFileLock):
+    """Optuna's own locks outlive a killed process for half a minute, and a line it was cut off in for ever."""
+
+    def __init__(self, journal: Path):
+        self._journal, self._lock = journal, Lock(journal.with_name(f"{journal.name}.lock"))
+
+    def acquire(self) -> bool:
+        if not self._lock.acquire(PATIENCE_SECONDS):
+            raise StorageError(f"{self._journal}: locked by another process for {PATIENCE_SECONDS:.0f} s")
+        with self._journal.open("rb+") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":  # cut off in writing: nobody was told that it is there
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def open_storage(folder: Path) -> BaseStorage:
+    """The storage of the search in `folder`: of SCORER_STORAGE, else where it was before, else a journal file.
+
+    Raises:
+        StorageError: if it cannot be reached, is locked, or was written by another version of Optuna.
+        DefinitionError: if SCORER_STORAGE is no database's URL.
+    """
+    url = os.environ.get(STORAGE_VARIABLE) or (read_json(folder / "storage.json") or {}).get("url")
+    with told_in_a_line(shown(url) if url else str(folder / JOURNAL)):
+        if url is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            journal = folder / JOURNAL
+            storage: BaseStorage = JournalStorage(JournalFileBackend(str(journal), JournalLock(journal)))
+        else:
+            storage = RDBStorage(url := _with_driver(url), engine_kwargs=_engine_settings(url))
+            write_json(folder / "storage.json", {"url": shown(url, hide="drop")})
+    return storage
+
+
+def where(folder: Path) -> str:
+    """Of the storage of the search in `folder`, in a form that may be shown."""
+    url = os.environ.get(STORAGE_VARIABLE) or (read_json(folder / "storage.json") or {}).get("url")
+    return shown(url) if url else str(folder / JOURNAL)
+
+
+def shown(url: str, hide: str = "mask") -> str:
+    """`url` without its password and whatever may hold one: masked, or dropped so that it can be used again.
+
+    Raises:
+        DefinitionError: if it is not a URL.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise DefinitionError(f"{STORAGE_VARIABLE}: not a database's URL, as postgresql://user@host/name") from None
+    secret = [key for key in parsed.query if "pass" in key.lower()]
+    parsed = parsed.difference_update_query(secret)
+    if hide == "mask":
+        return parsed.render_as_string(hide_password=True)
+    return parsed._replace(password=None).render_as_string(hide_password=False)  # `set` takes None for no change
+
+
+@contextmanager
+def told_in_a_line(place: str) -> Iterator[None]:
+    """Whatever a storage does not do becomes a StorageError of one line that names `place`.
+
+    Raises:
+        StorageError: see there.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    except (RecordError, DefinitionError):
+        raise
+    except ImportError as error:
+        name = getattr(error.__cause__ or error, "name", None) or "of its driver"
+        extra = "; pip install 'scorer[postgresql]'" if name.startswith("psycopg") else ""
+        raise StorageError(f"storage {place}: needs the Python package {name}{extra}") from None
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise StorageError(f"storage {place}: {_reason(error)}") from None
+    except OSError as error:
+        raise StorageError(f"storage {place}: cannot be used: {error.strerror or error}") from None
+    except RuntimeError as error:
+        if "optuna version" not in str(error):
+            raise
+        versions = " ".join(str(error).split())
+        raise StorageError(f"storage {place}: written by another version of Optuna: {versions}") from None
+    except (ValueError, KeyError, AssertionError, NotImplementedError, TypeError) as error:
+        if place.endswith(JOURNAL):
+            raise StorageError(
+                f"storage {place}: not a journal of Optuna {optuna.__version__}, or damaged: {error}"
+            ) from None
+        raise
+
+
+def _reason(error: BaseException) -> str:
+    """Why a database refused: the driver's own first line, in its words."""
+    while error.__cause__ is not None or getattr(error, "orig", None) is not None:
+        error = getattr(error, "orig", None) or error.__cause__ or error
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    text = re.sub(r"\s+", " ", lines[0]) if lines else type(error).__name__
+    locked = "locked" in text or "timeout" in text
+    return f"{'locked by another process' if locked else 'cannot be used'}: {text}"
+
+
+def _with_driver(url: str) -> str:
+    return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+
+
+def _engine_settings(url: str) -> dict[str, Any]:
+    """How long to wait for a database before saying that it is not there."""
+    backend = make_url(url).get_backend_name()
+    waits = {"postgresql": "connect_timeout", "mysql": "connect_timeout", "sqlite": "timeout"}
+    arguments = {waits[backend]: CONNECT_SECONDS} if backend in waits else {}
+    # A connection each time: a worker trains for minutes between two uses, and databases drop idle ones.
+    return {"connect_args": arguments, "poolclass": NullPool}

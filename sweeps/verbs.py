@@ -1,0 +1,162 @@
+"""Verbs on what to run: sweeps, plan, show."""
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from scorer_core import verdicts
+from sweeps import definition, search
+from sweeps.plan import Plan, find_run, make_plan
+from sweeps.terminal import (
+    DEFAULT_OUTPUTS,
+    AsJson,
+    Lanes,
+    Outputs,
+    Overrides,
+    Processes,
+    SweepArgument,
+    duration,
+    out,
+    print_json,
+)
+from sweeps.timescale import timescales
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: scorer sweeps")
+def sweeps(as_json: AsJson = False) -> None:
+    """List the shipped sweeps and searches, the question each asks, and what the paper found."""
+    loaded = [definition.load(name) for name in definition.shipped()]
+    searches = [search.load(name) for name in definition.shipped_searches()]
+    if as_json:
+        shown = [{"name": s.name, "question": s.question, "paper": s.paper, "runs": len(s.runs)} for s in loaded]
+        found = [{"name": s.name, "question": s.question, "trials": s.trials} for s in searches]
+        return print_json(shown + found)
+    table = Table("sweep", "question", "what the paper found", "runs", show_lines=True)
+    for sweep in loaded:
+        table.add_row(sweep.name, sweep.question, sweep.paper or "–", str(len(sweep.runs)))
+    for s in searches:
+        table.add_row(s.name, s.question, "–", f"a search: {s.trials} trials of {len(s.default)} runs")
+    return out.print(table)
+
+
+@app.command(epilog="Example: scorer plan quickstart -s seeds=5 -s variants.scorer.ratio=10")
+def plan(
+    sweep: SweepArgument,
+    overrides: Overrides = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    lanes: Lanes = None,
+    processes: Processes = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a sweep expands to, what is missing, what that costs, and which two-timescale conditions hold.
+
+    Writes nothing.
+    """
+    planned = make_plan(definition.load(sweep, overrides or ()), outputs, lanes, processes=processes)
+    if as_json:
+        return print_json(_plan_json(planned))
+    print_plan(planned)
+    return _print_timescales(planned)
+
+
+@app.command(epilog="Example: scorer show 3f2a  (any beginning of a run id that is unique)")
+def show(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID")],
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    as_json: AsJson = False,
+) -> None:
+    """Show one run: verdicts, configuration, provenance, state, last metrics."""
+    folder, config = find_run(outputs, run_id)
+    done = folder.done().get(config.run_id, {})
+    shown = {
+        "run_id": config.run_id,
+        "state": {key: value for key, value in done.items() if key != "verdicts"} or folder.state(),
+        "verdicts": done["verdicts"] if "verdicts" in done else verdicts.of_pack(folder)[config.run_id],
+        "pack": str(folder.path),
+        "configuration": config.model_dump(mode="json") | {"ratio": config.ratio},
+        "provenance": folder.provenance(),
+        "last_metrics": folder.last_row(config.run_id),
+    }
+    if as_json:
+        return print_json(shown)
+    provenance = {key: value for key, value in shown["provenance"].items() if key not in ("packages", "git_diff")}
+    provenance["git_diff"] = f"{len((shown['provenance'].get('git_diff') or '').splitlines())} lines"
+    out.print(f"[bold]{config.run_id}[/]  {config.task}, {config.coupling}, seed {config.seed}", highlight=False)
+    out.print(f"pack {folder.path}", highlight=False, soft_wrap=True)
+    for verdict in shown["verdicts"]:
+        out.print(f"[yellow]{verdict}:[/] {verdicts.MEANINGS[verdict]}.", highlight=False)
+    for title in ("state", "configuration", "provenance", "last_metrics"):
+        table = Table("", "", title=title.replace("_", " "), title_justify="left", show_header=False, box=None)
+        for key, value in (provenance if title == "provenance" else shown[title]).items():
+            table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
+        out.print(table)
+    return None
+
+
+def print_plan(planned: Plan) -> None:
+    """The grid with what is done of it, then the packs that are missing and their price."""
+    sweep = planned.sweep
+    out.print(f"[bold]{sweep.name}[/]: {sweep.question}", highlight=False)
+    if sweep.paper:
+        out.print(f"The paper: {sweep.paper}", highlight=False)
+    table = Table("variant", *sweep.tasks)
+    for variant in sweep.grid_variants:
+        cells = []
+        for task in sweep.tasks:
+            ids = [run.run_id for run in sweep.runs if run.variant == variant and run.config.task == task]
+            done = sum(run_id in planned.done for run_id in ids)
+            diverged = sum(planned.done.get(run_id) == "diverged" for run_id in ids)
+            cells.append(f"{done}/{len(ids)} done" + (f", {diverged} diverged" if diverged else ""))
+        table.add_row(variant.name + (" (baseline)" if variant.family == sweep.baseline else ""), *cells)
+    out.print(table)
+    grid = f"{len(sweep.grid_variants)} variants x {len(sweep.tasks)} tasks x {len(sweep.seeds)} seeds"
+    out.print(f"{grid} = {len(sweep.runs)} cells, {len(planned.run_ids)} distinct runs, {planned.missing} missing.")
+    if planned.packs:
+        begun = sum(pack.begun for pack in planned.packs)
+        steps = sum(pack.env_steps for pack in planned.packs)
+        sizes = Counter(len(pack.configs) for pack in planned.packs)
+        lanes = ", ".join(f"{size} ({count}x)" if count > 1 else str(size) for size, count in sizes.items())
+        out.print(
+            f"{len(planned.packs)} packs of {lanes} lanes ({begun} begun before), {steps:,} environment steps, "
+            f"about {duration(planned.seconds)} with {planned.layout.processes} processes."
+        )
+        out.print(planned.layout.why, highlight=False)
+
+
+def _print_timescales(planned: Plan) -> None:
+    """For each schedule of the sweep, the conditions that hold, those that do not, and why."""
+    out.print("\n[bold]Two-timescale conditions[/] (a: the leader's rate, b: the follower's, k: rounds)")
+    for found in timescales(planned.sweep):
+        names = list(found.variants)
+        told = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        out.print(f"{told}: {found.schedule}", highlight=False)
+        for condition in found.conditions:
+            holds = "[green]holds[/]" if condition.holds else "[red]fails[/]"
+            out.print(f"  {holds}  {condition.name}: {condition.why}", highlight=False)
+
+
+def _plan_json(planned: Plan) -> dict[str, Any]:
+    return {
+        "sweep": planned.sweep.name,
+        "folder": str(planned.folder),
+        "paper": planned.sweep.paper,
+        "env_steps": sum(pack.env_steps for pack in planned.packs),
+        "seconds": round(planned.seconds),
+        "timescales": [asdict(found) for found in timescales(planned.sweep)],
+        "processes": planned.layout.processes,
+        "why": planned.layout.why,
+        "done": planned.done,
+        "runs": [
+            {"run_id": r.run_id, "variant": r.variant.name, "task": r.config.task, "seed": r.config.seed}
+            for r in planned.sweep.runs
+        ],
+        "packs": [
+            {"pack_id": p.folder.pack_id, "begun": p.begun, "run_ids": [c.run_id for c in p.configs]}
+            for p in planned.packs
+        ],
+    }

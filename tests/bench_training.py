@@ -1,0 +1,197 @@
+"""Environment steps a second of training at the paper's MinAtar setting, for packs of many sizes.
+
+Run as `python -m tests.bench_training [--json PATH] [--keep]`; `--keep` writes what the planner reads. Each pack trains
+in processes of its own, one thread each. A round measures the machine's matrix multiplication first, in the same
+process, so that the fraction of it that training reaches is of the same moment. Medians of rounds.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from scorer_core.config import RunConfig
+from sweeps import price
+
+LANES = (1, 4, 8, 30, 120, 240)
+EAGER_LANES = (1, 16)
+ROUNDS, ROUND_SECONDS = 5, 3.0
+
+
+def settings(seed: int) -> RunConfig:
+    return RunConfig(task="gymnax/breakout", seed=seed, learning_starts=1_000)
+
+
+def ceiling() -> float:
+    """Floating-point operations a second of a matrix product that suits this processor, on one thread."""
+    import torch
+
+    a, b = torch.randn(2, 512, 512)
+    times = []
+    for _ in range(20):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        times.append(time.perf_counter() - start)
+    return 2 * 512**3 / statistics.median(times)
+
+
+def train(lanes: int, compiled: bool) -> dict[str, Any]:
+    """In a process of its own: says `ready`, waits for a line, and measures."""
+    started = time.perf_counter()
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    from scorer_core.pack import Pack
+    from scorer_core.train import keep_freed_memory
+
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    pack = Pack([settings(seed) for seed in range(lanes)], torch.device("cpu"), compiled)
+    while pack.rounds_learned < 2:
+        pack.step()
+    start_seconds = time.perf_counter() - started
+    print("ready", flush=True)
+    sys.stdin.readline()
+    rates, fractions = [], []
+    for _ in range(ROUNDS):
+        most = ceiling()
+        before, begun = pack.vector_step, time.perf_counter()
+        while time.perf_counter() - begun < ROUND_SECONDS:
+            pack.step()
+        rate = (pack.vector_step - before) / (time.perf_counter() - begun)
+        rates.append(rate)
+        fractions.append(rate * lanes * sum(price.flop(pack.config)) / most)
+    rate = statistics.median(rates)
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        pack.step()
+    events = profiled.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    operations = {
+        name: sum(event.self_cpu_time_total for event in events if event.key == key) / total
+        for name, key in (("matrix products", "aten::bmm"), ("Adam", "scorer::adam_update"))
+    }
+    return {
+        "steps_per_second": rate * lanes * pack.config.num_envs,
+        "seconds_per_vector_step": 1 / rate,
+        "fraction_of_matmul": statistics.median(fractions),
+        "start_seconds": start_seconds,
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "parts": shares(pack) | operations,
+    }
+
+
+def shares(pack: Any, steps: int = 20) -> dict[str, float]:
+    """Of the time of a vector step: acting, the environments, storing, learning."""
+    spent = dict.fromkeys(["acting", "environments", "storing", "learning"], 0.0)
+
+    def timed(place: Any, name: str, part: str) -> None:
+        inner = getattr(place, name)
+
+        def outer(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            result = inner(*arguments)
+            spent[part] += time.perf_counter() - start
+            return result
+
+        setattr(place, name, outer)
+
+    timed(pack, "_act", "acting")
+    timed(pack.environments, "step", "environments")
+    timed(pack, "_store", "storing")
+    timed(pack, "_learn", "learning")
+    start = time.perf_counter()
+    for _ in range(steps):
+        pack.step()
+    total = time.perf_counter() - start
+    return {part: seconds / total for part, seconds in spent.items()}
+
+
+def measure(lanes: int, compiled: bool, processes: int) -> list[dict[str, Any]]:
+    """`processes` packs of `lanes` at the same time, a result each."""
+    command = [sys.executable, "-m", "tests.bench_training", "--pack", str(lanes)] + ["--compiled"] * compiled
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    children = [
+        subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(processes)
+    ]
+    for child in children:
+        assert child.stdout
+        while (line := child.stdout.readline()) != "ready\n":
+            if not line:
+                raise SystemExit(f"a pack of {lanes} ended with {child.wait()}")
+    for child in children:
+        assert child.stdin
+        child.stdin.write("\n")
+        child.stdin.flush()
+    return [json.loads(child.communicate()[0].splitlines()[-1]) for child in children]
+
+
+def fitted(points: dict[int, dict[str, Any]]) -> dict[str, float]:
+    """The planner's numbers: a line through the seconds of a vector step of the packs measured, and the start."""
+    lanes = sorted(points)
+    few, many = lanes[0], lanes[-1]
+    t = {n: points[n]["seconds_per_vector_step"] for n in (few, many)}
+    lane = (t[many] - t[few]) / (many - few)
+    start = statistics.median(points[n]["start_seconds"] for n in lanes)
+    return {"start": round(start, 1), "fixed": round(max(0.0, t[few] - few * lane), 5), "lane": round(lane, 5)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--pack", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--compiled", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.pack:
+        print(json.dumps(train(arguments.pack, arguments.compiled)))
+        return
+    cores = os.cpu_count() or 1
+    print(
+        f"{'lanes':>5}  {'':8}  {'processes':>9}  {'steps/s':>9}  {'of matmul':>9}  {'start s':>7}  {'GiB':>5}  parts"
+    )
+    layouts = [(n, False, 1) for n in EAGER_LANES] + [(n, True, 1) for n in LANES]
+    rows = [row(*layout) for layout in layouts]
+    best = max((r for r in rows if r["compiled"]), key=lambda r: r["steps_per_second"])
+    rows.append(row(best["lanes"], True, cores))
+    machine = f"{platform.machine()}, {cores} cores, torch {_version()}"
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine, "setting": "paper_minatar", "rows": rows}, indent=1))
+    if arguments.keep:
+        alone = {form: {r["lanes"]: r for r in rows if r["compiled"] == (form == "compiled") and r["processes"] == 1}
+                 for form in ("eager", "compiled")}  # fmt: skip
+        # From 4 lanes on: a lone compiled lane is computed twice.
+        compiled = {n: r for n, r in alone["compiled"].items() if 4 <= n <= 30}
+        speed = {"cpu": {"eager": fitted(alone["eager"]), "compiled": fitted(compiled)}}
+        price.MEASURED.write_text(json.dumps({"machine": machine, "speed": speed}, indent=1) + "\n")
+
+
+def row(lanes: int, compiled: bool, processes: int) -> dict[str, Any]:
+    """One layout measured, and printed."""
+    results = measure(lanes, compiled, processes)
+    found = {"lanes": lanes, "compiled": compiled, "processes": processes} | results[0]
+    found["steps_per_second"] = sum(result["steps_per_second"] for result in results)
+    parts = ", ".join(f"{part} {share:.0%}" for part, share in found["parts"].items())
+    print(
+        f"{lanes:>5}  {'compiled' if compiled else 'eager':8}  {processes:>9}  {found['steps_per_second']:>9,.0f}  "
+        f"{found['fraction_of_matmul']:>9.0%}  {found['start_seconds']:>7.0f}  {found['peak_gib']:>5.1f}  {parts}",
+        flush=True,
+    )
+    return found
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("torch")
+
+
+if __name__ == "__main__":
+    main()

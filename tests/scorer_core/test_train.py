@@ -1,0 +1,60 @@
+"""Training a pack piece by piece, in folders: it stops where it is told, and its runs may part."""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from scorer_core.config import RunConfig
+from scorer_core.records import MEASURED, PackFolder, RecordError
+from scorer_core.train import part_pack, train
+
+CPU = torch.device("cpu")
+SETTINGS: dict[str, Any] = {
+    "task": "minatar/breakout", "num_envs": 6, "update_every": 6, "total_steps": 600, "learning_starts": 30,
+    "batch_size": 10, "replay_size": 120, "log_points": 10, "phi_widths": (20, 12), "theta_widths": (9,),
+}  # fmt: skip
+CONFIGS = [RunConfig(**SETTINGS, seed=seed) for seed in range(4)]
+
+
+def go_on(folder: PackFolder, until: int | None = None) -> bool:
+    return train(folder, CPU, commit_seconds=60.0, should_stop=lambda: False, until=until)
+
+
+def rows(folder: PackFolder, config: RunConfig) -> list[dict[str, Any]]:
+    table = pa.concat_tables(pq.read_table(part) for part in folder.parts()).drop_columns(list(MEASURED))
+    return [row for row in table.to_pylist() if row["run_id"] == config.run_id]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_pack_stopped_on_the_way_and_parted_leaves_the_rows_of_an_uninterrupted_one(tmp_path):
+    whole = PackFolder.create(tmp_path / "whole", CONFIGS)
+    assert go_on(whole)
+    old = PackFolder.create(tmp_path / "packs", CONFIGS)
+    assert not go_on(old, until=100)
+    assert old.state()["phase"] == "paused"
+    assert old.state()["step"] == 102, "the first vector step from 100 on"
+    assert not go_on(old, until=240), "it goes on from where it stopped"
+    new = PackFolder.create(tmp_path / "packs", [CONFIGS[3], CONFIGS[1]])
+    part_pack(old, new, CPU)
+    assert go_on(new)
+    assert set(new.done()) == {CONFIGS[1].run_id, CONFIGS[3].run_id}
+    for config in (CONFIGS[1], CONFIGS[3]):
+        assert str(rows(new, config)) == str(rows(whole, config)), "as text, in which NaN equals NaN"
+    assert [row["step"] for row in rows(old, CONFIGS[0])] == [60, 120, 180, 240]
+    assert not rows(new, CONFIGS[0])
+
+
+def test_a_pack_that_has_committed_nothing_cannot_be_parted(tmp_path):
+    old = PackFolder.create(tmp_path, CONFIGS)
+    with pytest.raises(RecordError, match="nothing is committed"):
+        part_pack(old, PackFolder.create(tmp_path, CONFIGS[:2]), CPU)

@@ -1,0 +1,234 @@
+"""Where runs stand where Slurm does not answer; which of them a filter takes; how packs become arrays; kept code."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scorer_core.records import PackFolder, write_json
+from slurm import scheduler, snapshot
+from slurm.board import FRESH_SECONDS, Board, board
+from slurm.filters import make_filter
+from slurm.profile import Profile
+from slurm.scheduler import Limits, SchedulerError
+from slurm.submission import new, read, submissions
+from slurm.submit import BY_DEFAULT, Selection, by_code, select, sizes
+from sweeps.definition import DefinitionError, parse
+from sweeps.plan import Plan, make_plan
+
+SWEEP: dict[str, Any] = {
+    "name": "mine", "question": "?", "tasks": ["minatar/breakout", "gymnax/breakout"], "total_steps": 10_000,
+    "seeds": 4, "baseline": "dqn", "variants": {"dqn": {"coupling": "monolithic"}, "scorer": {}},
+    "axes": {"ratio": [1, 5]},
+}  # fmt: skip
+SLURM = Profile(name="cluster", scheduler="slurm")
+
+
+@pytest.fixture(autouse=True)
+def _no_slurm(monkeypatch, tmp_path):
+    """Slurm's commands cannot be found: the cluster is silent."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.fixture
+def planned(tmp_path) -> Plan:
+    """Six packs of four runs, one for each variant and task, on disk and submitted."""
+    sweep = parse(SWEEP, "mine.yaml")
+    planned = make_plan(sweep, tmp_path, 4)
+    planned.write()
+    names = [pack.folder.pack_id for pack in planned.packs]
+    submission = new(tmp_path / "mine", SLURM, tmp_path, [len(names)], packs=names)
+    submission.requests[0].job = "17"
+    submission.write()
+    return planned
+
+
+def beat(pack: PackFolder, seconds_ago: float = 0, series: str = "1", **state: Any) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    pack.write_state(series=series, step=40, total_steps=10_000, lanes=4, **state)
+    then = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    write_json(pack.path / "state.json", pack.state() | {"time": then.isoformat(timespec="seconds")})
+
+
+def test_where_slurm_is_silent_the_files_speak_and_the_rest_is_unknown_never_dead(planned):
+    packs = [pack.folder for pack in planned.packs]
+    packs[0].finish({run_id: {"status": "done", "verdicts": ["flat"]} for run_id in packs[0].run_ids()})
+    beat(packs[1], phase="training")
+    beat(packs[2], FRESH_SECONDS + 10, phase="training")
+    beat(packs[3], phase="failed", error="out of luck")
+    beat(packs[4], phase="failed", error="out of luck", series="0")
+    packs[5].mark_cancelled(True)
+    found = board(planned.folder)
+    assert "squeue: not found" in found.silence
+    states = [found.packs[pack.pack_id].state for pack in packs]
+    assert states == ["done", "running", "unknown", "failed", "unknown", "cancelled"]
+    chosen = select(planned, found, BY_DEFAULT, None)
+    assert chosen.packs == [], "nothing is submitted that may be running"
+
+
+def test_a_pack_that_slurm_never_took_is_missing_and_one_that_scorer_run_left_is_lost(planned, tmp_path):
+    submission = submissions(tmp_path / "mine")[0]
+    submission.requests[0].job = None
+    submission.write()
+    found = board(planned.folder)
+    assert {pack.state for pack in found.packs.values()} == {"unknown"}, "it may have taken it: it does not answer"
+    shutil.rmtree(submission.folder)
+    left = planned.packs[0].folder
+    beat(left, phase="interrupted")
+    found = board(planned.folder)
+    assert found.silence == "", "nothing was submitted: there is nothing to ask"
+    assert found.packs[left.pack_id].state == "lost"
+    assert found.packs[left.pack_id].note.startswith("told to stop at step 40, ")
+    with left.lock() as held:
+        assert held
+        beat(left, phase="training")
+        assert board(planned.folder).packs[left.pack_id].state == "running"
+    assert board(planned.folder).packs[left.pack_id].state == "lost"
+
+
+def test_the_index_of_a_sweep_is_made_anew_when_the_definition_changes(planned, tmp_path):
+    assert len(board(planned.folder).cells) == 24
+    index = planned.folder / "submissions" / "index.json"
+    content = json.loads(index.read_text())
+    assert len(content["runs"]) == 24
+    make_plan(parse(SWEEP | {"seeds": 5}, "mine.yaml"), tmp_path, 4).write()
+    assert len(board(planned.folder).cells) == 30
+    index.write_text("{")
+    assert len(board(planned.folder).cells) == 30
+
+
+def test_an_index_made_by_other_code_is_not_believed(planned, tmp_path, monkeypatch):
+    board(planned.folder)
+    index = planned.folder / "submissions" / "index.json"
+    stale = json.loads(index.read_text()) | {"runs": [["0" * 16, "dqn", "dqn", "minatar/breakout", 0]]}
+    index.write_text(json.dumps(stale))
+    assert len(board(planned.folder).cells) == 1
+    edited = tmp_path / "config.py"
+    edited.write_text("# another field")
+    monkeypatch.setattr("slurm.grid.IDENTITY", [edited])
+    assert len(board(planned.folder).cells) == 24
+
+
+def test_what_is_resumed_runs_the_code_it_was_submitted_with_and_what_is_new_the_code_of_now(planned, tmp_path):
+    names = [pack.folder.pack_id for pack in planned.packs]
+    for code, packs in (("old", names[:3]), ("newer", names[2:4]), ("removed", names[4:5])):
+        submission = new(tmp_path / "mine", SLURM, tmp_path / code, [len(packs)], packs=packs)
+        if code != "removed":
+            submission.code.mkdir()
+        submission.write()
+    shutil.rmtree(tmp_path / "mine" / "submissions" / "1")
+    standing = Board(planned.folder, "", [], {}, submissions(tmp_path / "mine"))
+    parts = by_code(Selection(names), standing)
+    assert [(code and code.name, part.packs) for code, part in parts] == [
+        ("old", names[:2]), ("newer", names[2:4]), (None, names[4:]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 24),
+        ({"variants": ["scorer"]}, 16),
+        ({"variants": ["scorer ratio=5"]}, 8),
+        ({"variants": ["*ratio=5", "dqn"]}, 16),
+        ({"variants": ["!dqn"]}, 16),
+        ({"tasks": ["gymnax/*"]}, 12),
+        ({"tasks": ["breakout"]}, 24),
+        ({"seeds": ["1-2"]}, 12),
+        ({"seeds": ["!0"], "variants": ["dqn"]}, 6),
+        ({"states": ["unknown"]}, 24),
+        ({"states": ["!unknown"]}, 0),
+        ({"variants": ["nosuch"]}, 0),
+    ],
+)
+def test_a_filter_takes_the_runs_it_names(planned, options, expected):
+    given = {"variants": None, "tasks": None, "seeds": None, "states": None} | options
+    wanted = make_filter(**given)
+    assert sum(wanted.takes_cell(cell) for cell in board(planned.folder).cells) == expected
+
+
+@pytest.mark.parametrize("given", [{"seeds": ["a"]}, {"seeds": ["!1-"]}, {"states": ["finished"]}])
+def test_a_filter_that_means_nothing_is_refused(given):
+    with pytest.raises(DefinitionError):
+        make_filter(**{"variants": None, "tasks": None, "seeds": None, "states": None} | given)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "most", "expected"),
+    [(0, 4, []), (3, 4, [3]), (4, 4, [4]), (5, 4, [2, 3]), (10_000, 1001, [1000] * 10), (2003, 1001, [667, 668, 668])],
+)
+def test_arrays_are_even_and_their_last_index_is_below_max_array_size(tasks, most, expected):
+    assert sizes(tasks, SLURM, Limits(most, None)) == expected
+
+
+def test_arrays_together_keep_to_the_throttle(tmp_path):
+    profile = SLURM.model_copy(update={"throttle": 7})
+    requests = new(tmp_path, profile, tmp_path, [4, 4, 3]).requests
+    assert [request.throttle for request in requests] == [3, 2, 2]
+    assert [request.first for request in requests] == [0, 4, 8]
+    assert len({request.name for request in requests}) == 3
+
+
+def test_only_as_many_packs_are_chosen_as_there_is_room_for(planned):
+    nothing_yet = Board(planned.folder, "", [], {}, [])
+    chosen = select(planned, nothing_yet, BY_DEFAULT, room=4)
+    assert (len(chosen.packs), chosen.beyond) == (4, 2)
+    assert chosen.packs == [pack.folder.pack_id for pack in planned.packs[:4]]
+
+
+def test_a_submission_is_read_as_it_was_written(planned, tmp_path):
+    written = submissions(tmp_path / "mine")[0]
+    assert written.profile == SLURM
+    assert read(written.folder) == written
+    (written.folder / "submission.json").write_text('{"time": 3}')
+    with pytest.raises(Exception, match=r"submission\.json: is not a submission"):
+        read(written.folder)
+
+
+def test_a_job_s_variables_do_not_reach_slurm_s_commands_but_its_configuration_does(monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_CPU_BIND", "SBATCH_PARTITION", "SLURM_CONF", "SCORER_STORAGE"):
+        monkeypatch.setenv(name, "mine")
+    seen = scheduler.ask("env")
+    assert [line for line in seen.splitlines() if line.endswith("=mine")] == ["SLURM_CONF=mine", "SCORER_STORAGE=mine"]
+    assert os.environ["SLURM_ARRAY_JOB_ID"] == "mine"
+
+
+def test_a_command_that_hangs_or_fails_is_an_error_of_one_line(monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with pytest.raises(SchedulerError, match="sleep: no answer in 0 s"):
+        scheduler.ask("sleep", "5", patience=0.1)
+    with pytest.raises(SchedulerError, match="ls: cannot access"):
+        scheduler.ask("ls", "/nosuch")
+
+
+def copied_tree(folder: Path) -> Path:
+    for path in snapshot.files():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(snapshot.SOURCE / path, folder / path)
+    return folder
+
+
+def test_the_same_code_is_kept_once_and_edited_code_beside_it(tmp_path):
+    tree = copied_tree(tmp_path / "tree")
+    first = snapshot.keep(tmp_path / "code", tree)
+    assert snapshot.keep(tmp_path / "code", tree) == first
+    (tree / "scorer.py").write_text("edited")
+    second = snapshot.keep(tmp_path / "code", tree)
+    assert second != first
+    assert (second / "scorer.py").read_text() == "edited"
+    assert (first / "scorer.py").read_text() != "edited"
+    assert sorted(path.name for path in (tmp_path / "code").iterdir()) == sorted([first.name, second.name])
+
+
+def test_a_snapshot_remembers_the_commit_it_was_taken_of(tmp_path, monkeypatch):
+    from scorer_core.records import code_version
+
+    monkeypatch.setenv("PATH", "/usr/bin:/bin:/usr/local/bin")
+    kept = snapshot.keep(tmp_path / "code")
+    assert code_version(kept) == code_version(snapshot.SOURCE)
+    assert code_version(kept).keys() == {"git_commit", "git_diff"}

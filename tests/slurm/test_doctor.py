@@ -1,0 +1,147 @@
+"""The doctor on real clusters: it finds what is so, says what to do, and a probe sees what a job would."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slurm.devcluster.cluster import DevCluster
+from slurm.doctor import Finding, examine
+from slurm.probe import look
+from slurm.profile import Profile
+from tests.slurm.workplace import Workplace
+
+
+def profile(**fields: Any) -> Profile:
+    given = {"name": "dev", "scheduler": "slurm", "partition": "low", "gpus": "1", "device": "cpu"}
+    return Profile.model_validate(given | fields)
+
+
+@pytest.fixture
+def on(monkeypatch):
+    """Work on one cluster."""
+
+    def choose(cluster: DevCluster) -> None:
+        monkeypatch.setenv("SLURM_CONF", str(cluster.conf))
+
+    return choose
+
+
+def told(findings: list[Finding]) -> dict[str, Finding]:
+    assert len({finding.subject for finding in findings}) == len(findings)
+    return {finding.subject: finding for finding in findings}
+
+
+def test_it_says_what_a_cluster_with_accounting_allows(accounted, on):
+    on(accounted)
+    found = told(examine(profile(account="lab")))
+    assert found["slurm"].found.startswith("version 2")
+    assert found["partition"].found == "low is up: 2 working nodes, 0 down or drained"
+    assert found["gpus"] == Finding("ok", "gpus", "1 of 2 a node")
+    assert found["MaxArraySize"].level == "note"
+    assert found["MaxArraySize"].found == "4 tasks an array"
+    assert found["accounting"] == Finding("ok", "accounting", "on; account lab")
+    assert found["MaxSubmitJobs"] == Finding("ok", "MaxSubmitJobs", "no limit is known")
+    assert found["preemption"].level == "note"
+    assert "jobs of high take the place of yours, mode REQUEUE, with 0 s of grace" in found["preemption"].found
+    assert "300 s" in found["preemption"].advice
+    assert found["requeue"].level == "ok"
+    assert not [finding for finding in found.values() if finding.level == "problem"]
+
+
+def test_it_reads_the_submit_limit_of_the_account_that_is_used(accounted, on):
+    on(accounted)
+    limit = ["sacctmgr", "-i", "modify", "user", "root", "where", "account=lab", "set"]
+    accounted.command(*limit, "MaxSubmitJobs=7")
+    try:
+        assert told(examine(profile(account="lab")))["MaxSubmitJobs"].found == "7 jobs queued at a time"
+        assert told(examine(profile(account="root")))["MaxSubmitJobs"].found == "no limit is known"
+        assert told(examine(profile(account="lab", max_submit=3)))["MaxSubmitJobs"].found == "3 jobs queued at a time"
+    finally:
+        accounted.command(*limit, "MaxSubmitJobs=-1")
+
+
+def test_without_accounting_it_says_so_and_that_nothing_is_to_be_done(unaccounted, on):
+    on(unaccounted)
+    found = told(examine(profile(partition=None)))
+    assert found["accounting"].level == "note"
+    assert found["accounting"].found.startswith("none")
+    assert found["MaxArraySize"] == Finding("ok", "MaxArraySize", "1,001 tasks an array")
+
+
+@pytest.mark.parametrize(
+    ("fields", "subject", "found", "advice"),
+    [
+        ({"partition": "gpu"}, "partition", "there is no gpu", "set `partition`: low, low-grace, high"),
+        ({"gpus": "3"}, "gpus", "low has 2 a node, the profile asks 3", "set `gpus` to fit"),
+        ({"gpus": "a100:1"}, "gpus", "low has 2 a node, the profile asks a100:1", "set `gpus` to fit"),
+        ({"account": "rich"}, "accounting", "account rich is not yours", "set `account`: lab, root"),
+        ({"account": "lab", "qos": "gold"}, "qos", "gold is not yours", "set `qos`: normal"),
+    ],
+)
+def test_what_does_not_fit_is_a_problem_with_a_way_out(accounted, on, fields, subject, found, advice):
+    on(accounted)
+    finding = told(examine(profile(**fields)))[subject]
+    assert (finding.level, finding.found, finding.advice) == ("problem", found, advice)
+
+
+def test_a_partition_that_is_down_or_too_short_is_a_problem(unaccounted, on):
+    on(unaccounted)
+    change = ["scontrol", "update", "partitionname=low-grace"]
+    unaccounted.command(*change, "maxtime=30", "state=down")
+    try:
+        found = told(examine(profile(partition="low-grace", time=60)))
+    finally:
+        unaccounted.command(*change, "maxtime=infinite", "state=up")
+    assert found["partition"].level == "problem"
+    assert found["time"].level == "problem"
+    assert found["time"].advice.startswith("set `time: 00:30:00`")
+    assert found["preemption"].found.endswith("with 4 s of grace")
+
+
+def test_the_partition_that_preempts_is_not_preempted(unaccounted, on):
+    on(unaccounted)
+    assert told(examine(profile(partition="high")))["preemption"] == Finding(
+        "ok", "preemption", "jobs of high do not have to give way"
+    )
+
+
+def test_where_slurm_is_not_installed_that_is_the_one_finding(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (finding,) = examine(profile())
+    assert (finding.level, finding.subject) == ("problem", "slurm")
+    assert finding.found == "scontrol: not found; is this a login node of a Slurm cluster?"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fields", "level", "subject", "found"),
+    [
+        ({}, "ok", "output folder", "seen, written and locked across nodes"),
+        ({"device": "auto"}, "problem", "GPU in a job", "PyTorch sees none (CUDA_VISIBLE_DEVICES=0)"),
+        ({"setup": ["echo no such module >&2", "exit 1"]}, "problem", "probe", "failed: no such module"),
+        ({"account": "nobody"}, "problem", "probe", "refused: "),
+    ],
+)
+def test_a_probe_sees_what_a_job_sees(accounted, tmp_path, fields, level, subject, found):
+    place = Workplace(accounted, tmp_path, **fields)
+    words = "profile", "check", str(place.profile), "--outputs", str(place.outputs), "--json", "--probe"
+    done = place.run_words(*words)
+    findings = json.loads(done.stdout)
+    (seen,) = [finding for finding in findings if finding["subject"] == subject]
+    assert seen["level"] == level
+    assert found in seen["found"]
+    assert done.returncode == any(finding["level"] == "problem" for finding in findings)
+    assert not list(Path(place.outputs).glob(".probe-*"))
+
+
+@pytest.mark.slow
+def test_a_probe_that_waits_in_vain_is_cancelled_and_slurm_s_reason_is_given(unaccounted, tmp_path, on):
+    on(unaccounted)
+    late = profile(sbatch={"begin": "now+1hour"})
+    said: list[str] = []
+    (finding,) = look(late, tmp_path, patience=1.0, on_wait=said.append)
+    assert finding.level == "problem"
+    assert "PENDING (BeginTime) after" in finding.found
+    assert not unaccounted.command("squeue", "--noheader", "--states=PENDING", "--name", "probe").strip()

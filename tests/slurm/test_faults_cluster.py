@@ -1,0 +1,110 @@
+"""A node that dies, a node set down, a controller that restarts, a cluster without accounts: nothing is lost."""
+
+import pytest
+
+from tests.slurm.workplace import Workplace, metrics, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def node_of(place: Workplace) -> str:
+    (job,) = place.jobs("RUNNING")
+    return place.cluster.command("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
+
+
+def test_a_node_dies_and_the_job_goes_on_on_another(unaccounted, small, tmp_path):
+    place = Workplace(unaccounted, tmp_path)
+    place.scorer("submit")
+    place.wait_until_training(step=800)
+    node = node_of(place)
+    unaccounted.kill_node(node)
+    try:
+        wait_for(lambda: unaccounted.node_states()[node].startswith("down"), every=0.5)
+        place.wait_until_training(attempt=2)
+        assert node_of(place) != node
+    finally:
+        unaccounted.start_daemon(node)
+    wait_for(lambda: unaccounted.node_states()[node] in ("idle", "mixed"), every=0.5)
+    place.wait_until_done(2)
+    assert metrics(place.packs) == small
+
+
+def test_a_node_is_set_down_and_later_back(unaccounted, small, tmp_path):
+    place = Workplace(unaccounted, tmp_path)
+    place.scorer("submit")
+    place.wait_until_training(step=400)
+    node = node_of(place)
+    unaccounted.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        place.wait_until_training(attempt=2)
+        assert node_of(place) != node
+    finally:
+        unaccounted.command("scontrol", "update", f"nodename={node}", "state=resume")
+    wait_for(lambda: unaccounted.node_states()[node] in ("idle", "mixed"), every=0.5)
+    place.wait_until_done(2)
+    assert metrics(place.packs) == small
+
+
+def test_while_the_controller_is_away_nothing_is_called_dead_and_afterwards_all_goes_on(accounted, small, tmp_path):
+    place = Workplace(accounted, tmp_path)
+    place.scorer("submit")
+    place.wait_until_training(step=400)
+    waits = Workplace(accounted, tmp_path / "waits", {"name": "waits"}, partition="high", sbatch={"begin": "now+1hour"})
+    waits.scorer("submit")
+    assert waits.states() == {"pending": 2}
+    accounted.stop_daemon("slurmctld")
+    try:
+        running, waiting = place.status(), waits.status()
+        assert running["scheduler"] != "answered"
+        assert running["counts"] in ({"running": 2}, {"unknown": 2}, {"done": 2})
+        assert waiting["counts"] == {"unknown": 2}
+        for verb, *options in (["submit"], ["cancel", "-y"]):
+            refused = waits.run(verb, *options)
+            assert refused.returncode == 1
+            assert "Slurm" in refused.stderr
+            assert len(refused.stderr.splitlines()) == 1
+        assert "submitted" not in waits.run("resume").stdout
+    finally:
+        accounted.start_daemon("slurmctld")
+    wait_for(lambda: accounted.node_states(), every=0.5)
+    assert waits.states() == {"pending": 2}
+    assert "Running or waiting already: 1 pack" in waits.scorer("submit")
+    waits.scorer("cancel", "-y")
+    place.wait_until_done(2)
+    assert metrics(place.packs) == small
+
+
+def test_the_database_goes_away_in_mid_sweep(accounted, small, tmp_path):
+    place = Workplace(accounted, tmp_path)
+    place.scorer("submit")
+    place.wait_until_training(step=200)
+    accounted.stop_daemon("slurmdbd")
+    try:
+        assert place.states().keys() <= {"running", "done"}
+        accounted.command("scancel", *place.jobs())
+        wait_for(lambda: not place.jobs())
+        wait_for(lambda: place.states() == {"lost": 2}, every=1)
+        place.scorer("resume")
+        place.wait_until_done(2)
+    finally:
+        accounted.start_daemon("slurmdbd")
+    assert metrics(place.packs) == small
+    wait_for(lambda: "devcluster" in accounted.command("sacctmgr", "-nP", "show", "cluster"), every=0.5)
+
+
+@pytest.mark.parametrize("has_accounts", [False, True])
+def test_without_accounting_as_with_it_a_lost_job_is_lost_a_finished_one_done(
+    has_accounts, accounted, unaccounted, small, tmp_path
+):
+    cluster = accounted if has_accounts else unaccounted
+    place = Workplace(cluster, tmp_path)
+    place.scorer("submit")
+    place.wait_until_training(step=200)
+    cluster.command("scancel", "--signal=KILL", "--full", *place.jobs())
+    wait_for(lambda: not place.jobs("RUNNING", "COMPLETING"), every=0.3)
+    place.wait_until_done_or_lost()
+    if place.states() == {"lost": 2}:
+        place.scorer("resume")
+    place.wait_until_done(2)
+    assert place.states() == {"done": 2}
+    assert metrics(place.packs) == small

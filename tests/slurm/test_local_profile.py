@@ -1,0 +1,249 @@
+"""The verbs on the `local` profile, through real processes: what a laptop user learns is what a cluster user does."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scorer_core.records import PackFolder, pack_folders
+from slurm import local
+from slurm.submission import submissions
+from tests.slurm.test_job import computed, same_metrics, wait_for
+
+ROOT = Path(__file__).parent.parent.parent
+SWEEP: dict[str, Any] = {
+    "name": "mine", "question": "Does the tool work?", "tasks": ["CartPole-v1"], "total_steps": 800, "seeds": 2,
+    "base": {"num_envs": 8, "update_every": 8, "learning_starts": 100, "batch_size": 8, "replay_size": 400,
+             "phi_widths": [8], "theta_widths": [8], "log_points": 10},
+    "baseline": "dqn", "variants": {"dqn": {"coupling": "monolithic"}, "scorer": {}},
+}  # fmt: skip
+LONG = ("-s", "total_steps=300000")  # not so long that it is worth compiling
+
+
+class Place:
+    def __init__(self, folder: Path, **profile: Any):
+        self.folder, self.outputs = folder, folder / "outputs"
+        self.definition, self.profile = folder / "mine.yaml", folder / "here.yaml"
+        self.definition.write_text(yaml.safe_dump(SWEEP))
+        content = {"scheduler": "local", "processes": 2, "lanes": 2, "device": "cpu", "commit_seconds": 0.5, **profile}
+        self.profile.write_text(yaml.safe_dump(content))
+
+    def call(self, *words: object, code: int = 0) -> str:
+        """What a verb prints, errors included; it must end with `code` and never in a traceback."""
+        command = [sys.executable, "-m", "scorer", *map(str, words), "--outputs", str(self.outputs)]
+        done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, stdin=subprocess.DEVNULL)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return " ".join((done.stdout + done.stderr).split())
+
+    def submit(self, *words: object, code: int = 0) -> str:
+        return self.call("submit", self.definition, "--profile", self.profile, *words, code=code)
+
+    def status(self, *words: object) -> dict[str, Any]:
+        return json.loads(self.call("status", "mine", "--json", *words))
+
+    @property
+    def packs(self) -> list[PackFolder]:
+        return pack_folders(self.outputs / "mine" / "packs")
+
+    def training(self) -> int:
+        return sum(pack.state().get("phase") == "training" for pack in self.packs)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder to work in; whatever was started there ends with the test."""
+    place = Place(tmp_path)
+    yield place
+    for submission in submissions(place.outputs / "mine"):
+        if local.alive(submission):
+            os.kill(supervisor(place, submission.name), signal.SIGTERM)
+            wait_for(lambda submission=submission: not local.alive(submission))
+
+
+def supervisor(place: Place, submission: str) -> int:
+    """The process that looks after a submission."""
+    folder = str(place.outputs / "mine" / "submissions" / submission)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "slurm.local" in words and folder in words:
+            return int(path.parent.name)
+    raise AssertionError(f"nothing looks after {folder}")
+
+
+def test_submit_returns_at_once_and_the_sweep_ends_in_a_report(place):
+    rehearsed = place.submit("--dry-run")
+    assert "To submit: 2 packs, 4 runs." in rehearsed
+    assert not place.outputs.exists(), "a rehearsal writes nothing"
+    assert "2 packs submitted" in place.submit()
+    assert "Running or waiting already: 2 packs." in place.submit()
+    assert len(submissions(place.outputs / "mine")) == 1
+    wait_for(lambda: (place.outputs / "mine" / "submissions" / "missing.json").exists())
+    assert place.status()["counts"] == {"done": 4}
+    shown = place.call("status", "mine")
+    assert "The report was drawn" in shown
+    assert "with every run" in shown
+    assert (place.outputs / "mine" / "report" / "report.html").exists()
+    assert "To submit: 0 packs, 0 runs." in place.submit()
+    assert "To submit: 2 packs, 2 runs." in place.submit("-s", "seeds=3", "--dry-run"), "only the new seed is missing"
+    assert "To submit: 1 pack, 1 run." in place.submit("-s", "seeds=3", "--dry-run", "--variant", "dqn")
+
+
+@pytest.mark.slow
+def test_cancel_stops_what_is_named_resume_goes_on_and_logs_tell(place):
+    place.submit(*LONG)
+    wait_for(lambda: place.training() == 2)
+    assert place.status()["counts"] == {"running": 4}
+    assert "1 pack with 2 runs" in place.call("cancel", "mine", "--variant", "scorer", code=1), "it asks"
+    assert place.status()["counts"] == {"running": 4}
+    assert "1 pack cancelled" in place.call("cancel", "mine", "--variant", "scorer", "-y")
+    wait_for(lambda: place.status()["counts"] == {"running": 2, "cancelled": 2})
+    assert place.status("--state", "cancelled")["runs"].keys() == place.status("--variant", "scorer")["runs"].keys()
+    assert "Cancelled, and left alone; to submit" in place.submit(*LONG)
+    cancelled = next(pack for pack in place.packs if pack.cancelled)
+    stopped_at = cancelled.committed_step()
+    assert stopped_at > 0
+    assert "1 pack submitted" in place.call("resume", "mine")
+    wait_for(lambda: cancelled.state().get("attempt") == 2 and cancelled.state()["phase"] == "training")
+    assert cancelled.state()["step"] >= stopped_at
+    assert place.status()["counts"] == {"running": 4}
+    cancelled.path.joinpath("attempts/2/stderr.log").write_text("a word\n")
+    assert "a word" in place.call("logs", cancelled.pack_id[:6])
+    assert "a word" in place.call("logs", f"mine/{cancelled.run_ids()[0]}", "--attempt", 2)
+    assert "has no attempt 7" in place.call("logs", cancelled.pack_id, "--attempt", 7, code=1)
+    assert "no such pack or run" in place.call("logs", "zzz", code=1)
+
+
+def test_a_pack_that_is_killed_is_started_again_and_the_supervisor_s_death_loses_nothing(place):
+    place.submit(*LONG)
+    wait_for(lambda: place.training() == 2 and all(pack.committed_step() for pack in place.packs))
+    pack = place.packs[0]
+    os.kill(pack.state()["pid"], signal.SIGKILL)
+    wait_for(lambda: pack.state().get("attempt") == 2 and pack.state()["phase"] == "training")
+    os.kill(supervisor(place, "1"), signal.SIGKILL)
+    wait_for(lambda: {pack.state()["phase"] for pack in place.packs} == {"interrupted"})
+    assert place.status()["counts"] == {"lost": 4}
+    assert "told to stop at step" in place.call("status", "mine")
+    assert "2 packs submitted" in place.call("resume", "mine")
+    wait_for(lambda: place.training() == 2)
+
+
+@pytest.mark.slow
+def test_what_failed_is_left_alone_until_it_is_retried(place):
+    place.submit()
+    wait_for(lambda: place.status()["counts"] == {"done": 4})
+    shutil.rmtree(place.outputs)
+    plan = json.loads(place.call("plan", place.definition, "--json"))
+    broken = place.outputs / "mine" / "packs" / plan["packs"][0]["pack_id"] / "metrics"
+    broken.parent.mkdir(parents=True)
+    broken.write_text("a file where the metrics should go")
+    place.submit()
+    missing = place.outputs / "mine" / "submissions" / "missing.json"
+    wait_for(missing.exists)
+    assert place.status()["counts"] == {"failed": 2, "done": 2}
+    assert {run["state"] for run in json.loads(missing.read_text())["runs"].values()} == {"failed"}
+    shown = place.call("status", "mine")
+    assert "metrics" in shown
+    assert "without 2 runs" in shown
+    assert "Failed, and left alone; to submit" in place.submit()
+    assert "To submit: 0 packs" in place.submit()
+    broken.unlink()
+    assert "1 pack submitted" in place.call("retry", "mine", "--failed")
+    wait_for(lambda: place.status()["counts"] == {"done": 4})
+
+
+@pytest.mark.slow
+def test_clean_removes_what_no_one_needs_and_with_a_filter_whole_packs(place):
+    place.submit()
+    wait_for(lambda: (place.outputs / "mine" / "submissions" / "missing.json").exists())
+    pack = place.packs[0]
+    old, stray, code = pack.path / "attempts" / "0", pack.path / ".state.json.1234.tmp", place.outputs / "mine/code/old"
+    for folder in (old, code):
+        folder.mkdir()
+        (folder / "file").write_text("x")
+    stray.write_text("x")
+    table, kept = pack.parts(), submissions(place.outputs / "mine")[0].code
+    place.call("clean", "mine", code=1)
+    assert stray.exists(), "it asks"
+    assert "3 files removed" in place.call("clean", "mine", "-y")
+    assert [path for path in (old, stray, code) if path.exists()] == []
+    assert pack.parts() == table
+    assert kept.exists()
+    assert "Nothing to remove" in place.call("clean", "mine", "-y")
+    place.call("clean", "mine", "--variant", "dqn", "-y")
+    assert place.status()["counts"] == {"missing": 2, "done": 2}
+
+
+@pytest.mark.slow
+def test_jobs_run_the_code_that_was_submitted(place, tmp_path):
+    """The same tool from a copy of its tree, edited after it was submitted from."""
+    tree = tmp_path / "tree"
+    for room in ("scorer_core", "sweeps", "slurm", "analysis"):
+        shutil.copytree(ROOT / room, tree / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "scorer.py", tree)
+    command = [sys.executable, "-m", "scorer", "submit", str(place.definition), "--profile", str(place.profile)]
+    subprocess.run([*command, "--outputs", str(place.outputs), "--dry-run"], cwd=tree, check=True, capture_output=True)
+    subprocess.run([*command, "--outputs", str(place.outputs)], cwd=tree, check=True, capture_output=True)
+    (tree / "scorer_core" / "train.py").write_text("raise SystemExit('edited after submission')")
+    (tree / "slurm" / "job.py").write_text("raise SystemExit('edited after submission')")
+    wait_for(lambda: place.status()["counts"] == {"done": 4})
+    argv = place.packs[0].provenance()["argv"]
+    assert argv[0].startswith(str(place.outputs / "mine" / "code")), argv
+
+
+@pytest.mark.slow
+def test_a_lost_run_resumed_ends_with_the_metrics_of_an_uninterrupted_one(place, tmp_path):
+    place.submit("-s", "total_steps=6000", "--variant", "scorer")
+    (pack,) = place.packs
+    wait_for(lambda: pack.committed_step() > 0 and pack.state().get("phase") == "training")
+    os.kill(supervisor(place, "1"), signal.SIGKILL)
+    wait_for(lambda: not local.alive(submissions(place.outputs / "mine")[0]))
+    wait_for(lambda: pack.state()["phase"] == "interrupted" or pack.done())
+    place.call("resume", "mine")
+    wait_for(lambda: bool(pack.done()))
+    whole = PackFolder.create(tmp_path / "whole", pack.configs())
+    subprocess.run([sys.executable, "-m", "slurm.job", str(whole.path), "--device", "cpu"], cwd=ROOT, check=True)
+    assert same_metrics(pack, computed(whole))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("submit", "mine.yaml", "--profile", "nosuch"), "profile nosuch: there is local, slurm-example"),
+        (("submit", "mine.yaml", "--profile", "bad.yaml"), "bad.yaml: cpu: unknown key"),
+        (("submit", "mine.yaml", "--profile", "here.yaml", "-s", "seeds=0"), "seeds: at least one seed is needed"),
+        (("submit", "mine.yaml", "--profile", "here.yaml", "--seed", "few"), "--seed few: is neither a number nor a"),
+        (("submit", "mine.yaml"), "Missing option '--profile'"),
+        (("status", "mine", "--state", "finished"), "--state finished: is not one of done, diverged, running"),
+    ],
+)
+def test_a_mistake_is_said_and_nothing_is_submitted(place, words, message):
+    (place.folder / "bad.yaml").write_text("scheduler: local\ncpu: 2\n")
+    placed = [place.folder / word if word.endswith(".yaml") else word for word in words]
+    (place.outputs / "mine").mkdir(parents=True)
+    (place.outputs / "mine" / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
+    assert message in place.call(*placed, code=2)
+    assert not (place.outputs / "mine" / "submissions").exists()
+
+
+def test_a_sweep_that_was_never_submitted_is_said_to_be_so(place):
+    assert "mine: nothing was submitted here; scorer submit" in place.call("status", "mine", code=1)
+    assert "nothing was submitted here" in place.call("cancel", place.definition, "-y", code=1)
+
+
+def test_a_setup_line_that_fails_is_said_at_once(place):
+    content = yaml.safe_load(place.profile.read_text()) | {"setup": ["echo no such module >&2; exit 3"]}
+    place.profile.write_text(yaml.safe_dump(content))
+    assert "Nothing was submitted: the process that starts the packs did not start: no such module" in place.submit(
+        code=1
+    )

@@ -1,0 +1,71 @@
+"""Workers: identical jobs of one command, on a real Slurm and on this machine."""
+
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from slurm.profile import Profile
+from slurm.submit import live_workers, submit_workers
+from tests.slurm.test_job import wait_for
+
+# The first two starts ask to be started again, the others say they are done; each notes the secret it was given.
+CODE = """
+import os, pathlib, sys
+here = pathlib.Path(sys.argv[1])
+n = len(list(here.iterdir()))
+(here / str(os.getpid())).write_text(os.environ["SCORER_STORAGE"])
+sys.exit(75 if n < 2 else 0)
+"""
+
+
+@pytest.fixture
+def starts(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("SCORER_STORAGE", "a-password")
+    (tmp_path / "starts").mkdir()
+    return tmp_path / "starts"
+
+
+def test_workers_here_are_started_again_on_75_and_one_at_a_time_if_told(starts, tmp_path):
+    profile = Profile(name="here", scheduler="local", processes=1)
+    submit_workers(profile, [sys.executable, "-c", CODE, str(starts)], 2, tmp_path / "search")
+    assert live_workers(tmp_path / "search")
+    wait_for(lambda: live_workers(tmp_path / "search") == 0)
+    assert len(list(starts.iterdir())) == 4
+
+
+@pytest.mark.timeout(900)
+def test_workers_on_slurm_are_requeued_on_75_and_a_secret_reaches_them_but_no_file(
+    unaccounted, starts, tmp_path, monkeypatch
+):
+    for key, value in unaccounted.environment().items():
+        monkeypatch.setenv(key, value)
+    profile = Profile(name="dev", scheduler="slurm", partition="low", throttle=1)
+    submission = submit_workers(profile, [sys.executable, "-c", CODE, str(starts)], 2, tmp_path / "search")
+    assert live_workers(tmp_path / "search") in (1, 2)
+
+    def over() -> bool:
+        for line in unaccounted.command("squeue", "--noheader", "--array", "--format=%A|%r|%j").splitlines():
+            job, reason, name = line.split("|")
+            if reason == "BeginTime" and name == submission.requests[0].name:
+                with suppress(Exception):  # it may have begun by itself
+                    unaccounted.command("scontrol", "update", f"jobid={job}", "starttime=now")
+        return live_workers(tmp_path / "search") == 0
+
+    wait_for(over)
+    secrets = [path.read_text() for path in starts.iterdir()]
+    assert secrets == ["a-password"] * 4
+    written = [path for path in (tmp_path / "search").rglob("*") if path.is_file() and "code" not in path.parts]
+    assert len(written) >= 2
+    assert not any(b"a-password" in path.read_bytes() for path in written)
+
+
+def test_a_scheduler_that_is_silent_has_an_unknown_number_of_workers(starts, tmp_path, monkeypatch):
+    assert live_workers(tmp_path / "search") == 0
+    profile = Profile(name="here", scheduler="local")
+    submission = submit_workers(profile, [sys.executable, "-c", "pass"], 1, tmp_path / "search")
+    submission.profile = Profile(name="dev", scheduler="slurm")
+    submission.write()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert live_workers(tmp_path / "search") is None

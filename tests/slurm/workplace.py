@@ -1,0 +1,218 @@
+"""A user's place on a login node of the dev cluster: a sweep, a profile, and the verbs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from scorer_core.records import MEASURED, PackFolder, pack_folders
+from slurm.devcluster.cluster import DevCluster
+from slurm.devcluster.settings import ClusterError
+from sweeps import definition
+from sweeps.plan import make_plan
+
+ROOT = Path(__file__).parent.parent.parent
+PATIENCE_SECONDS = 240.0
+
+SMALL: dict[str, Any] = {
+    "name": "small", "question": "?", "tasks": ["minatar/breakout"], "seeds": [0, 1], "total_steps": 5_000,
+    "base": {"ratio": 5, "num_envs": 8, "update_every": 8, "learning_starts": 200, "batch_size": 16,
+             "replay_size": 1_600, "log_points": 20, "phi_widths": [24, 24], "theta_widths": [24],
+             "target_every": 400},
+}  # fmt: skip
+LONG = {"total_steps": 40_000}
+PROFILE: dict[str, Any] = {
+    "scheduler": "slurm", "partition": "low", "gpus": 1, "cpus": 1, "time": 30, "device": "cpu",
+    "commit_seconds": 0.4, "signal_seconds": 30, "max_attempts": 200, "lanes": 32,
+}  # fmt: skip
+
+
+def wait_for(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS, every: float = 0.1) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "what was waited for did not come"
+        time.sleep(every)
+
+
+def metrics(packs: Path) -> dict[str, bytes]:
+    """All that was computed, run by run, as bits: every committed row but for what the clock measured."""
+    tables = [pq.read_table(part) for folder in pack_folders(packs) for part in folder.parts()]
+    table = pa.concat_tables(tables).unify_dictionaries().combine_chunks().drop_columns(list(MEASURED))
+    runs = {}
+    owners = table["run_id"].to_pylist()
+    for run_id in set(owners):
+        rows = table.filter(pa.array([owner == run_id for owner in owners])).sort_by("step")
+        assert len(set(rows["step"].to_pylist())) == rows.num_rows, f"{run_id}: a row stands twice"
+        columns = [rows[name].to_numpy() for name in rows.column_names if name != "run_id"]
+        runs[run_id] = b"".join(column.tobytes() for column in columns)
+    return runs
+
+
+class Workplace:
+    """One folder with a definition and a profile; `scorer` runs a verb as a user would."""
+
+    def __init__(self, cluster: DevCluster, folder: Path, sweep: dict[str, Any] | None = None, **profile: Any):
+        self.cluster, self.folder, self.outputs = cluster, folder, folder / "outputs"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.profile, self.sweep = folder / "dev.yaml", folder / "sweep.yaml"
+        self.profile.write_text(yaml.safe_dump({**PROFILE, **profile}))
+        content = SMALL | (sweep or {})
+        self.name = content["name"]
+        self.sweep.write_text(yaml.safe_dump(content))
+
+    @property
+    def packs(self) -> Path:
+        return self.outputs / self.name / "packs"
+
+    @property
+    def pack(self) -> PackFolder:
+        """The pack, where there is one only."""
+        (pack,) = pack_folders(self.packs)
+        return pack
+
+    def start(self, verb: str, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """A verb on the sweep; `submit` under the profile."""
+        profile = ["--profile", str(self.profile)] if verb == "submit" else []
+        words = [verb, str(self.sweep), *arguments, *profile, "--outputs", str(self.outputs)]
+        return self._start(words, environment or {})
+
+    def _start(self, words: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "scorer", *words], cwd=ROOT, env=self.cluster.environment() | environment,
+            text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, verb: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self._finish(self.start(verb, *arguments, **options))
+
+    def run_words(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A verb that is not about the sweep."""
+        return self._finish(self._start(list(words), {}))
+
+    def _finish(self, process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+        with process:
+            out, err = process.communicate(timeout=PATIENCE_SECONDS)
+        assert "Traceback" not in err, err
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def scorer(self, verb: str, *arguments: str, **options: Any) -> str:
+        """What a verb that must succeed prints."""
+        done = self.run(verb, *arguments, **options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.scorer("status", "--json"))
+
+    def states(self) -> dict[str, int]:
+        """How many runs are in each state."""
+        return {state: count for state, count in self.status()["counts"].items() if count}
+
+    # --- what Slurm has ---
+
+    def jobs(self, *states: str) -> list[str]:
+        """The tasks of ours that are queued, as `array_index`; in `states` if given (PENDING, RUNNING, ...)."""
+        lines = self.cluster.command("squeue", "--noheader", "--array", "--format=%i|%T|%j").splitlines()
+        jobs = [line.split("|") for line in lines]
+        return [job for job, state, name in jobs if self._ours(name) and (not states or state in states)]
+
+    def _ours(self, name: str) -> bool:
+        return name.startswith(f"scorer-{self.name}-") and not name.endswith("-report")
+
+    def hasten(self) -> None:
+        """Spare a requeued job the two minutes that Slurm lets it wait, but for a few seconds.
+
+        In the second of the requeue itself its node would still refuse it: «Job credential revoked».
+        """
+        lines = self.cluster.command("squeue", "--noheader", "--array", "--format=%A|%S|%r|%j").splitlines()
+        for job, start, reason, name in (line.split("|") for line in lines):
+            if reason != "BeginTime" or not self._ours(name) or start == "N/A":
+                continue
+            if (datetime.fromisoformat(start) - datetime.now()).total_seconds() > 10:
+                with suppress(ClusterError):  # it may have begun by itself
+                    self.cluster.command("scontrol", "update", f"jobid={job}", "starttime=now+3")
+
+    def step(self) -> int:
+        """Of the one pack: how far it is, by its last commit or heartbeat."""
+        return max(self.pack.committed_step(), self.pack.state().get("step", 0))
+
+    def attempts(self) -> int:
+        """Of the one pack: how often it was started."""
+        return len(list((self.pack.path / "attempts").glob("*")))
+
+    def training(self, attempt: int = 1) -> bool:
+        """Of the one pack: does (at least) this attempt train?"""
+        state = self.pack.state()
+        return state.get("attempt", 0) >= attempt and state.get("phase") == "training"
+
+    def wait_until_training(self, attempt: int = 1, step: int = 0) -> None:
+        def reached() -> bool:
+            self.hasten()
+            return self.training(attempt) and self.step() >= step
+
+        wait_for(reached, every=0.2)
+
+    def wait_until_done(self, runs: int) -> None:
+        """Until that many runs are finished, requeued jobs spared their waiting."""
+
+        def finished() -> bool:
+            self.hasten()
+            return sum(len(folder.done()) for folder in pack_folders(self.packs)) == runs
+
+        wait_for(finished, every=0.5)
+
+    def wait_until_done_or_lost(self) -> None:
+        """Until its runs are finished, or nothing of it is in Slurm."""
+
+        def over() -> bool:
+            self.hasten()
+            return self.states().keys() <= {"done", "lost"}
+
+        wait_for(over, every=1)
+
+    def wait_until_empty(self) -> None:
+        """Until Slurm has nothing of ours any more, the report included."""
+        name = f"scorer-{self.name}-"
+        wait_for(lambda: name not in self.cluster.command("squeue", "--noheader", "--format=%j"), every=0.3)
+
+    # --- processes of its jobs ---
+
+    def processes(self) -> list[int]:
+        """The processes that train: `python -m slurm.job` on a pack of ours."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                words = path.read_bytes().decode(errors="replace").split("\0")
+                if "slurm.job" in words and any(word.startswith(str(self.packs.resolve())) for word in words):
+                    found.append(int(path.parent.name))
+        return found
+
+    def kill_trainer(self) -> None:
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def uninterrupted(folder: Path, sweep: dict[str, Any] | None = None) -> dict[str, bytes]:
+    """The metrics of the same sweep on this machine, without Slurm and without a fault."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(SMALL | (sweep or {})))
+    plan = make_plan(definition.load(str(path)), folder, PROFILE["lanes"])
+    plan.write()
+    for pack in plan.packs:
+        subprocess.run(
+            [sys.executable, "-m", "slurm.job", str(pack.folder.path), "--device", "cpu"], cwd=ROOT, check=True
+        )
+    return metrics(plan.folder / "packs")

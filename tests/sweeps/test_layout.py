@@ -1,0 +1,79 @@
+import pytest
+
+from scorer_core.config import RunConfig
+from sweeps import layout, price
+from sweeps.layout import choose, even, makespan, wall_seconds
+
+
+def runs(number: int, **settings) -> list[RunConfig]:
+    return [RunConfig(**({"task": "minatar/breakout", "seed": seed} | settings)) for seed in range(number)]
+
+
+def eager(config: RunConfig) -> bool:
+    return False
+
+
+@pytest.mark.parametrize(("number", "processes"), [(7, 2), (30, 2), (240, 4), (3, 8)])
+def test_no_other_size_of_pack_is_estimated_to_be_done_sooner(number, processes):
+    configs = runs(number)
+    chosen = choose(configs, eager, processes=processes)
+    least = wall_seconds([configs], chosen.lanes, processes, eager)
+    assert least <= min(wall_seconds([configs], n, processes, eager) for n in layout.CANDIDATES) * 1.001
+
+
+def test_the_choice_keeps_every_process_busy_and_says_why():
+    chosen = choose(runs(30), eager, processes=2)
+    assert len(even(30, chosen.lanes)) >= 2
+    assert chosen.why.startswith(f"At most {chosen.lanes} lanes a pack, 2 at a time, one thread each: about ")
+
+
+def test_what_was_asked_for_is_kept_and_named():
+    chosen = choose(runs(30), eager, lanes=5, processes=3)
+    assert (chosen.lanes, chosen.processes) == (5, 3)
+    assert chosen.why == "At most 5 lanes a pack, as asked for."
+
+
+def test_replays_of_all_processes_fit_the_memory(monkeypatch):
+    monkeypatch.setattr(layout, "MEMORY_SHARE", 1e-3)
+    chosen = choose(runs(30, replay_size=100_000), eager, processes=2)
+    replay = 100_000 * (400 + layout.BYTES_A_TRANSITION)
+    memory = layout.os.sysconf("SC_PHYS_PAGES") * layout.os.sysconf("SC_PAGE_SIZE")
+    assert chosen.lanes == max(1, int(1e-3 * memory / 2 / replay)) < 30
+
+
+def test_a_gpu_nobody_measured_is_said_to_be_one(monkeypatch):
+    monkeypatch.setattr(layout, "found_device", lambda: "cuda")
+    chosen = choose(runs(300), eager)
+    assert (chosen.lanes, chosen.processes) == (290, 1)
+    assert "no speed of a GPU was measured yet" in chosen.why
+
+
+def test_packs_are_even_and_none_is_too_large():
+    assert even(10, 4) == [3, 3, 4]
+    assert even(8, 4) == [4, 4]
+    assert even(3, 16) == [3]
+
+
+def test_the_longest_pack_is_begun_first():
+    assert makespan([1, 1, 1, 3], 2) == 3
+
+
+def test_the_arithmetic_of_the_paper_s_setting_is_some_eighty_million_operations_a_vector_step():
+    """By hand, of weights without heads: 51,200 of the first layer and three times 16,384."""
+    acting, learning = price.flop(runs(1)[0])
+    assert acting == 2 * 128 * (51_200 + 2 * 16_384)
+    follower, leader = 51_200 + 2 * 16_384 + 16_384, 16_384
+    forward = 51_200 + 2 * 16_384
+    assert learning == 2 * 64 * (4 * forward + follower + leader)
+    assert 79e6 < acting + learning < 82e6
+
+
+def test_the_price_grows_with_lanes_steps_and_follower_steps_and_python_environments_cost_more():
+    config = runs(1)[0]
+    assert price.seconds(config, 8, False) > price.seconds(config, 4, False)
+    assert price.seconds(config, 8, True) < price.seconds(config, 8, False)
+    more = runs(1, follower_steps=3)[0]
+    assert price.seconds(more, 8, False) > price.seconds(config, 8, False)
+    small = {"phi_widths": (8,), "theta_widths": (8,), "total_steps": 100_000}
+    python, ours = runs(1, task="CartPole-v1", **small)[0], runs(1, **small)[0]
+    assert price.seconds(python, 8, False) > price.seconds(ours, 8, False)

@@ -1,0 +1,56 @@
+"""docs/extending.md, executed: its functions, its lines of registration, its sweep, trained to the end."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from scorer_core import registry
+from scorer_core.train import train
+from sweeps.definition import parse
+from sweeps.plan import make_plan
+
+PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
+
+TABLES = ("FOLLOWER_OBJECTIVES", "COUPLINGS", "NETWORKS", "TASKS")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """As a job trains."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def extended(tmp_path, monkeypatch):
+    """What the page adds, importable and registered until the test is over."""
+    functions, lines = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "ideas.py").write_text(functions)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.invalidate_caches()
+    added = {**vars(registry)}
+    known = {table: set(getattr(registry, table)) for table in TABLES}
+    exec(lines, added)
+    yield {table: set(getattr(registry, table)) - names for table, names in known.items()}
+    for table, names in known.items():
+        for name in set(getattr(registry, table)) - names:
+            del getattr(registry, table)[name]
+
+
+def test_the_page_s_functions_train_after_one_line_each(extended, tmp_path):
+    assert [len(names) for names in extended.values()] == [1, 1, 1, 1]
+    (definition,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    sweep = parse(yaml.safe_load(definition), "docs/extending.md")
+    assert {run.config.coupling for run in sweep.runs} == {"scorer", "alternating"}
+    plan = make_plan(sweep, tmp_path)
+    plan.write()
+    for pack in plan.packs:
+        assert train(pack.folder, torch.device("cpu"), 60.0, lambda: False)
+        assert {entry["status"] for entry in pack.folder.done().values()} == {"done"}
+    assert make_plan(sweep, tmp_path).missing == 0

@@ -1,0 +1,162 @@
+"""scorer search, as a user meets it: a search of real trainings, small."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sweeps import search
+from tests.test_scorer import call  # noqa: F401, a fixture
+
+SEARCH: dict[str, Any] = {
+    "name": "mine",
+    "question": "Does searching work?",
+    "tasks": ["minatar/breakout"],
+    "total_steps": 800,
+    "seeds": 2,
+    "trials": 5,
+    "base": {
+        "num_envs": 8, "update_every": 8, "learning_starts": 100, "batch_size": 8, "replay_size": 400,
+        "phi_widths": [8], "theta_widths": [8], "log_points": 10,
+    },
+    "space": {"ratio": {"log": [0.1, 10]}, "gamma": {"uniform": [0.9, 0.99]}},
+    "pruner": "halving",
+    "rungs": [0.5],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory) -> tuple[Path, Path, str]:
+    """A definition, the outputs of searching it with two workers, and what that printed."""
+    folder = tmp_path_factory.mktemp("searched")
+    path, outputs = folder / "mine.yaml", folder / "out"
+    path.write_text(yaml.safe_dump(SEARCH))
+    command = [sys.executable, "-m", "scorer", "search", str(path), "--trials", "6", "--outputs", str(outputs)]
+    done = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), [p.read_text() for p in outputs.glob("*/workers/*.log")]
+    return path, outputs, done.stdout
+
+
+@pytest.mark.parametrize("verb", ["run", "show", "confirm"])
+def test_every_verb_explains_itself_with_an_example(call, verb):  # noqa: F811
+    code, out, _ = call("search", verb, "--help")
+    assert code == 0
+    assert "Example: scorer search" in " ".join(out.split())
+
+
+def test_a_search_runs_to_its_end_and_says_how_to_see_it(searched):
+    _, outputs, printed = searched
+    assert "6 of 6 trials" in printed
+    assert "scorer search show mine" in printed
+    logs = "".join(path.read_text() for path in (outputs / "mine" / "workers").iterdir())
+    assert "Traceback" not in logs
+
+
+def test_begun_again_nothing_is_left_and_no_pack_is_touched(call, searched):  # noqa: F811
+    path, outputs, _ = searched
+    packs = outputs / "mine" / "packs"
+    before = {path: path.stat().st_mtime_ns for path in packs.rglob("*")}
+    code, out, err = call("search", path, "--trials", "6", "--outputs", outputs)
+    assert (code, err) == (0, "")
+    assert "Nothing is left to try" in out
+    assert {path: path.stat().st_mtime_ns for path in packs.rglob("*")} == before
+
+
+def test_show_gives_trials_slices_and_figures_without_being_told_which_search(call, searched):  # noqa: F811
+    _, outputs, _ = searched
+    code, out, err = call("search", "show", "--outputs", outputs)
+    assert (code, err) == (0, "")
+    for said in ("6 of 6 trials", "saved by pruning", "along ratio", "along gamma", "scorer search confirm mine"):
+        assert said in " ".join(out.split())
+    report = outputs / "mine" / "report"
+    wanted = {"slice-ratio.pdf", "slice-gamma.pdf", "optuna-history.pdf", "optuna-rungs.pdf", "trials.csv"}
+    assert wanted <= {path.name for path in report.iterdir()}
+    assert len((report / "trials.csv").read_text().splitlines()) == 7
+    shown = json.loads(call("search", "show", "mine", "--outputs", outputs, "--json")[1])
+    assert [trial["number"] for trial in shown["trials"]] == list(range(6))
+    complete = [trial for trial in shown["trials"] if trial["state"] == "complete"]
+    assert max(trial["values"][0][0] for trial in complete) == shown["trials"][shown["best"][0]]["values"][0][0]
+
+
+@pytest.mark.slow
+def test_confirm_trains_winners_and_default_on_fresh_seeds_and_show_compares(call, searched, tmp_path):  # noqa: F811
+    outputs = tmp_path / "out"
+    shutil.copytree(searched[1], outputs)
+    code, _, err = call("search", "confirm", "--top", "1", "--seeds", "2", "--outputs", outputs)
+    assert (code, err) == (0, "")
+    sweep = yaml.safe_load((outputs / "mine" / "confirm.yaml").read_text())
+    assert sweep["seeds"] == [2, 3], "the search used 0 and 1"
+    assert next(iter(sweep["variants"])) == sweep["baseline"] == "default"
+    assert (outputs / "mine-confirm" / "report" / "report.html").exists()
+    shown = json.loads(call("search", "show", "--outputs", outputs, "--json")[1])
+    default, winner = shown["confirmed"]
+    assert default["searched"] == [[]]
+    assert winner["name"] == f"trial-{shown['best'][0]}"
+    assert winner["point"] == shown["trials"][shown["best"][0]]["point"]
+    assert [len(row["confirmed"][0]) for row in (default, winner)] == [2, 2]
+    out = " ".join(call("search", "show", "--outputs", outputs)[1].split())
+    assert "on fresh seeds" in out
+    assert "2 of 2" in out
+    assert (outputs / "mine" / "report" / "confirmed.pdf").exists()
+    laid = call("search", "show", "--outputs", outputs, "--against", "nosuch")
+    assert (laid[0], laid[2].count("\n")) == (2, 1)
+
+
+@pytest.mark.slow
+def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
+    path, outputs = tmp_path / "mine.yaml", tmp_path / "out"
+    path.write_text(yaml.safe_dump(SEARCH | {"total_steps": 12_000, "trials": 2, "pruner": "none"}))
+    command = [sys.executable, "-m", "scorer", "search", str(path), "--outputs", str(outputs), "--workers", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    packs, end = outputs / "mine" / "packs", time.monotonic() + 150
+    while not any('"training"' in path.read_text() for path in packs.glob("*/state.json")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    process.terminate()
+    _, err = process.communicate(timeout=150)
+    assert process.returncode == 75, err
+    assert "interrupted; all is committed" in err
+    assert list(packs.glob("*/checkpoint/*.ckpt"))
+    assert subprocess.run([*command, "-s", "trials=3"], capture_output=True).returncode == 0
+    assert len(list(packs.glob("*/attempts/2"))) == 1, "the pack that was cut off went on"
+    states = {path.parent.name: json.loads(path.read_text())["phase"] for path in packs.glob("*/state.json")}
+    assert set(states.values()) == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["search", "nosuch"], 2, "nosuch: no such file, and no shipped sweep or search"),
+        (["search", "quickstart"], 2, "space: missing, so this is no search but a sweep: scorer run quickstart"),
+        (["search", "ratio_search", "-s", "space.ratio.log=[0,1]"], 2, "space.ratio: log: 0 is not above 0"),
+        (["search", "show"], 2, "no search has been begun here"),
+        (["search", "show", "nosuch"], 2, "nosuch: no search has been begun here"),
+        (["search", "confirm"], 2, "no search has been begun here"),
+        (["run", "ratio_search"], 2, "is a search, for it has a `space`: scorer search ratio_search"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(call, tmp_path, arguments, code, message):  # noqa: F811
+    refused = call(*arguments, "--outputs", tmp_path / "out")
+    assert (refused[0], refused[2].count("\n")) == (code, 1)
+    assert message in refused[2]
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_definition_under_the_same_name_is_refused(call, searched):  # noqa: F811
+    path, outputs, _ = searched
+    refused = call("search", path, "--outputs", outputs, "-s", "seeds=3")
+    assert (refused[0], refused[2].count("\n")) == (2, 1)
+    assert "seeds is [0, 1] there and [0, 1, 2] here" in refused[2]
+
+
+def test_the_shipped_search_is_listed_and_fits_its_promise(call):  # noqa: F811
+    assert "ratio_search" in call("sweeps")[1]
+    shipped = search.load("ratio_search")
+    assert shipped.trials >= 24
+    assert len(shipped.seeds) >= 3
