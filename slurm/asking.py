@@ -15,7 +15,7 @@ def submitted(sweep: str, outputs: Path) -> Path:
     """The folder of a sweep that was submitted; by name, or by the definition that names it."""
     folder = outputs / sweep
     if not (folder / "sweep.yaml").exists() and (Path(sweep).suffix or sweep in definition.shipped()):
-        folder = outputs / definition.load(sweep).name
+        folder = outputs / str(definition.read(sweep)[0].get("name", ""))  # of thousands of runs, only that
     if not (folder / "sweep.yaml").exists():
         stop(f"{folder}: nothing was submitted here; scorer submit {sweep} --profile NAME", FAILED)
     return folder.resolve()

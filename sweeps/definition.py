@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,8 +93,8 @@ class Sweep(BaseModel):
     @field_validator("tasks", "seeds")
     @classmethod
     def _each_once(cls, values: list[Any]) -> list[Any]:
-        for value in values:
-            if values.count(value) > 1:
+        for value, times in Counter(values).items():
+            if times > 1:
                 raise ValueError(f"{value} stands twice")
         return values
 

@@ -140,15 +140,16 @@ def test_a_pack_that_is_killed_is_started_again_and_the_supervisor_s_death_loses
 
 @pytest.mark.slow
 def test_what_failed_is_left_alone_until_it_is_retried(place):
+    missing = place.outputs / "mine" / "submissions" / "missing.json"  # the last that a submission writes
     place.submit()
-    wait_for(lambda: place.status()["counts"] == {"done": 4})
+    wait_for(missing.exists)
+    assert place.status()["counts"] == {"done": 4}
     shutil.rmtree(place.outputs)
     plan = json.loads(place.call("plan", place.definition, "--json"))
     broken = place.outputs / "mine" / "packs" / plan["packs"][0]["pack_id"] / "metrics"
     broken.parent.mkdir(parents=True)
     broken.write_text("a file where the metrics should go")
     place.submit()
-    missing = place.outputs / "mine" / "submissions" / "missing.json"
     wait_for(missing.exists)
     assert place.status()["counts"] == {"failed": 2, "done": 2}
     assert {run["state"] for run in json.loads(missing.read_text())["runs"].values()} == {"failed"}

@@ -124,7 +124,7 @@ def test_out_of_memory_halves_the_lanes_once_and_says_so(tmp_path):
 @pytest.mark.slow
 def test_a_pack_that_only_fits_by_halves_ends_with_the_metrics_of_an_unlimited_one(tmp_path):
     """The limit on the address space lies between what the whole pack needs and what a half needs, as measured."""
-    big: dict[str, Any] = SETTINGS | {"replay_size": 100_000, "total_steps": 2_000, "learning_starts": 200}
+    big: dict[str, Any] = SETTINGS | {"replay_size": 400_000, "total_steps": 2_000, "learning_starts": 200}
     configs = [RunConfig(**big, seed=seed) for seed in range(8)]
     whole, half = PackFolder.create(tmp_path / "whole", configs), PackFolder.create(tmp_path / "half", configs[:4])
     needs = [_peak_of(folder) for folder in (whole, half)]
