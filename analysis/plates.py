@@ -1,6 +1,6 @@
 """Which figures a sweep calls for: numbers of the summary -> panels, a legend, a caption that says what they show."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,6 @@ NOTHING = Estimate(*(np.array(np.nan),) * 3)
 
 @dataclass(frozen=True)
 class Plate:
-    name: str
     figure: Figure
     caption: str
 
@@ -124,7 +123,7 @@ def intervals(summary: Summary, venue: Venue) -> Plate:
         score_text(summary),
         _scale(summary),
     )
-    return Plate("intervals", figure, caption)
+    return Plate(figure, caption)
 
 
 def profiles(summary: Summary, venue: Venue) -> Plate:
@@ -143,7 +142,7 @@ def profiles(summary: Summary, venue: Venue) -> Plate:
         score_text(summary),
         summary.normalisation.caption,
     )
-    return Plate("profiles", figure, caption)
+    return Plate(figure, caption)
 
 
 def curves(summary: Summary, venue: Venue) -> Plate:
@@ -164,7 +163,7 @@ def curves(summary: Summary, venue: Venue) -> Plate:
         "Dashed: a random policy.",
         _scale(summary),
     )
-    return Plate("curves", figure, caption)
+    return Plate(figure, caption)
 
 
 def improvement(summary: Summary, venue: Venue) -> Plate:
@@ -187,7 +186,7 @@ def improvement(summary: Summary, venue: Venue) -> Plate:
         score_text(summary),
         summary.normalisation.caption,
     )
-    return Plate("improvement", figure, caption)
+    return Plate(figure, caption)
 
 
 def _axes(summary: Summary) -> dict[str, dict[str, list[tuple[Any, str]]]]:
@@ -227,7 +226,7 @@ def along(summary: Summary, venue: Venue, setting: str) -> Plate:
         score_text(summary),
         _scale(summary),
     )
-    return Plate(setting, figure, caption)
+    return Plate(figure, caption)
 
 
 def _pairs(summary: Summary) -> list[tuple[str, str]]:
@@ -257,7 +256,7 @@ def heat_maps(summary: Summary, venue: Venue, pair: tuple[str, str]) -> Plate:
         score_text(summary),
         _scale(summary),
     )
-    return Plate("-".join(pair), figure, caption)
+    return Plate(figure, caption)
 
 
 def logged(summary: Summary, venue: Venue, plate: str, wanted: Sequence[str]) -> Plate:
@@ -288,7 +287,7 @@ def logged(summary: Summary, venue: Venue, plate: str, wanted: Sequence[str]) ->
         f"{plate.capitalize()} over training: median over runs; the band holds the middle half of the runs (no "
         f"interval for the median); {summary.runs_text} seeds a task.",
     )
-    return Plate(plate, figure, caption)
+    return Plate(figure, caption)
 
 
 def _where_read(runs: Mapping[str, np.ndarray], steps: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -301,14 +300,3 @@ def _where_read(runs: Mapping[str, np.ndarray], steps: np.ndarray) -> tuple[np.n
     read = {name: rows[:, columns] for name, rows in read.items()}
     whole = {name: rows[np.isfinite(rows).all(axis=1)] for name, rows in read.items()}
     return steps[columns], {name: rows for name, rows in whole.items() if len(rows)}
-
-
-def plates(summary: Summary, venue: Venue, only: str | None = None) -> Iterator[Plate]:
-    """The figures, or the one called `only`.
-
-    Raises:
-        KeyError: if the sweep calls for no figure of that name.
-    """
-    makers = plate_makers(summary)
-    for name in [only] if only else makers:
-        yield makers[name](summary, venue)

@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from analysis import honesty, tables
 from analysis.load import ReportError, Results, load_results
 from analysis.page import render
-from analysis.plates import DIAGNOSTICS, INSTRUMENTS, plate_makers, plates
+from analysis.plates import DIAGNOSTICS, INSTRUMENTS, plate_makers
 from analysis.style import FORMATS, Saver, Venue, styled
 from analysis.summary import Settings, Summary, answer, method, score_text, shown, summarise
 from scorer_core.config import digest
@@ -69,18 +69,20 @@ def _report(
     cautions = honesty.cautions(summary)
     if strict and (serious := [caution.text for caution in cautions if caution.serious]):
         raise StrictError(f"{folder}: " + " ".join(serious))
-    if figure is not None and figure not in plate_makers(summary):
-        raise ReportError(f"{figure}: no such figure for this sweep; there is {', '.join(plate_makers(summary))}")
+    makers = plate_makers(summary)
+    if figure is not None and figure not in makers:
+        raise ReportError(f"{figure}: no such figure for this sweep; there is {', '.join(makers)}")
     warnings = [caution.text for caution in cautions]
     target = folder / "report"
-    captions, images = {}, {}
+    names = [figure] if figure else list(makers)
+    captions = dict.fromkeys(names, "")
     with styled():
-        for plate in plates(summary, venue, figure):
-            captions[plate.name] = " ".join([plate.caption, *warnings])
-            made = provenance(summary, captions[plate.name])
+        for name in reversed(names):  # the last have the most panels, and are saved while the others are drawn
+            plate = makers[name](summary, venue)
+            captions[name] = " ".join([plate.caption, *warnings])
+            made = provenance(summary, captions[name])
             # The page shows the PNG, whatever the formats asked for.
-            saver.save(plate.figure, target / plate.name, made, dict.fromkeys([*formats, "png"]))
-            images[plate.name] = target / f"{plate.name}.png"
+            saver.save(plate.figure, target / name, made, dict.fromkeys([*formats, "png"]))
     written = []
     page = None
     if figure is None:
@@ -90,6 +92,7 @@ def _report(
         replace_file(target / "captions.md", text.encode())
         saver.written()  # the page shows the figures
         page = target / "report.html"
+        images = {name: target / f"{name}.png" for name in names}
         content = render(summary, images, captions, warnings, against_random(summary), provenance(summary, ""))
         replace_file(page, content.encode())
         written += [target / "captions.md", page]

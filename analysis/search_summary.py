@@ -174,4 +174,4 @@ def _against(search: Search, folder: Path) -> dict[str, list[Place]]:
             value = getattr(configs[variant], name)
             if value is not None and name in dict(variant.point) and np.isfinite(runs[0]).any():
                 found.setdefault(name, []).append(Place(value, value, value, 1, interval(search, runs[0])))
-    return {name: sorted(places, key=lambda place: str(place.at)) for name, places in found.items()}
+    return found

@@ -29,7 +29,7 @@ def show(
     summary = summarise_search(find_study(outputs, search), outputs / against if against else None)
     if as_json:
         return print_json(_as_json(summary))
-    _print(summary, rows)
+    _print(summary, rows, against)
     if figures:
         from analysis.search_report import write_report
 
@@ -39,7 +39,7 @@ def show(
     return None
 
 
-def _print(summary: "SearchSummary", rows: int) -> None:
+def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
     from analysis.search_report import objective_text, shown
 
     search = summary.search
@@ -66,6 +66,11 @@ def _print(summary: "SearchSummary", rows: int) -> None:
         for place in places:
             span = _setting(place.at) if place.low == place.high else f"{_setting(place.low)} to {_setting(place.high)}"
             table.add_row(span, str(place.trials), shown(place.estimate))
+        out.print(table)
+    for name, places in summary.against.items():
+        table = Table(name, labels[0], title=f"along {name} in {sweep}", title_justify="left")
+        for place in places:
+            table.add_row(_setting(place.at), shown(place.estimate))
         out.print(table)
     if summary.importance:
         table = Table("field", "importance", title="share of the variance among good trials", title_justify="left")
@@ -126,9 +131,8 @@ def _as_json(summary: "SearchSummary") -> dict[str, Any]:
             {"number": r.number, "state": r.state, "point": r.point, "values": list(map(numbers, r.estimates))}
             for r in summary.rows
         ],
-        "slices": {
-            name: [place(p) for p in places] for name, places in summary.slices.items()
-        },
+        "slices": {name: list(map(place, places)) for name, places in summary.slices.items()},
+        "against": {name: list(map(place, places)) for name, places in summary.against.items()},
         "importance": {name: numbers(share) for name, share in summary.importance.items()},
         "confirmed": [
             {

@@ -109,6 +109,29 @@ def test_confirm_trains_winners_and_default_on_fresh_seeds_and_show_compares(cal
 
 
 @pytest.mark.slow
+def test_a_sweep_laid_beside_has_at_a_trial_s_point_what_the_trial_has(call, searched, tmp_path):  # noqa: F811
+    outputs, beside = tmp_path / "out", tmp_path / "beside.yaml"
+    shutil.copytree(searched[1], outputs)
+    show = ["search", "show", "mine", "--outputs", outputs]
+    trial = next(t for t in json.loads(call(*show, "--json")[1])["trials"] if t["state"] == "complete")
+    sweep = {key: SEARCH[key] for key in ("question", "tasks", "total_steps", "seeds")} | {"name": "beside"}
+    sweep |= {
+        "base": SEARCH["base"] | {"gamma": trial["point"]["gamma"]},
+        "axes": {"ratio": [trial["point"]["ratio"], 3]},
+    }
+    beside.write_text(yaml.safe_dump(sweep))
+    assert call("run", beside, "--outputs", outputs)[0] == 0
+    laid = json.loads(call(*show, "--against", "beside", "--json")[1])["against"]
+    assert laid.keys() == {"ratio"}
+    here, other = laid["ratio"]
+    assert [here["at"], other["at"]] == pytest.approx([trial["point"]["ratio"], 3])
+    assert here["value"] == trial["values"][0]
+    code, out, err = call(*show, "--against", "beside")
+    assert (code, err) == (0, "")
+    assert "beside" in out
+
+
+@pytest.mark.slow
 def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
     path, outputs = tmp_path / "mine.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump(SEARCH | {"total_steps": 12_000, "trials": 2, "pruner": "none"}))

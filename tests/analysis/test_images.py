@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from analysis.load import load_results
-from analysis.plates import plate_makers, plates
+from analysis.plates import plate_makers
 from analysis.style import COLOURS, WIDTHS, looks, styled
 from analysis.summary import Settings, summarise
 from tests.analysis.synthetic import make_sweep
@@ -54,7 +54,7 @@ def drawn(summary):
     @cache
     def draw(name, venue):
         with styled():
-            figure = next(plates(summary, venue, name)).figure
+            figure = plate_makers(summary)[name](summary, venue).figure
             return figure, boxes_of_texts(figure)
 
     return draw

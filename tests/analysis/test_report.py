@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from analysis.load import ReportError, load_results
-from analysis.plates import plate_makers, plates
+from analysis.plates import plate_makers
 from analysis.report import StrictError, make_report
 from analysis.style import styled
 from analysis.summary import Settings, summarise
@@ -140,7 +140,7 @@ def test_axes_call_for_figures_of_their_own(tmp_path):
         "profiles",
     ]
     with styled():
-        ratio, crossed = (next(plates(summary, "iclr", name)) for name in ("ratio", "ratio-gamma"))
+        ratio, crossed = (plate_makers(summary)[name](summary, "iclr") for name in ("ratio", "ratio-gamma"))
     assert ratio.figure.axes[0].get_xscale() == "log"
     assert "Band: dqn" in ratio.caption
     assert len(crossed.figure.axes[0].texts) == 4
