@@ -12,6 +12,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from analysis.statistics import Bootstrap, Estimate, estimate
+from scorer_core.config import RunConfig
 from sweeps import definition
 from sweeps.confirm import Confirmed, compared, ranking, scores_of
 from sweeps.definition import DefinitionError
@@ -160,7 +161,7 @@ def _shares(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, float]:
 
 
 def _against(search: Search, folder: Path) -> dict[str, list[Place]]:
-    """The variants of an ordinary sweep along the searched fields that vary in it."""
+    """The variants of an ordinary sweep that move along searched fields and else are what the search trains."""
     if not (folder / "sweep.yaml").exists():
         raise DefinitionError(f"{folder}: no sweep has been trained here")
     sweep = definition.load(str(folder / "sweep.yaml"))
@@ -169,9 +170,25 @@ def _against(search: Search, folder: Path) -> dict[str, list[Place]]:
     found: dict[str, list[Place]] = {}
     scores = scores_of(search, sweep, folder)
     configs = {run.variant: run.config for run in sweep.runs}
-    for name in search.space:
-        for variant, runs in scores.items():
-            value = getattr(configs[variant], name)
-            if value is not None and name in dict(variant.point) and np.isfinite(runs[0]).any():
-                found.setdefault(name, []).append(Place(value, value, value, 1, interval(search, runs[0])))
+    along = {variant: [name for name in search.space if name in dict(variant.point)] for variant in scores}
+    strays = {variant: _strays(search, configs[variant]) for variant, names in along.items() if names}
+    if not strays:
+        raise DefinitionError(f"{folder}: none of its axes is a field that {search.name} searches")
+    if all(strays.values()):
+        told = min(strays.values(), key=len)
+        raise DefinitionError(f"{folder}: none of its variants is one of {search.name}'s: {'; '.join(told)}")
+    for variant in (variant for variant, told in strays.items() if not told):
+        for name in along[variant]:
+            value, runs = getattr(configs[variant], name), scores[variant][0]
+            if value is not None and np.isfinite(runs).any():
+                found.setdefault(name, []).append(Place(value, value, value, 1, interval(search, runs)))
     return found
+
+
+def _strays(search: Search, config: RunConfig) -> list[str]:
+    """What sets a run of a sweep apart from a trial with its values of the searched fields, but for the seed."""
+    point = {name: getattr(config, name) for name in search.space}
+    trial = search.runs({name: value for name, value in point.items() if value is not None})
+    ours = next(run for run in trial if run.task == config.task).model_dump()
+    theirs = config.model_dump()
+    return [f"{k} is {theirs[k]} there and {ours[k]} here" for k in ours if k != "seed" and ours[k] != theirs[k]]

@@ -20,7 +20,7 @@ from scorer_core.records import read_json, write_json
 from slurm import scheduler, script
 from slurm.doctor import Finding
 from slurm.profile import Profile
-from slurm.scheduler import SchedulerError
+from slurm.scheduler import Queued, SchedulerError
 from slurm.submission import Request, Submission
 
 POLL_SECONDS = 2.0  # of the folder
@@ -83,7 +83,7 @@ def _unseen(folder: Path, job: str, told: str, seconds: float) -> Iterator[Findi
     """The probe left no word: it never began, it failed, or it wrote to another folder than this one."""
     log = "\n".join(path.read_text(errors="replace") for path in (folder / "logs").iterdir()).strip().splitlines()
     if told != "gone":
-        scheduler.cancel({job: [0]})
+        scheduler.cancel([Queued("running", job=job)])
         advice = "it was cancelled; see the reason above, or wait longer with --wait"
         yield Finding("problem", "probe", f"job {job} is {told} after {seconds:.0f} s", advice)
     elif log:

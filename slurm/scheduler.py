@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -32,6 +32,11 @@ class Queued:
     where: str = ""
     job: str = ""  # Slurm's number of the array
     index: int = 0
+
+    @property
+    def held(self) -> bool:
+        """Does it wait for somebody to release it? Slurm holds what a node failed to launch."""
+        return "held" in self.reason.lower() and "admin" not in self.reason.lower()
 
 
 @dataclass(frozen=True)
@@ -140,15 +145,34 @@ def ends(jobs: Sequence[str]) -> dict[tuple[str, int], str]:
     return found
 
 
-def cancel(tasks: dict[str, list[int]]) -> None:
-    """Cancel the given indices of each array.
+def cancel(tasks: Iterable[Queued]) -> None:
+    """Cancel these tasks of arrays.
 
     Raises:
         SchedulerError: if Slurm does not answer.
     """
-    names = [f"{job}_[{_ranges(indices)}]" for job, indices in tasks.items()]
+    names = _names(tasks)
     if names:
         ask("scancel", "--quiet", *names)
+
+
+def release(tasks: Iterable[Queued]) -> None:
+    """Let these tasks of arrays, which are held, wait for their turn again.
+
+    Raises:
+        SchedulerError: if Slurm does not let us.
+    """
+    names = _names(tasks)
+    if names:
+        ask("scontrol", "release", ",".join(names))
+
+
+def _names(tasks: Iterable[Queued]) -> list[str]:
+    """What Slurm's commands call these tasks, those of one array together."""
+    indices: dict[str, list[int]] = {}
+    for task in set(tasks):
+        indices.setdefault(task.job, []).append(task.index)
+    return [f"{job}_[{_ranges(some)}]" for job, some in indices.items()]
 
 
 def _ranges(indices: Sequence[int]) -> str:

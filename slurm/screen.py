@@ -73,6 +73,8 @@ def _remarks(board: Board, cells: Sequence[Cell]) -> list[str]:
         lines.append(
             "pending: " + ", ".join(f"{escape(why)} ({count(many, 'pack')})" for why, many in reasons.most_common())
         )
+    if any(pack.queued and pack.queued.held for pack in packs):
+        lines.append(f"Held until somebody releases it: scorer resume {board.folder.name}")
     for state in ("failed", "lost", "cancelled", "unknown"):
         troubled = [pack for pack in packs if pack.state == state]
         lines += [f"[{COLOURS.get(state, 'yellow')}]{state}[/] {_line(pack)}" for pack in troubled[:SHOWN_PACKS]]

@@ -112,10 +112,8 @@ def cancel(
         _ask(f"Cancel {_count(found, packs, wanted)}?", yes)
         for pack in packs.values():
             pack.folder.mark_cancelled(True)
-        tasks_of: dict[str, list[int]] = {}
-        for queued in {pack.queued for pack in packs.values() if pack.queued and pack.queued.job}:
-            tasks_of.setdefault(queued.job, []).append(queued.index)
-        answered(lambda: scheduler.cancel(tasks_of))
+        jobs = [pack.queued for pack in packs.values() if pack.queued and pack.queued.job]
+        answered(lambda: scheduler.cancel(jobs))
     return out.print(f"{count(len(packs), 'pack')} cancelled. To go on: scorer resume {folder.name}")
 
 

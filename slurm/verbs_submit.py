@@ -79,7 +79,7 @@ def resume(
     outputs: Outputs = DEFAULT_OUTPUTS,
     dry_run: DryRun = False,
 ) -> None:
-    """Go on with whatever is neither done nor failed, with the definition and the code that were submitted."""
+    """Go on with whatever is neither done nor failed, as it was submitted; release what Slurm holds."""
     _again(sweep, outputs, profile, Filter(), ("missing", "lost", "cancelled"), dry_run, same_code=True)
 
 
@@ -158,7 +158,13 @@ def _again(
     if not profile and not earlier:
         stop(f"{folder}: was never submitted; scorer submit {sweep} --profile NAME", FAILED)
     where = load_profile(profile) if profile else earlier[-1].profile
+    held = [pack.queued for pack in found.packs.values() if pack.queued and pack.queued.held] if same_code else []
+    if held and not dry_run:
+        answered(lambda: scheduler.release(held))
+        out.print(f"{count(len(held), 'pack')} released, which Slurm held.")
     only = {cell.run.run_id for cell in found.cells if wanted.takes_cell(cell) and cell.state in states}
+    if held and not only:
+        return None
     if not only:
         return out.print(f"None of these runs is {' or '.join(states)}.")
     loaded = definition.load(str(folder / "sweep.yaml"))

@@ -128,7 +128,12 @@ def test_a_sweep_laid_beside_has_at_a_trial_s_point_what_the_trial_has(call, sea
     assert here["value"] == trial["values"][0]
     code, out, err = call(*show, "--against", "beside")
     assert (code, err) == (0, "")
-    assert "beside" in out
+    assert "along ratio in beside" in out
+    (outputs / "longer").mkdir()
+    (outputs / "longer" / "sweep.yaml").write_text(yaml.safe_dump(sweep | {"name": "longer", "total_steps": 1_600}))
+    refused = call(*show, "--against", "longer")
+    assert (refused[0], refused[2].count("\n")) == (2, 1)
+    assert "total_steps is 1600 there and 800 here" in refused[2]
 
 
 @pytest.mark.slow

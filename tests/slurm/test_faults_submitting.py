@@ -49,6 +49,19 @@ def test_more_tasks_than_max_array_size_become_several_arrays(held):
     assert sorted(held.jobs()) == sorted(jobs)
 
 
+def test_what_slurm_holds_is_told_and_released_by_resume(held, accounted):
+    held.scorer("submit")
+    jobs = held.jobs()
+    accounted.command("scontrol", "uhold", ",".join(jobs[:2]))
+    assert tasks(held) == {"pending": 10}
+    shown = held.scorer("status")
+    assert "JobHeldUser (2 packs)" in shown
+    assert f"Held until somebody releases it: scorer resume {held.name}" in shown
+    assert "2 packs released" in held.scorer("resume")
+    assert "JobHeldUser" not in held.scorer("status")
+    assert sorted(held.jobs()) == sorted(jobs), "none was submitted anew"
+
+
 def test_more_than_max_submit_jobs_waits_for_the_next_call(held, accounted):
     limit(accounted, "MaxSubmitJobs=5")
     try:
