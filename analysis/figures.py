@@ -187,12 +187,16 @@ def _order(value: Any) -> tuple[bool, Any]:
 def spread(
     curves: Mapping[str, np.ndarray], steps: np.ndarray, looks: Mapping[str, Look], ax: Axes, logarithmic: bool = False
 ) -> Axes:
-    """Median over runs (runs, steps) of a diagnostic with the middle half of the runs as a band."""
+    """Median over runs (runs, steps) of a diagnostic with the middle half of the runs as a band.
+
+    A logarithmic axis is taken only where what is drawn spans a factor of five: else it would have one number, or none.
+    """
     for name, runs in curves.items():
         quarter, middle, three = np.quantile(runs, [0.25, 0.5, 0.75], axis=0)
         ax.plot(steps, middle, color=looks[name].colour, linestyle=looks[name].dashes)
         ax.fill_between(steps, quarter, three, color=looks[name].colour, alpha=_band(len(curves)), linewidth=0)
-    if logarithmic:
+    lowest, highest = ax.dataLim.intervaly
+    if logarithmic and highest >= 5 * lowest:
         ax.set_yscale("log")
         low, high = ax.get_ylim()
         if high < 100 * low:

@@ -255,7 +255,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]
         DefinitionError: if there is no such definition, or it is not YAML.
     """
     path = Path(name)
-    if not path.suffix and not path.exists():
+    if not path.suffix and not path.is_file():  # a folder of outputs may have the name of a shipped sweep
         path = SHIPPED / f"{name}.yaml"
         if not path.exists():
             there = ", ".join([*shipped(), *shipped_searches()])

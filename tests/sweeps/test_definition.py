@@ -207,6 +207,12 @@ def test_a_file_that_is_not_a_definition_is_refused(tmp_path, text, message):
     assert str(error.value).startswith(str(path))
 
 
+def test_a_folder_with_the_name_of_a_shipped_sweep_does_not_hide_it(tmp_path, monkeypatch):
+    (tmp_path / "ratio").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load("ratio").name == "ratio"
+
+
 def test_a_sweep_that_is_neither_shipped_nor_a_file_is_refused():
     with pytest.raises(DefinitionError, match=r"nosuch: no such file, and no shipped sweep or search; .*quickstart"):
         load("nosuch")
