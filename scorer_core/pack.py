@@ -6,6 +6,7 @@ random number is drawn along it, so a lane is what the same run would be alone.
 
 import functools
 import io
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -30,13 +31,18 @@ STATE = (
 )  # fmt: skip
 
 
+# Else MKL chooses its code by where a matrix lies in memory, on an AMD EPYC for one, and a lane's last bits with it. It
+# reads this at its first product; these are the processors for which it knows the word.
+if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
+    os.environ.setdefault("MKL_CBWR", f"{torch.backends.cpu.get_cpu_capability()},STRICT")
+
+
 class Pack:
     """The state of a pack after `vector_step` vector steps, and how it moves on."""
 
     def __init__(self, configs: Sequence[RunConfig], device: torch.device, compiled: bool = False):
         self.configs, self.config, self.device, self.compiled = list(configs), configs[0], device, compiled
-        # A compiler writes other code for a batch of one, with other last bits: a lone lane gets a twin.
-        batch = self.configs * 2 if compiled and len(self.configs) == 1 else self.configs
+        batch = self.configs * 2 if len(self.configs) == 1 and _differs_alone(self.config, compiled) else self.configs
         lanes, num_envs = len(batch), self.config.num_envs
         # Adam's moments of parameters that no longer move decay into denormals, which a CPU takes 100 cycles each for.
         torch.set_flush_denormal(True)
@@ -185,7 +191,7 @@ class Pack:
         with pa.CompressedInputStream(pa.BufferReader(state), "zstd") as file:
             saved = torch.load(io.BytesIO(file.read()), map_location=self.device, weights_only=False)
         if lanes is not None:
-            lanes = list(lanes) * (len(self.lane.seed) // len(lanes))  # a lone compiled lane has its twin
+            lanes = list(lanes) * (len(self.lane.seed) // len(lanes))  # a lone lane may have a twin
         self.environments.restore(saved.pop("environments"), lanes)
         if lanes is not None:
             saved = tree_map(lambda value: value[lanes] if isinstance(value, Tensor) else value, saved)
@@ -254,6 +260,11 @@ def learn_alone(
         "follower_grad_norm": followed.grad_norm,
     }
     return players, torch.stack([measured[name] for name in LEARNED])
+
+
+def _differs_alone(config: RunConfig, compiled: bool) -> bool:
+    """Has a batch of one other last bits? A compiler writes other code for it; so has MKL for a layer of one output."""
+    return compiled or config.algorithm.startswith("dueling") or 1 in (*config.phi_widths, *config.theta_widths)
 
 
 def _lanes(values: Iterable[float]) -> Tensor:

@@ -110,9 +110,10 @@ def test_a_lane_equals_the_run_alone_bit_for_bit_at_any_place_in_any_pack(settin
     assert not torch.equal(whole.players.phi[0], Pack([configs[0]], CPU).players.phi[0]), "nothing was learned"
 
 
-def test_at_the_paper_s_sizes_too_a_lane_equals_the_run_alone():
+@pytest.mark.parametrize("algorithm", ["dqn", "dueling_ddqn"])
+def test_at_the_paper_s_sizes_too_a_lane_equals_the_run_alone(algorithm):
     paper: dict[str, Any] = {"task": "gymnax/breakout", "learning_starts": 128, "replay_size": 1280, "log_points": 1}
-    configs = [RunConfig(**(paper | lane)) for lane in LANES]
+    configs = [RunConfig(**(paper | lane), algorithm=algorithm) for lane in LANES]
     whole, _ = train(configs, vector_steps=6)
     alone, _ = train(configs[3:4], vector_steps=6)
     assert same(bits(alone, 0), bits(whole, 3))
