@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from analysis.figures import BAND
 from analysis.search_summary import SearchSummary, interval
@@ -77,15 +78,15 @@ def draw_slice(summary: SearchSummary, name: str, ax: Axes) -> Axes:
         _bar(ax, x(place.at), place.estimate, COLOURS[1], "s", 1.0, 4.0)
     handles = [("a trial", "#999999", "o"), ("trials averaged", COLOURS[0], "D")]
     handles += [("the sweep", COLOURS[1], "s")] if summary.against.get(name) else []
-    for label, colour, marker in handles:
-        ax.plot([], [], marker=marker, color=colour, linestyle="none", label=label, markersize=4)
+    marks = [Line2D([], [], marker=m, color=c, linestyle="none", label=label, markersize=4) for label, c, m in handles]
+    if figure := ax.get_figure(root=True):
+        figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
     if dimension.form.startswith("log"):
         ax.set_xscale("log")
     if choices:
         ax.set_xticks(range(len(choices)), [str(choice) for choice in choices])
     ax.set_xlabel(name)
     ax.set_ylabel(objective_text(summary, 0))
-    ax.legend(loc="best")
     return ax
 
 
