@@ -107,7 +107,8 @@ def test_start_says_what_to_export_status_what_runs_and_stop_ends_all_even_what_
         said = subprocess.run([*MODULE, "status", tmp_path], capture_output=True, text=True)
         assert "running: munged, n1, n2, slurmctld\nn1: idle\nn2: idle\n" in said.stdout
         job = submit(cluster, "sleep 300", "--nodelist=n1")
-        wait_for(lambda: state(cluster, job) == "RUNNING")
+        # Four daemons, the job's step and its script: a job is said to run a moment before it does.
+        wait_for(lambda: state(cluster, job) == "RUNNING" and len(processes.every(cluster.folder)) >= 6)
         for name in ("n1", "slurmctld"):  # the daemons die, and the job's step goes on without them
             processes.kill([int((tmp_path / f"{name}.pid").read_text())])
         assert cluster.running() == ["munged", "n2"]
