@@ -159,9 +159,10 @@ def _again(
         stop(f"{folder}: was never submitted; scorer submit {sweep} --profile NAME", FAILED)
     where = load_profile(profile) if profile else earlier[-1].profile
     held = [pack.queued for pack in found.packs.values() if pack.queued and pack.queued.held] if same_code else []
-    if held and not dry_run:
-        answered(lambda: scheduler.release(held))
-        out.print(f"{count(len(held), 'pack')} released, which Slurm held.")
+    if held:
+        if not dry_run:
+            answered(lambda: scheduler.release(held))
+        out.print(f"{count(len(held), 'pack')} {'to be released' if dry_run else 'released'}, which Slurm held.")
     only = {cell.run.run_id for cell in found.cells if wanted.takes_cell(cell) and cell.state in states}
     if held and not only:
         return None
