@@ -107,15 +107,9 @@ def key_scalar(seed: int, step: int, stream: int) -> np.uint64:
 
 
 @numba.njit(inline="always")
-def bits_scalar(key: np.uint64, index: int) -> np.uint64:
+def bits_scalar(key: np.uint64, index: int) -> int:
     """The 24 random bits of draw `index` of `key`, inside compiled code."""
-    return mix_scalar(key + (np.uint64(index) + _ONE) * _GOLDEN) >> _40
-
-
-@numba.njit(inline="always")
-def uniform_scalar(key: np.uint64, index: int) -> np.float32:
-    """Draw `index` of `key`, inside compiled code."""
-    return np.float32(bits_scalar(key, index)) * np.float32(2.0**-24)
+    return int(np.int64(mix_scalar(key + (np.uint64(index) + _ONE) * _GOLDEN) >> _40))
 
 
 @numba.njit(cache=True)

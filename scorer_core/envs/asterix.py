@@ -95,7 +95,7 @@ def _walk(state: np.ndarray, picture: np.ndarray, action: int) -> None:
 def _touch(state: np.ndarray, picture: np.ndarray) -> tuple[int, bool]:
     """Only what is in the player's row can touch the player."""
     row = state[PLAYER_Y] - 1
-    if state[KIND + row] == NOTHING or state[X + row] != state[PLAYER_X]:
+    if state[X + row] != state[PLAYER_X] or state[KIND + row] == NOTHING:  # the likelier first: a fifth of the time
         return 0, False
     if state[KIND + row] == ENEMY:
         return 0, True
@@ -137,21 +137,27 @@ def _spawn(state: np.ndarray, picture: np.ndarray, key: np.uint64, first_draw: i
     unused = pick(key, first_draw + UNUSED_ROW, ROWS) if rules.asterix_wasteful_spawn else -1
     free = 0
     for row in range(ROWS):
-        free += state[KIND + row] == NOTHING and row != unused
+        free += _is_free(state, row, unused)
     if free == 0:
         if rules.asterix_wasteful_spawn:
             _remove(state, picture, (unused + 1 + pick(key, first_draw + WHICH_ROW, ROWS - 1)) % ROWS)
         return
     skip = pick(key, first_draw + WHICH_ROW, free)
-    row = 0
-    while skip > 0 or state[KIND + row] != NOTHING or row == unused:
-        skip -= state[KIND + row] == NOTHING and row != unused
-        row += 1
+    row, passed = 0, 0
+    for candidate in range(ROWS):
+        is_free = _is_free(state, candidate, unused)
+        row += candidate * (is_free & int(passed == skip))
+        passed += is_free
     from_left = chance(key, first_draw + FROM_LEFT, 1 / 2)
     state[KIND + row] = GOLD if chance(key, first_draw + IS_GOLD, 1 / 3) else ENEMY
     state[X + row] = 0 if from_left else 9
     state[HEADING + row] = 1 if from_left else -1
     _draw(state, picture, row, 1)
+
+
+@scalar
+def _is_free(state: np.ndarray, row: int, unused: int) -> int:
+    return int(state[KIND + row] == NOTHING) & int(row != unused)
 
 
 @scalar

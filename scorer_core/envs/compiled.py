@@ -56,7 +56,7 @@ class CompiledEnvironments:
         if action_set not in ACTION_SETS:
             raise ValueError(f"There is no action set {action_set!r}; there are {', '.join(ACTION_SETS)}.")
         module = GAMES[game]
-        self._rules = rules_of(game, protocol)
+        rules = rules_of(game, protocol)
         actions = module.ACTIONS if action_set == "minimal" else ALL_ACTIONS
         self.num_actions = len(actions)
         self.observation_shape = (10, 10, module.CHANNELS)
@@ -75,7 +75,9 @@ class CompiledEnvironments:
         self._reward = torch.zeros(shape, dtype=torch.float32, device=device)
         self._terminated = torch.zeros(shape, dtype=torch.bool, device=device)
         self._truncated = torch.zeros(shape, dtype=torch.bool, device=device)
-        self._loops = _on_cuda(module, len(seeds) * num_envs) if device.type == "cuda" else _on_cpu(module)
+        self._loops = (
+            _on_cuda(module, rules, len(seeds) * num_envs) if device.type == "cuda" else _on_cpu(module, rules)
+        )
         pictures = self._observation.flatten(start_dim=2)
         self._place = tuple(_in_place(t) for t in (self._seeds, self._step, self._states, pictures))
         self._outcome = tuple(_in_place(t) for t in (self._meanings, self._reward, self._terminated))
@@ -84,13 +86,13 @@ class CompiledEnvironments:
         self._step.zero_()
         self._states.zero_()
         reset_all, _ = self._loops
-        reset_all(*self._place, self._rules)
+        reset_all(*self._place)
         return self._observation
 
     def step(self, actions: Tensor) -> Step:
         self._step += 1
         _, step_all = self._loops
-        step_all(*self._place, self._rules, _in_place(actions.contiguous()), *self._outcome)
+        step_all(*self._place, _in_place(actions.contiguous()), *self._outcome)
         return Step(self._observation, self._reward, self._terminated, self._truncated, None)
 
     def state(self) -> dict[str, Any]:
@@ -140,8 +142,8 @@ def _advance(
 
 
 @cache
-def _on_cpu(module: ModuleType) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The loops over all environments: all start, all make a step.
+def _on_cpu(module: ModuleType, rules: Rules) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The loops over all environments: all start, all make a step. What the rules leave out is not compiled.
 
     numba names a compiled copy on disk by what the loop closes over. With `sources` among it, and returned to be among
     it, a copy of other sources is never taken for these.
@@ -149,7 +151,7 @@ def _on_cpu(module: ModuleType) -> tuple[Callable[..., Any], Callable[..., Any]]
     reset, step, draws, sources = module.reset, module.step, module.DRAWS, _sources(module)
 
     @njit(cache=True, **JIT_OPTIONS)
-    def reset_all(seeds, clock, states, pictures, rules):
+    def reset_all(seeds, clock, states, pictures):
         for lane in range(seeds.shape[0]):
             key = key_scalar(seeds[lane], clock[0], ENVIRONMENT)
             for n in range(states.shape[1]):
@@ -157,7 +159,7 @@ def _on_cpu(module: ModuleType) -> tuple[Callable[..., Any], Callable[..., Any]]
         return sources
 
     @njit(cache=True, **JIT_OPTIONS)
-    def step_all(seeds, clock, states, pictures, rules, actions, meanings, rewards, terminated):
+    def step_all(seeds, clock, states, pictures, actions, meanings, rewards, terminated):
         for lane in range(seeds.shape[0]):
             key = key_scalar(seeds[lane], clock[0], ENVIRONMENT)
             for n in range(states.shape[1]):
@@ -171,12 +173,12 @@ def _on_cpu(module: ModuleType) -> tuple[Callable[..., Any], Callable[..., Any]]
 
 
 @cache
-def kernels(module: ModuleType) -> tuple[Any, Any]:
+def kernels(module: ModuleType, rules: Rules) -> tuple[Any, Any]:
     """The same for CUDA, one thread an environment."""
     reset, step, draws = module.reset, module.step, module.DRAWS
 
     @cuda.jit
-    def reset_one(seeds, clock, states, pictures, rules):
+    def reset_one(seeds, clock, states, pictures):
         thread: int = cuda.grid(1)  # pyright: ignore[reportCallIssue]
         if thread < states.shape[0] * states.shape[1]:
             lane, n = thread // states.shape[1], thread % states.shape[1]
@@ -184,7 +186,7 @@ def kernels(module: ModuleType) -> tuple[Any, Any]:
             reset(states[lane, n], pictures[lane, n], key, n * draws, rules)
 
     @cuda.jit
-    def step_one(seeds, clock, states, pictures, rules, actions, meanings, rewards, terminated):
+    def step_one(seeds, clock, states, pictures, actions, meanings, rewards, terminated):
         thread: int = cuda.grid(1)  # pyright: ignore[reportCallIssue]
         if thread < states.shape[0] * states.shape[1]:
             lane, n = thread // states.shape[1], thread % states.shape[1]
@@ -197,7 +199,7 @@ def kernels(module: ModuleType) -> tuple[Any, Any]:
     return reset_one, step_one
 
 
-def _on_cuda(module: ModuleType, environments: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _on_cuda(module: ModuleType, rules: Rules, environments: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The kernels, queued without waiting on the stream torch is on, where a graph may be capturing."""
     blocks = -(-environments // THREADS_PER_BLOCK)
 
@@ -208,5 +210,5 @@ def _on_cuda(module: ModuleType, environments: int) -> tuple[Callable[..., Any],
 
         return queue
 
-    reset_one, step_one = kernels(module)
+    reset_one, step_one = kernels(module, rules)
     return queued(reset_one), queued(step_one)

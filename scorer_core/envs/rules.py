@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from scorer_core.noise import uniform_scalar
+from scorer_core.noise import bits_scalar
 
 NO_OP, LEFT, UP, RIGHT, DOWN, FIRE = range(6)
 ALL_ACTIONS = (NO_OP, LEFT, UP, RIGHT, DOWN, FIRE)
@@ -66,13 +66,13 @@ def rules_of(game: str, protocol: str) -> Rules:
 
 @scalar
 def chance(key: np.uint64, draw: int, probability: float) -> bool:
-    return bool(uniform_scalar(key, draw) < probability)
+    return bool(bits_scalar(key, draw) < probability * 2**24)
 
 
 @scalar
 def pick(key: np.uint64, draw: int, options: int) -> int:
     """One of 0 .. options - 1."""
-    return int(uniform_scalar(key, draw) * options)
+    return (bits_scalar(key, draw) * options) >> 24
 
 
 @scalar

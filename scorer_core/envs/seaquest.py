@@ -329,10 +329,11 @@ def _draw(state: np.ndarray, picture: np.ndarray) -> None:
     picture[:] = 0
     picture[cell(state[BOAT_X], state[BOAT_Y], FRONT, CHANNELS)] = 1
     picture[cell(state[BOAT_X] - state[FACING], state[BOAT_Y], BACK, CHANNELS)] = 1
-    for x in range(_gauge(state[OXYGEN])):
-        picture[cell(x, GAUGE_ROW, OXYGEN_GAUGE, CHANNELS)] = 1
-    for x in range(9 - state[DIVERS_ABOARD], 9):
-        picture[cell(x, GAUGE_ROW, DIVER_GAUGE, CHANNELS)] = 1
+    oxygen = _gauge(state[OXYGEN])
+    for x in range(10):
+        picture[cell(x, GAUGE_ROW, OXYGEN_GAUGE, CHANNELS)] = x < oxygen
+    for x in range(9 - FULL_CREW, 9):
+        picture[cell(x, GAUGE_ROW, DIVER_GAUGE, CHANNELS)] = x >= 9 - state[DIVERS_ABOARD]
     _draw_list(state, picture, OWN_BULLETS, OWN_BULLET_LIST, OWN_BULLET, False)
     _draw_list(state, picture, BULLETS, BULLET_LIST, ENEMY_BULLET, False)
     _draw_list(state, picture, FISH, FISH_LIST, ENEMY_FISH, True)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scorer_core.noise import Stream, bits, integers, key_scalar, normal, torch_bits, uniform, uniform_scalar
+from scorer_core.noise import Stream, bits, bits_scalar, integers, key_scalar, normal, torch_bits, uniform
 
 WORD = (1 << 64) - 1
 int64s = st.integers(min_value=-(1 << 63), max_value=(1 << 63) - 1)
@@ -42,9 +42,8 @@ def test_all_three_forms_are_splitmix64_bit_for_bit(seed: int, step: int, stream
     assert torch_bits(torch.tensor([seed]), step, stream, 7).tolist() == words
     scalar_key = np.uint64(key_scalar(seed, step, int(stream)))
     assert int(scalar_key) == expected
-    uniforms = [word / 2**24 for word in words]
-    assert [float(uniform_scalar(scalar_key, index)) for index in range(7)] == uniforms
-    assert uniform(torch.tensor(seed), step, stream, (7,)).tolist() == uniforms
+    assert [bits_scalar(scalar_key, index) for index in range(7)] == words
+    assert uniform(torch.tensor(seed), step, stream, (7,)).tolist() == [word / 2**24 for word in words]
 
 
 @pytest.mark.parametrize("below", [1, 3, 1000, 99_968, 2**24])

@@ -6,10 +6,14 @@ import sys
 
 import pytest
 import torch
+from numba import types
+from numba.cuda.compiler import compile_ptx
+from numba.cuda.cudadrv import nvvm
+from numba.cuda.cudadrv.error import NvvmSupportError
 
 from scorer_core.envs import Step
-from scorer_core.envs.compiled import GAMES, CompiledEnvironments
-from scorer_core.envs.rules import PROTOCOLS
+from scorer_core.envs.compiled import GAMES, CompiledEnvironments, kernels
+from scorer_core.envs.rules import PROTOCOLS, rules_of
 
 GAMES_AND_PROTOCOLS = [(g, p) for g in GAMES for p in PROTOCOLS if (g, p) != ("seaquest", "gymnax")]
 every_task = pytest.mark.parametrize(("game", "protocol"), GAMES_AND_PROTOCOLS)
@@ -130,6 +134,33 @@ def test_cuda_kernels_play_the_same_games_in_the_simulator() -> None:
         check=True,
         timeout=250,
     )
+
+
+def _no_nvvm() -> bool:
+    try:
+        nvvm.NVVM()
+    except NvvmSupportError:
+        return True
+    return False
+
+
+@pytest.mark.skipif(_no_nvvm(), reason="no libnvvm of a CUDA toolkit on this machine")
+@every_task
+def test_cuda_kernels_compile_for_a_gpu_that_is_not_there(
+    game: str, protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To PTX for an H100 or H200, with the arrays that CompiledEnvironments gives them."""
+    hopper = (9, 0)
+    device = type("Device", (), {"compute_capability": hopper})
+    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
+    lanes, actions = types.int64[::1], types.int64[:, ::1]
+    place = (lanes, lanes, types.int16[:, :, :], types.uint8[:, :, ::1])
+    outcome = (actions, lanes, types.float32[:, ::1], types.boolean[:, ::1])
+    reset_one, step_one = kernels(GAMES[game], rules_of(game, protocol))
+    for kernel, arguments in ((reset_one, place), (step_one, place + outcome)):
+        ptx, _ = compile_ptx(kernel.py_func, arguments, cc=hopper)
+        assert ".target sm_90" in ptx
+        assert ".visible .entry" in ptx
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
