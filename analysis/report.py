@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table as RichTable
-
 from analysis import honesty, tables
 from analysis.load import ReportError, Results, load_results
 from analysis.page import render
@@ -31,7 +29,7 @@ class Report:
 
     folder: Path
     files: list[Path]
-    table: RichTable
+    table: tables.Fitted
     answer: str
     against_random: list[str]  # a sentence for each task: which variants are above a random policy
     warnings: list[str]
@@ -100,7 +98,7 @@ def _report(
     return Report(
         folder=target,
         files=[*saver.written(), *written],
-        table=tables.rich_table(tables.results_grid(summary), title),
+        table=tables.Fitted(tables.results_grid(summary), title),
         answer=answer(summary),
         against_random=against_random(summary),
         warnings=[*warnings, *summary.results.problems],
@@ -128,11 +126,18 @@ def against_random(summary: Summary) -> list[str]:
         groups: dict[str, list[str]] = {}
         for name in summary.raw:
             if (name, task) in summary.standing:
-                label = f"{name} {shown(summary.per_task[name, task])}"
-                groups.setdefault(summary.standing[name, task], []).append(label)
-        told = "; ".join(f"{standing} it: {', '.join(names)}" for standing, names in groups.items())
+                groups.setdefault(summary.standing[name, task], []).append(name)
+        told = "; ".join(f"{standing} it: {_named(summary, names, task)}" for standing, names in groups.items())
         said.append(f"{tables.short_task(task)}, IQM against a random policy's return of {random:g}: {told}.")
     return said
+
+
+def _named(summary: Summary, names: Sequence[str], task: str, most: int = 4) -> str:
+    if len(names) <= most:
+        return ", ".join(f"{name} {shown(summary.per_task[name, task])}" for name in names)
+    every = "all " if len(names) == len(summary.raw) else ""
+    lowest, highest = (pick(float(summary.per_task[name, task].value) for name in names) for pick in (min, max))
+    return f"{every}{len(names)} variants, from {lowest:.3g} to {highest:.3g}"
 
 
 def provenance(summary: Summary, caption: str) -> dict[str, Any]:

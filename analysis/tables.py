@@ -3,10 +3,11 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -39,12 +40,14 @@ def results_grid(summary: Summary) -> Grid:
         compared = summary.comparison_of
         columns.append(("vs baseline", {name: Cell(shown(c.family)) for name, c in compared.items()}))
         columns.append(("P(better)", {name: Cell(shown(c.improvement)) for name, c in compared.items()}))
-    rows = []
+    counts = {}
     for name in summary.results.variants:
         runs = summary.runs_of(name) if name in summary.raw else [0]
-        count = f"{min(runs)}" if min(runs) == max(runs) else f"{min(runs)}-{max(runs)}"
-        rows.append((Cell(name), Cell(count), *(cells.get(name, Cell("–")) for _, cells in columns)))
-    return Grid(("variant", "seeds", *(title for title, _ in columns)), tuple(rows))
+        counts[name] = f"{min(runs)}" if min(runs) == max(runs) else f"{min(runs)}-{max(runs)}"
+    if len(set(counts.values())) > 1:  # else the caption says it
+        columns.insert(0, ("seeds", {name: Cell(count) for name, count in counts.items()}))
+    rows = [(Cell(name), *(cells.get(name, Cell("–")) for _, cells in columns)) for name in counts]
+    return Grid(("variant", *(title for title, _ in columns)), tuple(rows))
 
 
 def _estimates(found: dict[str, Estimate]) -> dict[str, Cell]:
@@ -67,8 +70,7 @@ def markdown(grid: Grid) -> str:
 
 
 def latex(grid: Grid, caption: str, label: str) -> str:
-    """A table environment that needs booktabs and nothing else."""
-    rows = [" & ".join(_latex_cell(cell) for cell in row) + r" \\" for row in grid.rows]
+    """A table environment that needs booktabs and graphicx: intervals under estimates, shrunk if it is too wide."""
     header = " & ".join(escape_latex(title) for title in grid.header)
     return "\n".join(
         [
@@ -76,26 +78,34 @@ def latex(grid: Grid, caption: str, label: str) -> str:
             r"  \centering\small",
             rf"  \caption{{{escape_latex(caption)}}}",
             rf"  \label{{tab:{label}}}",
+            r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"  \begin{{tabular}}{{@{{}}l{'r' * (len(grid.header) - 1)}@{{}}}}",
             r"    \toprule",
             rf"    {header} \\",
             r"    \midrule",
-            *(f"    {row}" for row in rows),
+            *(f"    {line}" for row in grid.rows for line in _latex_lines(row)),
             r"    \bottomrule",
-            r"  \end{tabular}",
+            r"  \end{tabular}}",
             r"\end{table}",
             "",
         ]
     )
 
 
-def _latex_cell(cell: Cell) -> str:
-    text = escape_latex(cell.text)
+def _latex_lines(row: Sequence[Cell]) -> list[str]:
+    """A line of estimates and, where there are any, one of their intervals."""
+    split = [(escape_latex(value), bounds, cell.best) for cell in row for value, bounds in [_split(cell.text)]]
+    values = [rf"\textbf{{{value}}}" if best else value for value, _, best in split]
+    intervals = [rf"{{\scriptsize {bounds}}}" if bounds else "" for _, bounds, _ in split]
+    if not any(intervals):
+        return [" & ".join(values) + r" \\"]
+    return [" & ".join(values) + r" \\[-2pt]", " & ".join(intervals).strip() + r" \\"]
+
+
+def _split(text: str) -> tuple[str, str]:
+    """An estimate and its interval in brackets, or nothing."""
     value, bracket, bounds = text.partition(" [")
-    if bracket:
-        value = rf"\textbf{{{value}}}" if cell.best else value
-        return rf"{value} {{\scriptsize [{bounds}}}"
-    return text
+    return value, bracket.strip() + bounds
 
 
 def escape_latex(text: str) -> str:
@@ -104,14 +114,53 @@ def escape_latex(text: str) -> str:
     return "".join(special.get(character, character) for character in text)
 
 
-def rich_table(grid: Grid, title: str) -> RichTable:
-    """For the terminal: an estimate's interval stands under it, which keeps five tasks within a window."""
-    table = RichTable(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
-    for place, name in enumerate(grid.header):
-        table.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
-    for row in grid.rows:
-        table.add_row(*(Text(cell.text.replace(" [", "\n["), style="bold" if cell.best else "") for cell in row))
-    return table
+@dataclass(frozen=True)
+class Fitted:
+    """A grid in the terminal: intervals under estimates; columns without room stand in further tables below."""
+
+    grid: Grid
+    title: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        names, *columns = zip(*[[_stacked(cell) for cell in row] for row in self.grid.rows], strict=True)
+        variant, *headings = ["\n".join(title.split()) for title in self.grid.header]
+        longest = _width(word for name in names for word in name.plain.split())
+        widths = [
+            _width([heading, *(text.plain for text in column)])
+            for heading, column in zip(headings, columns, strict=True)
+        ]
+        for place, part in enumerate(_that_fit(widths, options.max_width - longest)):
+            title = None if place else self.title
+            table = RichTable(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
+            table.add_column(variant, overflow="fold")
+            for i in part:
+                table.add_column(headings[i], justify="right", no_wrap=True)
+            for name, *cells in zip(names, *(columns[i] for i in part), strict=True):
+                table.add_row(name, *cells)
+            if place:
+                yield ""
+            yield table
+
+
+def _stacked(cell: Cell) -> Text:
+    return Text("\n".join(part for part in _split(cell.text) if part), style="bold" if cell.best else "")
+
+
+def _width(texts: Iterable[str], gap: int = 3) -> int:
+    return gap + max(len(line) for text in texts for line in text.splitlines())
+
+
+def _that_fit(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Places of columns, in their order, as many together as `room` holds; one at least."""
+    parts: list[list[int]] = [[]]
+    left = room
+    for place, width in enumerate(widths):
+        if width > left and parts[-1]:
+            parts.append([])
+            left = room
+        parts[-1].append(place)
+        left -= width
+    return parts
 
 
 def tidy_csv(summary: Summary) -> str:

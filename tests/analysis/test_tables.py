@@ -1,12 +1,16 @@
 import csv
+import io
 import json
+import shutil
+import subprocess
 
 import pytest
+from rich.console import Console
 
 from analysis.load import load_results
 from analysis.report import make_report
 from analysis.summary import Settings, summarise
-from analysis.tables import Cell, Grid, escape_latex, latex, markdown, results_grid, tidy_csv
+from analysis.tables import Cell, Fitted, Grid, escape_latex, latex, markdown, results_grid, tidy_csv
 from tests.analysis.synthetic import make_sweep
 
 GRID = Grid(("variant", "breakout"), ((Cell("lr_5%"), Cell("8.1 [7.9, 8.4]", best=True)), (Cell("a|b"), Cell("–"))))
@@ -14,11 +18,47 @@ GRID = Grid(("variant", "breakout"), ((Cell("lr_5%"), Cell("8.1 [7.9, 8.4]", bes
 
 def test_latex_is_booktabs_with_the_best_in_bold_and_nothing_unescaped():
     text = latex(GRID, "IQM & 95 % of runs", "main")
-    assert r"lr\_5\% & \textbf{8.1} {\scriptsize [7.9, 8.4]} \\" in text
+    assert r"lr\_5\% & \textbf{8.1} \\[-2pt]" in text
+    assert r"& {\scriptsize [7.9, 8.4]} \\" in text
     assert r"\caption{IQM \& 95 \% of runs}" in text
     assert r"a|b & -- \\" in text
     assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
     assert text.count("{") == text.count("}")
+
+
+WIDE = Grid(
+    ("variant", "asterix", "breakout", "freeway", "space invaders", "all tasks", "vs baseline", "P(better)"),
+    tuple((Cell(name), *[Cell("1.234 [0.567, 8.901]")] * 7) for name in ("scorer algorithm=dueling_ddqn", "dqn")),
+)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
+@pytest.mark.parametrize("grid", [GRID, WIDE])
+def test_latex_compiles_and_fits_a_column(grid, tmp_path):
+    """Of 5.5 inches, as ICLR's and NeurIPS'."""
+    (tmp_path / "page.tex").write_text(
+        "\\documentclass{article}\\usepackage[textwidth=5.5in]{geometry}\\usepackage{booktabs,graphicx}"
+        f"\\begin{{document}}\n{latex(grid, 'IQM of 95 % & more', 'main')}\\end{{document}}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0, made.stdout
+    assert "Overfull" not in made.stdout
+
+
+def lines_of(grid, width):
+    console = Console(width=width, file=io.StringIO(), force_terminal=False)
+    console.print(Fitted(grid, "results"))
+    return console.file.getvalue().splitlines()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(("width", "tables"), [(200, 1), (80, 3), (40, 7)])
+def test_in_a_terminal_no_number_is_broken_and_columns_without_room_go_below(width, tables):
+    lines = lines_of(WIDE, width)
+    assert max(map(len, lines)) <= width
+    assert sum(line.startswith("variant") for line in lines) == tables
+    assert sum(line.count("[0.567, 8.901]") for line in lines) == 14
+    assert sum(line.count("1.234") for line in lines) == 14
 
 
 @pytest.mark.parametrize(
@@ -42,7 +82,7 @@ def folder(tmp_path_factory):
 def test_bold_only_where_intervals_separate(folder):
     settings = Settings(replications=500, curve_replications=50)
     summary = summarise(load_results(folder), settings)
-    bold = {row[0].text: row[2].best for row in results_grid(summary).rows}
+    bold = {row[0].text: row[1].best for row in results_grid(summary).rows}
     assert bold == {"dqn": False, "scorer": True, "inverted": False}
     close = make_sweep(
         folder.parent / "close", curve=lambda run, steps: steps / 1e5 + run.config.seed + 0.01 * len(run.variant.name)
