@@ -32,14 +32,17 @@ def standing(board: Board) -> RenderableType:
     speeds = any(cell.pack and cell.pack.speed for cell in cells)
     for title in ("steps/s", "to go") if speeds else ():
         table.add_column(title, justify="right")
+    judged = bool(_verdicts(cells))
+    if judged:
+        table.add_column("verdicts", style="yellow")
     rows: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         rows.setdefault((cell.run.variant, cell.run.task), []).append(cell)
     for (variant, task), group in rows.items():
         counts = Counter(cell.state for cell in group)
-        table.add_row(
-            escape(variant), task, *(str(counts[state] or "") for state in used), *(_pace(group) if speeds else ())
-        )
+        numbers = (str(counts[state] or "") for state in used)
+        more = (*(_pace(group) if speeds else ()), *([_verdicts(group)] if judged else ()))
+        table.add_row(escape(variant), task, *numbers, *more)
     if len(rows) > 1:
         table.add_section()
         counts = Counter(cell.state for cell in cells)
@@ -61,6 +64,13 @@ def _pace(cells: Sequence[Cell]) -> tuple[str, str]:
         return "", ""
     speed = sum(pack.speed * lanes[name] / len(pack.run_ids) for name, pack in packs.items())
     return f"{speed:,.0f}", duration(max(pack.steps_to_go / pack.speed for pack in packs.values()))
+
+
+def _verdicts(cells: Sequence[Cell]) -> str:
+    """How many of the finished runs of `cells` earned each verdict."""
+    done = [cell.pack.done[cell.run.run_id] for cell in cells if cell.pack and cell.run.run_id in cell.pack.done]
+    earned = Counter(verdict for entry in done for verdict in entry.get("verdicts", []))
+    return ", ".join(f"{escape(verdict)} {many} of {len(done)}" for verdict, many in earned.items())
 
 
 def _remarks(board: Board, cells: Sequence[Cell]) -> list[str]:
@@ -85,13 +95,6 @@ def _remarks(board: Board, cells: Sequence[Cell]) -> list[str]:
     halved = [pack for pack in packs if pack.halved_from]
     if halved:
         lines.append(f"With half the lanes, having run out of memory with all: {count(len(halved), 'pack')}.")
-    verdicts = Counter(
-        word for cell in cells if cell.pack for word in cell.pack.done.get(cell.run.run_id, {}).get("verdicts", [])
-    )
-    if verdicts:
-        lines.append(
-            "verdicts: " + ", ".join(f"{escape(word)} ({count(many, 'run')})" for word, many in verdicts.items())
-        )
     return lines
 
 

@@ -74,9 +74,9 @@ def _schedule(config: RunConfig) -> str:
     if registry.COUPLINGS[config.coupling].one_rate:
         return f"{config.schedule}, one rate: nothing to compare"
     leader, follower = rates(config, 0.99 * config.rounds)
-    return (
-        f"{config.schedule}; b / a changes by {follower / leader / (config.follower_lr / config.leader_lr):.3g} times"
-    )
+    growth = follower / leader / (config.follower_lr / config.leader_lr)
+    told = "stays the same" if math.isclose(growth, 1, rel_tol=1e-6) else f"grows {growth:.3g} times by the end"
+    return f"{config.schedule}; b / a {told}"
 
 
 def _falls(name: str, p: float) -> str:

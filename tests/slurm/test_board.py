@@ -1,5 +1,6 @@
 """Where runs stand where Slurm does not answer; which of them a filter takes; how packs become arrays; kept code."""
 
+import io
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from scorer_core.records import PackFolder, write_json
 from slurm import scheduler, snapshot
@@ -14,6 +16,7 @@ from slurm.board import FRESH_SECONDS, Board, board
 from slurm.filters import make_filter
 from slurm.profile import Profile
 from slurm.scheduler import Limits, SchedulerError
+from slurm.screen import standing
 from slurm.submission import new, read, submissions
 from slurm.submit import BY_DEFAULT, Selection, by_code, select, sizes
 from sweeps.definition import DefinitionError, parse
@@ -68,6 +71,22 @@ def test_where_slurm_is_silent_the_files_speak_and_the_rest_is_unknown_never_dea
     assert states == ["done", "running", "unknown", "failed", "unknown", "cancelled"]
     chosen = select(planned, found, BY_DEFAULT, None)
     assert chosen.packs == [], "nothing is submitted that may be running"
+
+
+def test_the_share_of_runs_with_a_verdict_stands_beside_their_variant_and_task(planned):
+    first, second, *_ = (pack.folder for pack in planned.packs)
+    sound, *judged = first.run_ids()
+    entries: dict[str, Any] = {run_id: {"status": "done", "verdicts": ["collapsed"]} for run_id in judged}
+    first.finish(entries | {sound: {"status": "done", "verdicts": []}})
+    second.finish({run_id: {"status": "done", "verdicts": []} for run_id in second.run_ids()})
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(standing(board(planned.folder)))
+    run = next(run for run in planned.sweep.runs if run.run_id == sound)
+    told = [line for line in console.export_text().splitlines() if "collapsed" in line]
+    assert len(told) == 1
+    assert "collapsed 3 of 4" in told[0]
+    assert run.variant.name in told[0]
+    assert run.config.task in told[0]
 
 
 def test_a_pack_that_slurm_never_took_is_missing_and_one_that_scorer_run_left_is_lost(planned, tmp_path):
