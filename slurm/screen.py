@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -121,9 +122,22 @@ def _advice(board: Board, cells: Sequence[Cell]) -> list[str]:
         lines.append(
             f"The report {made} {duration(age(report['time']))} ago{without}: {escape(str(board.folder / 'report'))}"
         )
+    elif _is_drawn(board):
+        lines.append(f"The report has all that is done: {escape(str(board.folder / 'report'))}")
     elif states & {"done", "diverged"} and not states & {"running", "pending", "unknown"}:
         lines.append(f"There is no report of all this yet: scorer report {name}")
     return lines
+
+
+def _is_drawn(board: Board) -> bool:
+    """Is there a page that is younger than all that is done?"""
+    page = board.folder / "report" / "report.html"
+    done = [pack.folder.path / "done.json" for pack in board.packs.values() if pack.done]
+    return page.exists() and bool(done) and max(map(_written, done)) <= _written(page)
+
+
+def _written(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def as_json(board: Board) -> dict[str, Any]:

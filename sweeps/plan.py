@@ -60,7 +60,7 @@ class Plan:
         return makespan([pack.seconds for pack in self.packs], self.layout.processes)
 
     def write(self) -> None:
-        """Put the plan on disk, before anything is started: the definition, the plan itself, the folders of new packs.
+        """Put the plan on disk, before anything is started: the definition, the folders of new packs, what is planned.
 
         Raises:
             RecordError: if the folder cannot be written.
@@ -69,6 +69,8 @@ class Plan:
         for pack in self.packs:
             if not pack.begun:
                 PackFolder.create(self.folder / "packs", pack.configs, pack.compiled)
+        if not self.packs:
+            return
         numbers = [int(path.stem.removeprefix("plan-")) for path in self.folder.glob("plan-[0-9]*.json")]
         packs = {pack.folder.pack_id: [config.run_id for config in pack.configs] for pack in self.packs}
         content = {"time": now(), "done": self.done, "packs": packs}

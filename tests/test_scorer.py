@@ -1,6 +1,7 @@
 """The command line, as a user meets it."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -126,8 +127,18 @@ def test_run_again_finds_nothing_missing_and_touches_no_pack(call, trained):
     assert code == 0
     assert "Nothing is missing." in out
     assert {path: path.stat().st_mtime_ns for path in (outputs / "mine" / "packs").rglob("*")} == before
+    assert [path.name for path in (outputs / "mine").glob("plan-*")] == ["plan-1.json"]
     code, out, _ = call("plan", path, "--outputs", outputs, "-s", "seeds=3", "--json")
     assert [len(pack["run_ids"]) for pack in json.loads(out)["packs"]] == [1, 1, 1, 1], "only the new seed is missing"
+
+
+def test_status_knows_whether_the_report_has_all_that_is_done(call, trained):
+    _, outputs, _ = trained
+    page = outputs / "mine" / "report" / "report.html"
+    assert "The report has all that is done" in call("status", "mine", "--outputs", outputs)[1]
+    os.utime(page, (0, 0))
+    assert "There is no report of all this yet: scorer report mine" in call("status", "mine", "--outputs", outputs)[1]
+    os.utime(page)
 
 
 def test_show_gives_a_run_s_configuration_provenance_state_and_last_metrics(call, trained):
