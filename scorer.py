@@ -32,7 +32,7 @@ from sweeps.terminal import (
     out,
     stop,
 )
-from sweeps.verbs import print_plan
+from sweeps.verbs import print_plan, print_price
 
 app = typer.Typer(
     help="Sweeps and ablations of SCORER, from a YAML grid to an IQM figure.",
@@ -62,6 +62,7 @@ def run(
     except RecordError as error:
         stop(str(error), USAGE)
     print_plan(planned)
+    print_price(planned)
     if not planned.packs:
         out.print("Nothing is missing.")
         return report_on(planned.folder)

@@ -6,7 +6,6 @@ Nothing is concluded from silence: who asks decides what the files alone can tel
 import getpass
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,10 +53,6 @@ def scrubbed() -> Iterator[None]:
         yield
     finally:
         os.environ.update(taken)
-
-
-def installed() -> bool:
-    return shutil.which("sbatch") is not None
 
 
 def ask(*command: str, patience: float = PATIENCE_SECONDS) -> str:

@@ -12,9 +12,12 @@ from rich.text import Text
 
 from scorer_core.records import now
 from slurm.board import STATES, Board, Cell, PackState, age, report_of
+from slurm.profile import Profile
 from slurm.submission import HEARTBEAT_SECONDS, Submission
 from slurm.submit import Selection
-from sweeps.plan import Plan
+from sweeps import price
+from sweeps.layout import makespan
+from sweeps.plan import Plan, PlannedPack
 from sweeps.terminal import count, duration
 
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "lost": "red", "diverged": "yellow"}
@@ -195,6 +198,28 @@ def selection(planned: Plan, chosen: Selection, sweep: str) -> list[str]:
             else " until Slurm answers"
         )
         lines.append(f"{state.capitalize()}, and left alone{again}: {count(many, 'pack')}.")
+    return lines
+
+
+def cost(packs: Sequence[PlannedPack], profile: Profile, at_a_time: int | None = None) -> list[str]:
+    """What `packs` take as jobs of a Slurm `profile`, by measured speeds; nodes may be faster or slower."""
+    if not packs:
+        return []
+    device = "cuda" if profile.gpus or profile.device.startswith("cuda") else "cpu"
+    known = device if device in price.measured() else "cpu"
+    seconds = [pack.seconds_on(known) for pack in packs]
+    attempts = -(-max(seconds) // (60 * profile.time))
+    longest = f"the longest about {duration(max(seconds))}"
+    if attempts > 1:
+        longest += f", {attempts:.0f} attempts of {duration(60 * profile.time)}"
+    at_a_time = min(at_a_time or profile.throttle or len(packs), len(packs))
+    unit = "GPU" if known == "cuda" else "core"
+    lines = [
+        f"As jobs of {profile.name}: {longest}; {duration(sum(seconds))} of one {unit} in all; "
+        f"about {duration(makespan(seconds, at_a_time))} with {count(at_a_time, 'job')} at a time."
+    ]
+    if known != device:
+        lines.append("That is by speeds measured on a CPU: no GPU has been measured yet.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Verbs that hand runs to a scheduler: submit, retry, resume."""
+"""Verbs that hand runs to a scheduler, or say what that would cost: plan, submit, retry, resume."""
 
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +18,22 @@ from slurm.submission import alone, new
 from sweeps import definition
 from sweeps.definition import Sweep
 from sweeps.plan import Plan, make_plan
-from sweeps.terminal import DEFAULT_OUTPUTS, FAILED, USAGE, Outputs, Overrides, SweepArgument, count, out, stop
+from sweeps.terminal import (
+    DEFAULT_OUTPUTS,
+    FAILED,
+    USAGE,
+    AsJson,
+    Lanes,
+    Outputs,
+    Overrides,
+    Processes,
+    SweepArgument,
+    count,
+    out,
+    print_json,
+    stop,
+)
+from sweeps.verbs import plan_json, print_plan, print_price, print_timescales
 
 app = typer.Typer()
 LANES_OF_A_JOB = 30
@@ -31,6 +46,34 @@ SameProfile = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show packs and script; write and submit nothing.")]
 LanesOption = Annotated[int | None, typer.Option(min=1, help="Runs trained together, at most; else the profile's.")]
+
+
+@app.command(epilog="Example: scorer plan quickstart -s seeds=5 -s variants.scorer.ratio=10 --profile mycluster")
+def plan(
+    sweep: SweepArgument,
+    overrides: Overrides = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    lanes: Lanes = None,
+    processes: Processes = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", help="The price there; else on this machine.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a sweep expands to, what is missing, what that costs, and which two-timescale conditions hold.
+
+    Writes nothing.
+    """
+    loaded, where = definition.load(sweep, overrides or ()), load_profile(profile or "local")
+    planned = _plan(loaded, outputs, where, lanes, processes=processes)
+    if as_json:
+        return print_json(plan_json(planned))
+    print_plan(planned)
+    if where.scheduler == "local":
+        print_price(planned)
+    else:
+        out.print("\n".join(screen.cost(planned.packs, where, processes)), highlight=False)
+    return print_timescales(planned)
 
 
 @app.command(epilog="Example: scorer submit ratio --profile mycluster --dry-run")
@@ -96,7 +139,12 @@ def _submit(
     """Plan, choose, submit and say so; one line where nothing can be done."""
     folder = outputs / loaded.name
     limits = None
-    if profile.scheduler == "slurm" and (scheduler.installed() or not dry_run):
+    if profile.scheduler == "slurm" and dry_run:
+        try:
+            limits = scheduler.limits(profile.account)
+        except SchedulerError as error:
+            out.print(f"Without the cluster's limits: {error}", highlight=False, soft_wrap=True)
+    elif profile.scheduler == "slurm":
         limits = answered(lambda: scheduler.limits(profile.account))
     with nullcontext() if dry_run else _usable(folder):
         planned = _plan(loaded, outputs, profile, lanes, only)
@@ -112,6 +160,9 @@ def _submit(
         space = answered(lambda: submitting.room(profile, limits)) if limits else None
         chosen = submitting.select(planned, found, states, space)
         out.print("\n".join(screen.selection(planned, chosen, loaded.name)), highlight=False, soft_wrap=True)
+        if chosen.packs and profile.scheduler == "slurm":
+            going = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
+            out.print("\n".join(screen.cost(going, profile)), highlight=False)
         if dry_run:
             arrays = submitting.sizes(len(chosen.packs), profile, limits)
             would = new(folder.resolve(), profile, folder.resolve() / "code" / "SNAPSHOT", arrays, packs=chosen.packs)
@@ -132,11 +183,18 @@ def _submit(
     return None
 
 
-def _plan(loaded: Sweep, outputs: Path, profile: Profile, lanes: int | None, only: Collection[str] | None) -> Plan:
+def _plan(
+    loaded: Sweep,
+    outputs: Path,
+    profile: Profile,
+    lanes: int | None,
+    only: Collection[str] | None = None,
+    processes: int | None = None,
+) -> Plan:
     """Laid out for this machine only if it is to train here: it says nothing of a cluster's nodes."""
     lanes = lanes or profile.lanes
     if profile.scheduler == "local":
-        return make_plan(loaded, outputs, lanes, processes=profile.processes, only=only)
+        return make_plan(loaded, outputs, lanes, processes=processes or profile.processes, only=only)
     return make_plan(loaded, outputs, lanes or LANES_OF_A_JOB, processes=profile.throttle or 1, only=only)
 
 

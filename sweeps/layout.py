@@ -55,8 +55,10 @@ def choose(
     times = {n: wall_seconds(groups, n, processes, compiled) for n in candidates or [1]}
     best = min(times, key=lambda n: (round(times[n], 1), n))
     others = ", ".join(f"{duration(times[n])} with {n}" for n in times if n in _neighbours(list(times), best))
-    why = f"At most {best} lanes a pack, {processes} at a time, one thread each: about {duration(times[best])}"
-    return Layout(best, processes, f"{why}{f'; {others}' if others else ''}, by speeds measured on a CPU.")
+    why = (
+        f"At most {best} lanes a pack{f' ({others})' if others else ''}, one thread each, by speeds measured on a CPU."
+    )
+    return Layout(best, processes, why)
 
 
 def by_shape(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:

@@ -35,7 +35,11 @@ class PlannedPack:
     @property
     def seconds(self) -> float:
         """Estimated, from the beginning, on one core."""
-        return price.seconds(self.configs[0], len(self.configs), self.compiled)
+        return self.seconds_on("cpu")
+
+    def seconds_on(self, device: str) -> float:
+        """Estimated, from the beginning, on a kind of device that was measured (sweeps/price.py)."""
+        return price.seconds(self.configs[0], len(self.configs), self.compiled, device)
 
 
 @dataclass(frozen=True)

@@ -57,4 +57,5 @@ class RunByDefault(TyperGroup):
 
 def count(number: int, noun: str) -> str:
     """`1 pack`, `2 packs`, `1,000 packs`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    plural = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"

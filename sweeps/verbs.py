@@ -1,4 +1,4 @@
-"""Verbs on what to run: sweeps, plan, show."""
+"""Verbs on what to run: sweeps, show; and what a plan looks like."""
 
 from collections import Counter
 from dataclasses import asdict
@@ -9,15 +9,12 @@ from rich.table import Table
 
 from scorer_core import verdicts
 from sweeps import definition, search
-from sweeps.plan import Plan, find_run, make_plan
+from sweeps.plan import Plan, find_run
 from sweeps.terminal import (
     DEFAULT_OUTPUTS,
     AsJson,
-    Lanes,
     Outputs,
-    Overrides,
-    Processes,
-    SweepArgument,
+    count,
     duration,
     out,
     print_json,
@@ -42,26 +39,6 @@ def sweeps(as_json: AsJson = False) -> None:
     for s in searches:
         table.add_row(s.name, s.question, "–", f"a search: {s.trials} trials of {len(s.default)} runs")
     return out.print(table)
-
-
-@app.command(epilog="Example: scorer plan quickstart -s seeds=5 -s variants.scorer.ratio=10")
-def plan(
-    sweep: SweepArgument,
-    overrides: Overrides = None,
-    outputs: Outputs = DEFAULT_OUTPUTS,
-    lanes: Lanes = None,
-    processes: Processes = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a sweep expands to, what is missing, what that costs, and which two-timescale conditions hold.
-
-    Writes nothing.
-    """
-    planned = make_plan(definition.load(sweep, overrides or ()), outputs, lanes, processes=processes)
-    if as_json:
-        return print_json(_plan_json(planned))
-    print_plan(planned)
-    return _print_timescales(planned)
 
 
 @app.command(epilog="Example: scorer show 3f2a  (any beginning of a run id that is unique)")
@@ -99,7 +76,7 @@ def show(
 
 
 def print_plan(planned: Plan) -> None:
-    """The grid with what is done of it, then the packs that are missing and their price."""
+    """The grid with what is done of it, then the packs that are missing."""
     sweep = planned.sweep
     out.print(f"[bold]{sweep.name}[/]: {sweep.question}", highlight=False)
     if sweep.paper:
@@ -120,15 +97,20 @@ def print_plan(planned: Plan) -> None:
         begun = sum(pack.begun for pack in planned.packs)
         steps = sum(pack.env_steps for pack in planned.packs)
         sizes = Counter(len(pack.configs) for pack in planned.packs)
-        lanes = ", ".join(f"{size} ({count}x)" if count > 1 else str(size) for size, count in sizes.items())
+        lanes = ", ".join(f"{size} ({many}x)" if many > 1 else str(size) for size, many in sizes.items())
         out.print(
-            f"{len(planned.packs)} packs of {lanes} lanes ({begun} begun before), {steps:,} environment steps, "
-            f"about {duration(planned.seconds)} with {planned.layout.processes} processes."
+            f"{count(len(planned.packs), 'pack')} of {lanes} lanes ({begun} begun before), {steps:,} environment steps."
         )
-        out.print(planned.layout.why, highlight=False)
 
 
-def _print_timescales(planned: Plan) -> None:
+def print_price(planned: Plan) -> None:
+    """How long the packs that are missing take on this machine, and why in this layout."""
+    if planned.packs:
+        told = f"About {duration(planned.seconds)} with {count(planned.layout.processes, 'process')}."
+        out.print(f"{told} {planned.layout.why}", highlight=False)
+
+
+def print_timescales(planned: Plan) -> None:
     """For each schedule of the sweep, the conditions that hold, those that do not, and why."""
     out.print("\n[bold]Two-timescale conditions[/] (a: the leader's rate, b: the follower's, k: rounds)")
     for found in timescales(planned.sweep):
@@ -140,7 +122,8 @@ def _print_timescales(planned: Plan) -> None:
             out.print(f"  {holds}  {condition.name}: {condition.why}", highlight=False)
 
 
-def _plan_json(planned: Plan) -> dict[str, Any]:
+def plan_json(planned: Plan) -> dict[str, Any]:
+    """The same for a script."""
     return {
         "sweep": planned.sweep.name,
         "folder": str(planned.folder),

@@ -99,6 +99,18 @@ def test_plan_counts_runs_and_packs_and_writes_nothing(call, sweep_file, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_plan_names_the_price_on_a_cluster(call, sweep_file, tmp_path):
+    profile = tmp_path / "lab.yaml"
+    profile.write_text("scheduler: slurm\nlanes: 1\nthrottle: 3\n")
+    code, out, _ = call("plan", sweep_file, "--outputs", tmp_path / "out", "--profile", profile)
+    text = " ".join(out.split())
+    assert code == 0
+    assert "8 packs of 1 (8x) lanes" in text
+    assert "As jobs of lab: the longest about" in text
+    assert "with 3 jobs at a time" in text
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> tuple[Path, Path, str]:
     """A definition, the outputs of running it, and what that printed."""

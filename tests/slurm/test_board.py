@@ -2,8 +2,10 @@
 
 import io
 import json
+import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,14 @@ from slurm.board import FRESH_SECONDS, Board, board
 from slurm.filters import make_filter
 from slurm.profile import Profile
 from slurm.scheduler import Limits, SchedulerError
-from slurm.screen import standing
+from slurm.screen import cost, standing
 from slurm.submission import new, read, submissions
 from slurm.submit import BY_DEFAULT, Selection, by_code, select, sizes
+from sweeps import price
 from sweeps.definition import DefinitionError, parse
+from sweeps.layout import makespan
 from sweeps.plan import Plan, make_plan
+from sweeps.terminal import duration
 
 SWEEP: dict[str, Any] = {
     "name": "mine", "question": "?", "tasks": ["minatar/breakout", "gymnax/breakout"], "total_steps": 10_000,
@@ -87,6 +92,22 @@ def test_the_share_of_runs_with_a_verdict_stands_beside_their_variant_and_task(p
     assert "collapsed 3 of 4" in told[0]
     assert run.variant.name in told[0]
     assert run.config.task in told[0]
+
+
+def test_the_price_on_a_cluster_is_that_of_its_jobs_at_the_measured_speed(planned):
+    seconds = [price.seconds(pack.configs[0], 4, compiled=False) for pack in planned.packs]
+    two = Profile(name="mine", scheduler="slurm", time=3, throttle=2)
+    (told,) = cost(planned.packs, two)
+    assert 180 > max(seconds) > 1, "one attempt is enough: no number of attempts is told"
+    assert f"As jobs of mine: the longest about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in told
+    assert f"about {duration(makespan(seconds, 2))} with 2 jobs at a time" in told
+    larger = [replace(pack, configs=[runs_of.model_copy(update={"total_steps": 10**7}) for runs_of in pack.configs])
+              for pack in planned.packs]  # fmt: skip
+    longest = max(pack.seconds for pack in larger)
+    told, unmeasured = cost(larger, two.model_copy(update={"gpus": "1", "throttle": None}))
+    assert f"{math.ceil(longest / 180)} attempts of 3 min" in told
+    assert "with 6 jobs at a time" in told
+    assert "no GPU has been measured" in unmeasured
 
 
 def test_a_pack_that_slurm_never_took_is_missing_and_one_that_scorer_run_left_is_lost(planned, tmp_path):

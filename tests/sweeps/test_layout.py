@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from scorer_core.config import RunConfig
@@ -24,7 +26,8 @@ def test_no_other_size_of_pack_is_estimated_to_be_done_sooner(number, processes)
 def test_the_choice_keeps_every_process_busy_and_says_why():
     chosen = choose(runs(30), eager, processes=2)
     assert len(even(30, chosen.lanes)) >= 2
-    assert chosen.why.startswith(f"At most {chosen.lanes} lanes a pack, 2 at a time, one thread each: about ")
+    others = r"\([\d.]+ (s|min|h) with \d+.*\)"
+    assert re.match(rf"At most {chosen.lanes} lanes a pack {others}, one thread each, by speeds measured", chosen.why)
 
 
 def test_what_was_asked_for_is_kept_and_named():
