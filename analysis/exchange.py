@@ -2,7 +2,7 @@
 
 import csv
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -20,8 +20,10 @@ TYPES = {"variant": pa.string(), "task": pa.string(), "seed": pa.int64(), "step"
 LONG = pa.schema(list(TYPES.items()))
 
 
-def export(folder: Path, to: Path | None = None) -> list[Path]:
+def export(folder: Path, to: Path | None = None, overrides: Sequence[str] = ()) -> list[Path]:
     """Write a sweep's results for other tools, under `folder`/report/export unless told where.
+
+    `overrides` are of its definition (analysis/load.py).
 
     runs.csv, runs.parquet      a row a run: variant, task, seed, status, scores, code
     curves.csv, curves.parquet  a row a logged step of a finished run: variant, task, seed, step, return
@@ -31,7 +33,7 @@ def export(folder: Path, to: Path | None = None) -> list[Path]:
     Raises:
         ReportError, RecordError: as `make_report`.
     """
-    results = load_results(folder)
+    results = load_results(folder, overrides=overrides)
     to = to or folder / "report" / "export"
     rows = [
         {

@@ -123,10 +123,11 @@ class Results:
         return Counter(run.status for run in self.runs)
 
 
-def load_results(folder: Path, metrics: Sequence[str] = ("return",)) -> Results:
+def load_results(folder: Path, metrics: Sequence[str] = ("return",), overrides: Sequence[str] = ()) -> Results:
     """Everything a sweep has left under `folder` (outputs/<sweep>: sweep.yaml and packs/), one row a planned run.
 
-    `metrics` are columns of the records; scores are made of the first.
+    `metrics` are columns of the records; scores are made of the first. `overrides` (KEY=VALUE) change the definition
+    that is read: another baseline, fewer seeds.
 
     Raises:
         ReportError: if there is no readable definition, or no such metric. Unreadable records are not errors: they are
@@ -139,7 +140,7 @@ def load_results(folder: Path, metrics: Sequence[str] = ("return",)) -> Results:
     if not definition.is_file():
         raise ReportError(f"{folder}: no sweep here (no sweep.yaml); was it ever planned or run?")
     try:
-        sweep = load(str(definition))
+        sweep = load(str(definition), overrides)
     except DefinitionError as error:
         raise ReportError(str(error)) from error
 

@@ -44,15 +44,18 @@ def make_report(
     venue: Venue = "page",
     formats: Sequence[str] = FORMATS,
     strict: bool = False,
+    overrides: Sequence[str] = (),
 ) -> Report:
     """Read the sweep in `folder` (outputs/<sweep>) and write `folder/report/`: everything, or one `figure` by name.
+
+    `overrides` are of its definition (analysis/load.py).
 
     Raises:
         ReportError: if there is nothing to report on (no definition, no finished run), or no such figure.
         StrictError: if `strict`, and something serious would have to be warned of; nothing is written then.
         RecordError: if a file cannot be written.
     """
-    results = load_results(folder, ("return", *DIAGNOSTICS, *INSTRUMENTS))
+    results = load_results(folder, ("return", *DIAGNOSTICS, *INSTRUMENTS), overrides)
     cells = len(results.sweep.grid_variants) * len(results.sweep.tasks)
     with Saver(beside=cells >= CELLS_TO_SAVE_BESIDE) as saver:
         return _report(summarise(results, settings), saver, figure, venue, formats, strict)

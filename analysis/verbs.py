@@ -52,8 +52,9 @@ def report(
         profiles_of_averages=average_profiles,
         thresholds=_levels(thresholds),
     )
-    drawn = {"formats": formats} if formats else {}
-    report_on(_trained(sweep, overrides, outputs), settings, figure=figure, venue=venue, strict=strict, **drawn)
+    drawn: dict[str, Any] = {"formats": formats} if formats else {}
+    drawn |= {"figure": figure, "venue": venue, "strict": strict, "overrides": overrides or ()}
+    report_on(_trained(sweep, overrides, outputs), settings, **drawn)
 
 
 @app.command(epilog="Example: scorer export quickstart --to my-notebook/data")
@@ -67,7 +68,7 @@ def export(
     from analysis.exchange import export as write
 
     with _refusals():
-        for path in write(_trained(sweep, overrides, outputs), to):
+        for path in write(_trained(sweep, overrides, outputs), to, overrides or ()):
             out.print(path, highlight=False, soft_wrap=True)
 
 

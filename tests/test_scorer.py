@@ -1,5 +1,6 @@
 """The command line, as a user meets it."""
 
+import csv
 import json
 import os
 import re
@@ -142,6 +143,18 @@ def test_run_again_finds_nothing_missing_and_touches_no_pack(call, trained):
     assert [path.name for path in (outputs / "mine").glob("plan-*")] == ["plan-1.json"]
     code, out, _ = call("plan", path, "--outputs", outputs, "-s", "seeds=3", "--json")
     assert [len(pack["run_ids"]) for pack in json.loads(out)["packs"]] == [1, 1, 1, 1], "only the new seed is missing"
+
+
+def test_a_report_can_have_another_baseline_than_the_sweep(call, trained):
+    path, outputs, _ = trained
+
+    def bases(*more: str) -> set[str]:
+        assert call("report", path, "--outputs", outputs, *more)[0] == 0
+        rows = csv.DictReader((outputs / "mine" / "report" / "table.csv").read_text().splitlines())
+        return {row["statistic"] for row in rows if row["statistic"].startswith("iqm_difference_to_")}
+
+    assert bases("-s", "baseline=scorer") == {"iqm_difference_to_scorer"}
+    assert bases() == {"iqm_difference_to_dqn"}
 
 
 def test_status_knows_whether_the_report_has_all_that_is_done(call, trained):

@@ -127,3 +127,13 @@ def test_rows_are_frozen(tmp_path):
     row = load_results(make_sweep(tmp_path)).runs[0]
     with pytest.raises(dataclasses.FrozenInstanceError):
         row.seed = 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_what_is_read_can_be_overridden_but_not_what_was_trained(tmp_path):
+    folder = make_sweep(tmp_path)
+    results = load_results(folder, overrides=["baseline=scorer", "seeds=2"])
+    assert results.baselines == ["scorer"]
+    assert results.seeds == [0, 1]
+    assert load_results(folder).baselines == ["dqn"]
+    with pytest.raises(ReportError, match="baseline: 'nobody' is not a variant"):
+        load_results(folder, overrides=["baseline=nobody"])
