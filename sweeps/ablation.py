@@ -21,7 +21,7 @@ class Ablate(BaseModel):
 
     def families(self) -> dict[str, Sequence[Mapping[str, Any]]]:
         """By name, the toggles of each new variant, as layers over those of `from`."""
-        names = [", ".join(f"{field}={_shown(value)}" for field, value in toggle.items()) for toggle in self.toggle]
+        names = [", ".join(f"{field}={shown(value)}" for field, value in toggle.items()) for toggle in self.toggle]
         found: dict[str, Sequence[Mapping[str, Any]]] = {}
         if self.how != "leave_one_out":
             found |= {f"{self.from_} {name}": [toggle] for name, toggle in zip(names, self.toggle, strict=True)}
@@ -33,5 +33,10 @@ class Ablate(BaseModel):
         return found
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A setting in a variant's name."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return "x".join(map(shown, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig, resolve, significant
 from scorer_core.registry import check_task
-from sweeps.ablation import Ablate
+from sweeps.ablation import Ablate, shown
 from sweeps.reading import DefinitionError, Loader, put
 
 SHIPPED = Path(__file__).parent
@@ -31,7 +31,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        return " ".join([self.family, *(f"{field}={_shown(value)}" for field, value in self.point)]).strip() or "only"
+        return " ".join([self.family, *(f"{field}={shown(value)}" for field, value in self.point)]).strip() or "only"
 
 
 @dataclass(frozen=True)
@@ -370,9 +370,3 @@ def _objective_as_written(config: RunConfig) -> set[Any]:
     if config.follower_weight == 0:
         written.add("msbe")
     return written | ({config.follower_weight} if config.follower_objective == "variance" else set())
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "x".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

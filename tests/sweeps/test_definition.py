@@ -90,6 +90,12 @@ def test_one_factor_at_a_time_makes_a_variant_of_each_toggle_against_the_same_ba
     assert [run.run_id for run in again.runs] == [run.run_id for run in grid.runs]
 
 
+def test_names_are_written_as_yaml_writes_them():
+    toggles = [{"normalise_features": False, "phi_widths": [64, 32], "gamma": 0.5}]
+    grid = sweep(baseline="best", variants=VARIANTS, ablate={"from": "best", "toggle": toggles})
+    assert "best normalise_features=false, phi_widths=64x32, gamma=0.5" in {run.variant.name for run in grid.runs}
+
+
 def test_leave_one_out_starts_from_all_toggles():
     ablate = {"from": "best", "toggle": TOGGLES, "how": "leave_one_out"}
     by_name = {run.variant.name: run.config for run in sweep(baseline="best", variants=VARIANTS, ablate=ablate).runs}
