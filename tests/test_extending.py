@@ -18,15 +18,6 @@ PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()
 TABLES = ("FOLLOWER_OBJECTIVES", "COUPLINGS", "NETWORKS", "TASKS")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """As a job trains."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture
 def extended(tmp_path, monkeypatch):
     """What the page adds, importable and registered until the test is over."""

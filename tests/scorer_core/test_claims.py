@@ -24,15 +24,6 @@ GAMMA = 0.99
 ONLY = torch.zeros(7, dtype=torch.int64)  # the one action
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Of 7 x 8 numbers; a second thread would only be waited for."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def bellman_errors(W: torch.Tensor, theta: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return objectives.td_error(target, (STATES @ W @ theta).unsqueeze(1), ONLY)
 

@@ -28,14 +28,6 @@ def rows(folder: PackFolder, config: RunConfig) -> list[dict[str, Any]]:
     return [row for row in table.to_pylist() if row["run_id"] == config.run_id]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_a_pack_stopped_on_the_way_and_parted_leaves_the_rows_of_an_uninterrupted_one(tmp_path):
     whole = PackFolder.create(tmp_path / "whole", CONFIGS)
     assert go_on(whole)

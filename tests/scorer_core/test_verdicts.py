@@ -15,15 +15,6 @@ ROWS = 100
 CONFIG = RunConfig(task="minatar/breakout", total_steps=100_000, num_envs=10)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """As a job trains."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def healthy() -> dict[str, np.ndarray]:
     time = np.arange(1, ROWS + 1) / ROWS
     noise = np.random.default_rng(0).normal(size=ROWS)

@@ -20,15 +20,6 @@ ASKED_FOR = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """As a job trains."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_the_sweeps_that_were_asked_for_are_shipped():
     assert set(shipped()) >= ASKED_FOR
 
