@@ -37,6 +37,7 @@ from sweeps.verbs import plan_json, print_plan, print_price, print_timescales
 
 app = typer.Typer()
 LANES_OF_A_JOB = 30
+HERE = Profile(name="local", scheduler="local")
 
 ProfileOption = Annotated[
     str, typer.Option("--profile", envvar="SCORER_PROFILE", metavar="NAME|PATH", help="Where to run; `local` is here.")
@@ -64,7 +65,7 @@ def plan(
 
     Writes nothing.
     """
-    loaded, where = definition.load(sweep, overrides or ()), load_profile(profile or "local")
+    loaded, where = definition.load(sweep, overrides or ()), load_profile(profile) if profile else HERE
     planned = _plan(loaded, outputs, where, lanes, processes=processes)
     if as_json:
         return print_json(plan_json(planned))

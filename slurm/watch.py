@@ -13,6 +13,7 @@ from rich.text import Text
 from scorer_core.records import PackFolder, RecordError
 from slurm.launch import Outcome
 from sweeps.plan import PlannedPack
+from sweeps.terminal import duration
 
 SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw bars on
 
@@ -85,5 +86,6 @@ class Bars:
         self._progress.update(self._all, completed=sum(self._steps.values()), description=f"[bold]{told}", speed=speed)
         if not self._console.is_terminal and time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES:
             self._spoken = time.monotonic()
-            share = sum(self._steps.values()) / sum(pack.env_steps for pack in self._packs.values())
-            self._console.print(f"{told}, {share:.0%} of the steps, {speed:,.0f} steps/s")
+            made, planned = sum(self._steps.values()), sum(pack.env_steps for pack in self._packs.values())
+            pace = f", {speed:,.0f} steps/s, {duration((planned - made) / speed)} to go" if speed else ""
+            self._console.print(f"{told}, {made / planned:.0%} of the steps{pace}")
