@@ -17,6 +17,7 @@ from scorer_core.records import replace_file
 
 # Variants times tasks from which on drawing the figures takes longer than starting processes to draw them in.
 CELLS_TO_SAVE_BESIDE = 20
+NAMED = 4  # variants in a sentence
 
 
 class StrictError(ReportError):
@@ -135,8 +136,9 @@ def against_random(summary: Summary) -> list[str]:
     return said
 
 
-def _named(summary: Summary, names: Sequence[str], task: str, most: int = 4) -> str:
-    if len(names) <= most:
+def _named(summary: Summary, names: Sequence[str], task: str) -> str:
+    """Each with its IQM, or how many they are and between what."""
+    if len(names) <= NAMED:
         return ", ".join(f"{name} {shown(summary.per_task[name, task])}" for name in names)
     every = "all " if len(names) == len(summary.raw) else ""
     lowest, highest = (pick(float(summary.per_task[name, task].value) for name in names) for pick in (min, max))

@@ -94,9 +94,12 @@ def latex(grid: Grid, caption: str, label: str) -> str:
 
 def _latex_lines(row: Sequence[Cell]) -> list[str]:
     """A line of estimates and, where there are any, one of their intervals."""
-    split = [(escape_latex(value), bounds, cell.best) for cell in row for value, bounds in [_split(cell.text)]]
-    values = [rf"\textbf{{{value}}}" if best else value for value, _, best in split]
-    intervals = [rf"{{\scriptsize {bounds}}}" if bounds else "" for _, bounds, _ in split]
+    name, *cells = row
+    values, intervals = [escape_latex(name.text)], [""]
+    for cell in cells:
+        value, bounds = _split(cell.text)
+        values.append(rf"\textbf{{{escape_latex(value)}}}" if cell.best else escape_latex(value))
+        intervals.append(rf"{{\scriptsize {bounds}}}" if bounds else "")
     if not any(intervals):
         return [" & ".join(values) + r" \\"]
     return [" & ".join(values) + r" \\[-2pt]", " & ".join(intervals).strip() + r" \\"]
@@ -122,7 +125,8 @@ class Fitted:
     title: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        names, *columns = zip(*[[_stacked(cell) for cell in row] for row in self.grid.rows], strict=True)
+        rows = ([Text(name.text), *map(_stacked, cells)] for name, *cells in self.grid.rows)
+        names, *columns = zip(*rows, strict=True)
         variant, *headings = ["\n".join(title.split()) for title in self.grid.header]
         longest = _width(word for name in names for word in name.plain.split())
         widths = [

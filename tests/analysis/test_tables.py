@@ -68,6 +68,12 @@ def test_escapes(raw, safe):
     assert escape_latex(raw) == safe
 
 
+def test_a_variant_whose_name_has_brackets_keeps_it_whole():
+    grid = Grid(("variant", "breakout"), ((Cell("net [64, 64]"), Cell("8.1 [7.9, 8.4]")),))
+    assert r"net [64, 64] & 8.1 \\[-2pt]" in latex(grid, "", "main")
+    assert any(line.startswith("net [64, 64]") for line in lines_of(grid, 80))
+
+
 def test_markdown_keeps_its_columns():
     lines = markdown(GRID).splitlines()
     assert lines[2] == "| lr_5% | **8.1 [7.9, 8.4]** |"
