@@ -117,9 +117,12 @@ def print_timescales(planned: Plan) -> None:
         names = list(found.variants)
         told = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
         out.print(f"{told}: {found.schedule}", highlight=False)
+        table = Table.grid(padding=(0, 2))
         for condition in found.conditions:
             holds = "[green]holds[/]" if condition.holds else "[red]fails[/]"
-            out.print(f"  {holds}  {condition.name}: {condition.why}", highlight=False)
+            table.add_row("", holds, f"{condition.name}: {condition.why}")
+        if found.conditions:
+            out.print(table)
 
 
 def plan_json(planned: Plan) -> dict[str, Any]:
