@@ -233,5 +233,7 @@ def legend_below(figure: Figure, names: Sequence[str], looks: Mapping[str, Look]
     per_name = 0.5 + 0.064 * max(map(len, names))  # inches: the line, and 7 pt letters
     columns = max(1, min(len(names), int(figure.get_figwidth() / per_name)))
     rows = -(-len(names) // columns)
+    columns = -(-len(names) // rows)
     figure.set_figheight(figure.get_figheight() + 0.2 + 0.145 * rows)
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handlelength=2.4, columnspacing=1.2)
+    across = [handle for column in range(columns) for handle in handles[column::columns]]  # it is filled downwards
+    figure.legend(handles=across, loc="outside lower center", ncols=columns, handlelength=2.4, columnspacing=1.2)
