@@ -97,6 +97,18 @@ def test_bold_only_where_intervals_separate(folder):
     assert not any(cell.best for row in results_grid(summary).rows for cell in row)
 
 
+def test_seeds_have_a_column_only_where_variants_differ_in_them(folder, tmp_path):
+    settings = Settings(replications=500, curve_replications=50)
+    assert "seeds" not in results_grid(summarise(load_results(folder), settings)).header
+    fewer = make_sweep(
+        tmp_path, {"seeds": 4, "tasks": ["minatar/breakout"]}, lanes=1,
+        unfinished=lambda run: run.variant.name == "scorer" and run.config.seed == 0,
+    )  # fmt: skip
+    grid = results_grid(summarise(load_results(fewer), settings))
+    assert grid.header[1] == "seeds"
+    assert {row[0].text: row[1].text for row in grid.rows} == {"dqn": "4", "scorer": "3", "inverted": "4"}
+
+
 def test_one_task_is_reported_in_returns(folder):
     summary = summarise(load_results(folder), Settings(replications=500, curve_replications=50))
     rows = list(csv.DictReader(tidy_csv(summary).splitlines()))

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +95,12 @@ def test_two_clusters_run_beside_each_other_and_know_nothing_of_each_other(accou
     unaccounted.command("scancel", job)
 
 
+def _command(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def test_start_says_what_to_export_status_what_runs_and_stop_ends_all_even_what_lost_its_daemon(tmp_path):
     cluster = DevCluster(tmp_path)
     if (started := subprocess.run([*MODULE, "start", "--no-accounting", tmp_path], capture_output=True)).returncode:
@@ -107,11 +115,16 @@ def test_start_says_what_to_export_status_what_runs_and_stop_ends_all_even_what_
         said = subprocess.run([*MODULE, "status", tmp_path], capture_output=True, text=True)
         assert "running: munged, n1, n2, slurmctld\nn1: idle\nn2: idle\n" in said.stdout
         job = submit(cluster, "sleep 300", "--nodelist=n1")
-        # Four daemons, the job's step and its script: a job is said to run a moment before it does.
-        wait_for(lambda: state(cluster, job) == "RUNNING" and len(processes.every(cluster.folder)) >= 6)
+
+        def sleeping() -> list[int]:
+            """What the job does; it is said to run a moment before it does, and daemons fork for a moment, too."""
+            return [pid for pid in processes.every(cluster.folder) if _command(pid) == b"sleep\x00300\x00"]
+
+        wait_for(lambda: state(cluster, job) == "RUNNING" and bool(sleeping()))
         for name in ("n1", "slurmctld"):  # the daemons die, and the job's step goes on without them
             processes.kill([int((tmp_path / f"{name}.pid").read_text())])
         assert cluster.running() == ["munged", "n2"]
+        assert sleeping()
         assert len(processes.every(cluster.folder)) >= 4
     finally:
         subprocess.run([*MODULE, "stop", tmp_path], check=True)
