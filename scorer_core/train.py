@@ -32,13 +32,20 @@ def train(
     is shown in the folder's state beside what changes. The caller holds the folder's lock.
 
     Raises:
-        RecordError: if the folder's records cannot be read or written; its last commit stays whole.
+        RecordError: if the records cannot be read or written, or the checkpoint is of another version; the last
+            commit stays whole.
     """
     keep_freed_memory()
     pack = Pack(folder.configs(), device, folder.compiled())
     commit = folder.last_commit()
     if commit:
-        pack.restore(commit.checkpoint)
+        try:
+            pack.restore(commit.checkpoint)
+        except ValueError as error:
+            raise RecordError(
+                f"{folder.path / 'checkpoint'}: {error}, so that this one cannot go on from it; go on with that version"
+                " (attempts/*/provenance.json names its commit), or remove the folder to train its runs anew"
+            ) from error
     rows: list[pa.Table] = []
     clock = Clock(pack)
 

@@ -54,7 +54,7 @@ def seconds(work: Callable[[], None]) -> float:
 def our_round(game: str) -> Callable[[], None]:
     environments = CompiledEnvironments(game, "minatar", torch.tensor([1]), NUM_ENVS)
     environments.reset()
-    actions = torch.randint(0, environments.num_actions, (OUR_STEPS, 1, NUM_ENVS))
+    actions = torch.randint(0, environments.num_actions, (OUR_STEPS, 1, NUM_ENVS)).unbind()
 
     def play() -> None:
         for step_actions in actions:

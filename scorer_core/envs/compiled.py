@@ -30,6 +30,7 @@ GAMES: dict[str, ModuleType] = {
 }
 ACTION_SETS = ("minimal", "full")
 ENVIRONMENT = int(Stream.ENVIRONMENT)
+BITS_PER_ACTION = 3
 THREADS_PER_BLOCK = 128
 
 
@@ -62,7 +63,7 @@ class CompiledEnvironments:
         self.observation_shape = (10, 10, module.CHANNELS)
         device = torch.device(device)
         shape = (len(seeds), num_envs)
-        self._meanings = torch.tensor(actions, device=device)
+        self._meanings = meanings_of(actions)
         self._seeds = seeds.to(device, torch.int64).contiguous()
         self._step = torch.zeros(1, dtype=torch.int64, device=device)
         # On CUDA neighbouring threads read neighbouring numbers.
@@ -72,41 +73,58 @@ class CompiledEnvironments:
             else torch.zeros((*shape, module.STATE_SIZE), dtype=torch.int16)
         )
         self._observation = torch.zeros((*shape, *self.observation_shape), dtype=torch.uint8, device=device)
-        self._reward = torch.zeros(shape, dtype=torch.float32, device=device)
-        self._terminated = torch.zeros(shape, dtype=torch.bool, device=device)
-        self._truncated = torch.zeros(shape, dtype=torch.bool, device=device)
+        self._taken = torch.zeros(shape, dtype=torch.int64, device=device)  # the actions that happened last
+        reward = torch.zeros(shape, dtype=torch.float32, device=device)
+        terminated = torch.zeros(shape, dtype=torch.bool, device=device)
+        self._result = Step(self._observation, reward, terminated, torch.zeros_like(terminated), None)
         self._loops = (
             _on_cuda(module, rules, len(seeds) * num_envs) if device.type == "cuda" else _on_cpu(module, rules)
         )
         pictures = self._observation.flatten(start_dim=2)
         self._place = tuple(_in_place(t) for t in (self._seeds, self._step, self._states, pictures))
-        self._outcome = tuple(_in_place(t) for t in (self._meanings, self._reward, self._terminated))
+        self._outcome = tuple(_in_place(t) for t in (self._taken, reward, terminated))
 
     def reset(self) -> Tensor:
         self._step.zero_()
         self._states.zero_()
+        self._taken.zero_()
         reset_all, _ = self._loops
         reset_all(*self._place)
         return self._observation
 
     def step(self, actions: Tensor) -> Step:
-        self._step += 1
+        if self._step.is_cuda:
+            self._step += 1  # on a CPU the loop does it: this would take half of the call
         _, step_all = self._loops
-        step_all(*self._place, _in_place(actions.contiguous()), *self._outcome)
-        return Step(self._observation, self._reward, self._terminated, self._truncated, None)
+        step_all(*self._place, _in_place(actions.contiguous()), self._meanings, *self._outcome)
+        return self._result
 
     def state(self) -> dict[str, Any]:
         return {
             "step": self._step.clone(),
             "states": self._states.clone(),
+            "taken": self._taken.clone(),
             "observation": self._observation.clone(),
         }
 
     def restore(self, state: dict[str, Any], lanes: Sequence[int] | None = None) -> None:
+        if "taken" not in state or state["states"].shape[-1] != self._states.shape[-1]:
+            raise ValueError("its games were saved by another version of scorer")
         kept = slice(None) if lanes is None else list(lanes)
         self._step.copy_(state["step"])
         self._states.copy_(state["states"][kept])
+        self._taken.copy_(state["taken"][kept])
         self._observation.copy_(state["observation"][kept])
+
+
+def meanings_of(actions: Sequence[int]) -> int:
+    """What each action of a set means, one beside the other in a number: a look-up that loops can vectorise."""
+    return sum(meaning << BITS_PER_ACTION * n for n, meaning in enumerate(actions))
+
+
+@scalar
+def _meaning(meanings: int, action: int) -> int:
+    return (meanings >> BITS_PER_ACTION * action) & (2**BITS_PER_ACTION - 1)
 
 
 def _in_place(tensor: Tensor) -> Any:
@@ -126,13 +144,12 @@ def _advance(
     step: Callable[..., tuple[int, bool]],
     state: np.ndarray,
     picture: np.ndarray,
-    chosen: int,
+    action: int,
     key: np.uint64,
     first_draw: int,
     rules: Rules,
 ) -> tuple[int, bool]:
     """One step of one environment, which starts anew if it ends."""
-    action = stuck_action(state, chosen, key, first_draw, rules)
     reward, over = step(state, picture, action, key, first_draw, rules)
     over = time_is_up(state, rules) or over
     if over:
@@ -159,13 +176,16 @@ def _on_cpu(module: ModuleType, rules: Rules) -> tuple[Callable[..., Any], Calla
         return sources
 
     @njit(cache=True, **JIT_OPTIONS)
-    def step_all(seeds, clock, states, pictures, actions, meanings, rewards, terminated):
+    def step_all(seeds, clock, states, pictures, actions, meanings, taken, rewards, terminated):
+        clock[0] += 1
         for lane in range(seeds.shape[0]):
             key = key_scalar(seeds[lane], clock[0], ENVIRONMENT)
             for n in range(states.shape[1]):
-                chosen = meanings[actions[lane, n]]
+                chosen = _meaning(meanings, actions[lane, n])
+                taken[lane, n] = stuck_action(taken[lane, n], chosen, key, n * draws, rules)
+            for n in range(states.shape[1]):
                 rewards[lane, n], terminated[lane, n] = _advance(
-                    reset, step, states[lane, n], pictures[lane, n], chosen, key, n * draws, rules
+                    reset, step, states[lane, n], pictures[lane, n], taken[lane, n], key, n * draws, rules
                 )
         return sources
 
@@ -186,14 +206,15 @@ def kernels(module: ModuleType, rules: Rules) -> tuple[Any, Any]:
             reset(states[lane, n], pictures[lane, n], key, n * draws, rules)
 
     @cuda.jit
-    def step_one(seeds, clock, states, pictures, actions, meanings, rewards, terminated):
+    def step_one(seeds, clock, states, pictures, actions, meanings, taken, rewards, terminated):
         thread: int = cuda.grid(1)  # pyright: ignore[reportCallIssue]
         if thread < states.shape[0] * states.shape[1]:
             lane, n = thread // states.shape[1], thread % states.shape[1]
             key = np.uint64(key_scalar(seeds[lane], clock[0], ENVIRONMENT))
-            chosen = meanings[actions[lane, n]]
+            chosen = _meaning(meanings, actions[lane, n])
+            taken[lane, n] = stuck_action(taken[lane, n], chosen, key, n * draws, rules)
             rewards[lane, n], terminated[lane, n] = _advance(
-                reset, step, states[lane, n], pictures[lane, n], chosen, key, n * draws, rules
+                reset, step, states[lane, n], pictures[lane, n], taken[lane, n], key, n * draws, rules
             )
 
     return reset_one, step_one

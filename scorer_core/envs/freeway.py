@@ -21,7 +21,8 @@ X = OWN_STATE + 2  # of each car
 TIMER = X + CARS  # of each car: steps to wait before it moves
 INTERVAL = TIMER + CARS  # of each car
 HEADING = INTERVAL + CARS  # of each car: 1 rightwards, -1 leftwards
-STATE_SIZE = HEADING + CARS
+MOVERS = HEADING + CARS  # the cars that move in this step
+STATE_SIZE = MOVERS + CARS
 
 RESET_INTERVALS = OWN_DRAWS  # for each car
 RESET_HEADINGS = RESET_INTERVALS + CARS
@@ -32,6 +33,7 @@ DRAWS = NEW_HEADINGS + CARS
 CHICKEN_X = 4
 START_Y = 9
 REST_AFTER_MOVE = 3
+AROUND = np.array([9, *range(10), 0])  # where a car is that has driven to column -1, 0, .. or 10
 
 
 @scalar
@@ -60,8 +62,7 @@ def step(
             _set_off(state, car, key, first_draw + NEW_INTERVALS, first_draw + NEW_HEADINGS)
             _draw_car(state, picture, car, 1)
     _send_home_if_hit(state)
-    for car in range(CARS):
-        _drive(state, picture, car)
+    _drive(state, picture)
     _send_home_if_hit(state)
     picture[cell(CHICKEN_X, state[CHICKEN_Y], CHICKEN, CHANNELS)] = 1
     return int(arrived), False
@@ -69,33 +70,41 @@ def step(
 
 @scalar
 def _walk(state: np.ndarray, action: int) -> None:
-    if state[REST] > 0:
-        state[REST] -= 1
-    elif action == UP:
-        state[CHICKEN_Y] -= 1
-        state[REST] = REST_AFTER_MOVE - 1
-    elif action == DOWN:
-        state[CHICKEN_Y] = clamp(state[CHICKEN_Y] + 1, 0, START_Y)
-        state[REST] = REST_AFTER_MOVE - 1
+    """By arithmetic: whether the chicken rests, nobody could foresee."""
+    rest = state[REST]
+    rests = int(rest > 0)
+    way = (int(action == DOWN) - int(action == UP)) * (1 - rests)
+    state[CHICKEN_Y] = clamp(state[CHICKEN_Y] + way, 0, START_Y)
+    state[REST] = rest - rests + (REST_AFTER_MOVE - 1) * way * way
 
 
 @scalar
 def _send_home_if_hit(state: np.ndarray) -> None:
     """Car c drives in row c + 1; no car drives in the bottom row."""
     y = state[CHICKEN_Y]
-    if y != START_Y and state[X + y - 1] == CHICKEN_X:
+    if (state[X + y - 1] ^ CHICKEN_X) | int(y == START_Y) == 0:  # one branch, not two
         state[CHICKEN_Y] = START_Y
 
 
 @scalar
-def _drive(state: np.ndarray, picture: np.ndarray, car: int) -> None:
-    if state[TIMER + car] > 0:
-        state[TIMER + car] -= 1
-        return
-    state[TIMER + car] = state[INTERVAL + car]
-    _draw_car(state, picture, car, 0)
-    state[X + car] = _around(state[X + car] + state[HEADING + car])
-    _draw_car(state, picture, car, 1)
+def _drive(state: np.ndarray, picture: np.ndarray) -> None:
+    """First list the cars that move, without a branch: nobody could foresee which."""
+    movers = 0
+    for car in range(CARS):
+        moves = int(state[TIMER + car] == 0)
+        state[TIMER + car] += moves * (state[INTERVAL + car] + 1) - 1
+        state[MOVERS + movers] = car
+        movers += moves
+    for i in range(movers):
+        car = int(state[MOVERS + i])
+        x, heading, row = state[X + car], state[HEADING + car], car + 1
+        trail = FASTEST_TRAIL + state[INTERVAL + car] - 1
+        picture[cell(x, row, CAR, CHANNELS)] = 0
+        picture[cell(_around(x - heading), row, trail, CHANNELS)] = 0
+        picture[cell(x, row, trail, CHANNELS)] = 1
+        x = _around(x + heading)
+        picture[cell(x, row, CAR, CHANNELS)] = 1
+        state[X + car] = x
 
 
 @scalar
@@ -106,9 +115,7 @@ def _set_off(state: np.ndarray, car: int, key: np.uint64, intervals: int, headin
 
 @scalar
 def _around(x: int) -> int:
-    if x < 0:
-        return 9
-    return 0 if x > 9 else x
+    return AROUND[np.uint64(x + 1)]
 
 
 @scalar

@@ -13,8 +13,8 @@ from scorer_core.noise import bits_scalar
 NO_OP, LEFT, UP, RIGHT, DOWN, FIRE = range(6)
 ALL_ACTIONS = (NO_OP, LEFT, UP, RIGHT, DOWN, FIRE)
 
-ELAPSED, LAST_ACTION = range(2)  # the head of every game's state
-OWN_STATE = 2  # where a game's own state begins
+ELAPSED = 0  # the head of every game's state
+OWN_STATE = 1  # where a game's own state begins
 
 STICKY = 0  # the draw that every game makes first
 OWN_DRAWS = 1  # where a game's own draws begin
@@ -76,8 +76,27 @@ def pick(key: np.uint64, draw: int, options: int) -> int:
 
 
 @scalar
-def clamp(x: int, least: int, most: int) -> int:
+def below(x: int, limit: int) -> int:
+    """A mask: all bits where x is below the limit, else none.
+
+    With `&` and `choice` it decides without a branch, which costs some 5 ns each time it was not foreseen.
+    """
+    return (x - limit) >> 63
+
+
+@scalar
+def choice(mask: int, one: int, other: int) -> int:
+    return other ^ ((one ^ other) & mask)
+
+
+@scalar
+def lesser(x: int, y: int) -> int:
     """On CUDA, numba takes the built-in min and max of two numbers for those of a sequence."""
+    return x if x < y else y
+
+
+@scalar
+def clamp(x: int, least: int, most: int) -> int:
     if x < least:
         return least
     return most if x > most else x
@@ -93,11 +112,23 @@ def cell(x: int, y: int, channel: int, channels: int) -> np.uint64:
 
 
 @scalar
-def stuck_action(state: np.ndarray, action: int, key: np.uint64, first_draw: int, rules: Rules) -> int:
-    """The action that happens: the chosen one, or by chance the last one, which outlives the end of an episode."""
-    stuck = chance(key, first_draw + STICKY, rules.sticky_probability)
-    state[LAST_ACTION] = state[LAST_ACTION] * stuck + action * (1 - stuck)  # quicker than a branch
-    return state[LAST_ACTION]
+def paint(picture: np.ndarray, at: int, lit: int) -> None:
+    picture[np.uint64(at)] = lit
+
+
+@scalar
+def seen(picture: np.ndarray, at: int) -> int:
+    return int(np.int64(picture[np.uint64(at)]))
+
+
+@scalar
+def stuck_action(last: int, chosen: int, key: np.uint64, first_draw: int, rules: Rules) -> int:
+    """The action that happens: the chosen one, or by chance the last one, which outlives the end of an episode.
+
+    By arithmetic, so that the loop over environments is vectorised: 0.2 ns each, with a choice 0.8.
+    """
+    stuck = int(chance(key, first_draw + STICKY, rules.sticky_probability))
+    return last * stuck + chosen * (1 - stuck)
 
 
 @scalar

@@ -5,9 +5,13 @@ also gives up to 10 for the oxygen left, and coming up with none ends the episod
 bullet and running out of oxygen. After each surfacing enemies come faster. (Handing over six divers leaves the count
 at -1, so that from then on the boat may surface for free until it has picked up as many again: the original's way.)
 
-Everything that swims is kept in short lists, oldest first: the order decides which of two enemies a bullet takes.
+Fish, enemy boats and divers are the swimmers: one list, oldest first, since the order decides which of two a bullet
+takes. In most steps none of them does anything. The list is gone through only when one is due to move or to shoot, or
+can come aboard; what the boat and its bullets meet in between is read off the picture.
+
 A list cannot outgrow its room. Enemies spawn at most one a step, and by then each is gone within 30 steps, and shoots
-at most once in the 10 that its bullet lasts; at most two divers and two own bullets are about at once.
+at most once in the 10 that its bullet lasts; at most two divers and two own bullets are about at once. Own bullets are
+never in one place: the second is fired five steps after the first, from at most four columns away.
 """
 
 import numpy as np
@@ -22,21 +26,27 @@ from scorer_core.envs.rules import (
     RIGHT,
     UP,
     Rules,
+    below,
     cell,
     chance,
+    choice,
     clamp,
+    lesser,
+    paint,
     pick,
     scalar,
+    seen,
 )
 
 ACTIONS = ALL_ACTIONS
 
 FRONT, BACK, OWN_BULLET, TRAIL, ENEMY_BULLET, ENEMY_FISH, ENEMY_BOAT, OXYGEN_GAUGE, DIVER_GAUGE, DIVER = range(10)
 CHANNELS = 10
+COLUMN, ROW = CHANNELS, 10 * CHANNELS  # how far the next cell is in the flat picture
 
 (
-    BOAT_X,
-    BOAT_Y,
+    BOAT_CELL,  # 10 * y + x
+    BOAT_BACK,  # where its back is in the picture
     FACING,
     OXYGEN,
     DIVERS_ABOARD,
@@ -47,21 +57,25 @@ CHANNELS = 10
     MOVE_INTERVAL,
     DIVER_TIMER,
     SURFACINGS,
-    OWN_BULLETS,  # how many there are, as the next four
+    RESTED,  # steps since the swimmers were last gone through
+    DUE,  # so many steps after that the first of them moves or shoots
+    SWIMMERS,  # how many there are, as the next
     BULLETS,
-    DIVERS,
-    FISH,
-    BOATS,
-) = range(OWN_STATE, OWN_STATE + 17)
-SHOTS_ROOM, BULLETS_ROOM, DIVERS_ROOM, ENEMIES_ROOM = 2, 40, 2, 32
-SIZE = 5  # numbers to a swimmer
-X, Y, HEADING, WAIT, SHOT_WAIT = range(SIZE)  # steps to wait before it moves, and before a boat shoots
-OWN_BULLET_LIST = OWN_STATE + 17
-DIVER_LIST = OWN_BULLET_LIST + SIZE * SHOTS_ROOM
-FISH_LIST = DIVER_LIST + SIZE * DIVERS_ROOM
-BOAT_LIST = FISH_LIST + SIZE * ENEMIES_ROOM
-BULLET_LIST = BOAT_LIST + SIZE * ENEMIES_ROOM
-STATE_SIZE = BULLET_LIST + SIZE * BULLETS_ROOM
+) = range(OWN_STATE, OWN_STATE + 16)
+# Of whatever moves: its cell, as the index of that cell's first channel; how far the next cell is; how many cells
+# there are to the edge. A swimmer is kept where it is drawn, at its cell and channel.
+AT, STRIDE, TO_GO = range(3)
+BULLET_SIZE = 3
+BODY = AT
+TAIL, KIND, WAIT, SHOT_WAIT = range(3, 7)  # waits are in steps since the swimmers were last gone through
+SWIMMER_SIZE = 7
+OWN_BULLETS = 2
+OWN_BULLET_LIST = OWN_STATE + 16
+# The n-th swimmer and the n-th enemy bullet lie side by side: few are about, and these are then close together.
+SLOTS, SLOT_SIZE = 40, SWIMMER_SIZE + BULLET_SIZE
+SWIMMER_LIST = OWN_BULLET_LIST + BULLET_SIZE * OWN_BULLETS
+BULLET_LIST = SWIMMER_LIST + SWIMMER_SIZE
+STATE_SIZE = SWIMMER_LIST + SLOT_SIZE * SLOTS
 
 ENEMY_FROM_LEFT, ENEMY_IS_BOAT, ENEMY_ROW, DIVER_FROM_LEFT, DIVER_ROW = range(OWN_DRAWS, OWN_DRAWS + 5)
 DRAWS = OWN_DRAWS + 5
@@ -71,25 +85,46 @@ FULL_CREW = 6
 LEAST_DIVERS = -30_000  # 16 bits hold it; to tell it from the original's, an episode would have to get back from there
 DEEPEST = 8
 GAUGE_ROW = 9
+NOWHERE = GAUGE_ROW * ROW  # a cell in which nothing can be seen of what moves
 RELOAD_TIME = 5
 ENEMY_RELOAD_TIME = 10
 FIRST_ENEMY_INTERVAL = 20
 FIRST_MOVE_INTERVAL, LAST_MOVE_INTERVAL = 5, 2
 DIVER_INTERVAL = 30
 DIVER_MOVE_INTERVAL = 5
+NEVER = 20_000  # steps
+
+# Where each action takes the boat from each cell: quicker than working it out.
+GOES_TO = np.array(
+    [
+        [
+            10 * clamp(y + (action == DOWN) - (action == UP), 0, DEEPEST)
+            + clamp(x + (action == RIGHT) - (action == LEFT), 0, 9)
+            for action in ALL_ACTIONS
+        ]
+        for y in range(DEEPEST + 1)
+        for x in range(10)
+    ],
+    dtype=np.uint8,
+)
 
 
 @scalar
 def reset(state: np.ndarray, picture: np.ndarray, key: np.uint64, first_draw: int, rules: Rules) -> None:
-    state[BOAT_X], state[BOAT_Y], state[FACING] = 5, 0, -1
+    picture[:] = 0
+    state[BOAT_CELL] = 5
+    _draw_boat(state, picture, -1)
     state[OXYGEN] = FULL_OXYGEN
+    _fill_gauge(picture)
     state[DIVERS_ABOARD] = state[RELOAD] = state[SURFACINGS] = 0
     state[AT_SURFACE] = 1
     state[ENEMY_TIMER] = state[ENEMY_INTERVAL] = FIRST_ENEMY_INTERVAL
     state[MOVE_INTERVAL] = FIRST_MOVE_INTERVAL
     state[DIVER_TIMER] = DIVER_INTERVAL
-    state[OWN_BULLETS] = state[BULLETS] = state[DIVERS] = state[FISH] = state[BOATS] = 0
-    _draw(state, picture)
+    state[RESTED], state[DUE] = 0, NEVER
+    state[SWIMMERS] = state[BULLETS] = 0
+    for i in range(OWN_BULLETS):
+        _stop(state, OWN_BULLET_LIST + BULLET_SIZE * i)
 
 
 @scalar
@@ -97,163 +132,257 @@ def step(
     state: np.ndarray, picture: np.ndarray, action: int, key: np.uint64, first_draw: int, rules: Rules
 ) -> tuple[int, bool]:
     if state[ENEMY_TIMER] == 0:
-        _spawn_enemy(state, key, first_draw)
+        _spawn_enemy(state, picture, key, first_draw)
         state[ENEMY_TIMER] = state[ENEMY_INTERVAL]
     if state[DIVER_TIMER] == 0:
-        _spawn_diver(state, key, first_draw)
+        _spawn_diver(state, picture, key, first_draw)
         state[DIVER_TIMER] = DIVER_INTERVAL
-    _act(state, action)
-    reward = _move_own_bullets(state)
-    _move_divers(state)
-    killed, hit = _move_enemies(state, BOATS, BOAT_LIST, True)
-    shot = _move_bullets(state)
-    more_killed, more_hit = _move_enemies(state, FISH, FISH_LIST, False)
-    reward += killed + more_killed
+    _act(state, picture, action)
+    boat = state[BOAT_CELL] * CHANNELS
+    killed, hit = _move_own_bullets(state, picture), 0
+    if state[RESTED] == state[DUE] or (seen(picture, boat + DIVER) and state[DIVERS_ABOARD] < FULL_CREW):
+        hit = _threats(picture, boat)
+        killed += _move_swimmers(state, picture, boat)
+    hit |= _threats(picture, boat)
+    if state[BULLETS] > 0:
+        _move_bullets(state, picture)
+        hit |= _threats(picture, boat)
+    state[RESTED] += 1
     state[ENEMY_TIMER] -= 1
     state[DIVER_TIMER] -= 1
     state[RELOAD] -= int(state[RELOAD] > 0)
-    bonus, drowned = _breathe(state)
-    _draw(state, picture)
-    return reward + bonus, hit or shot or more_hit or drowned
+    bonus, drowned = _breathe(state, picture)
+    return killed + bonus, (hit | drowned) != 0
 
 
 @scalar
-def _act(state: np.ndarray, action: int) -> None:
-    if action == FIRE and state[RELOAD] == 0:
-        _add(state, OWN_BULLETS, OWN_BULLET_LIST, state[BOAT_X], state[BOAT_Y], state[FACING], 0)
+def _act(state: np.ndarray, picture: np.ndarray, action: int) -> None:
+    here, facing = state[BOAT_CELL], state[FACING]
+    if (action ^ FIRE) | state[RELOAD] == 0:  # one branch, not two
+        bullet = OWN_BULLET_LIST + BULLET_SIZE * int(state[OWN_BULLET_LIST + STRIDE] != 0)
+        state[bullet + AT], state[bullet + STRIDE] = here * CHANNELS, facing * COLUMN
+        state[bullet + TO_GO] = 9 - here % 10 if facing > 0 else here % 10
         state[RELOAD] = RELOAD_TIME
-    sideways = int(action == RIGHT) - int(action == LEFT)
-    state[BOAT_X] = clamp(state[BOAT_X] + sideways, 0, 9)
-    state[BOAT_Y] = clamp(state[BOAT_Y] + int(action == DOWN) - int(action == UP), 0, DEEPEST)
-    if sideways != 0:
-        state[FACING] = sideways
+    paint(picture, here * CHANNELS + FRONT, 0)
+    paint(picture, state[BOAT_BACK], 0)
+    state[BOAT_CELL] = GOES_TO[np.uint64(here), np.uint64(action)]
+    turn = int(action == RIGHT) - int(action == LEFT)
+    _draw_boat(state, picture, facing if turn == 0 else turn)
 
 
 @scalar
-def _spawn_enemy(state: np.ndarray, key: np.uint64, first_draw: int) -> None:
+def _draw_boat(state: np.ndarray, picture: np.ndarray, facing: int) -> None:
+    front = state[BOAT_CELL] * CHANNELS
+    back = front - facing * COLUMN + BACK
+    paint(picture, front + FRONT, 1)
+    paint(picture, back, 1)
+    state[BOAT_BACK], state[FACING] = back, facing
+
+
+@scalar
+def _threats(picture: np.ndarray, at: int) -> int:
+    """Not 0 if the picture has a fish, an enemy boat or its bullet there."""
+    return seen(picture, at + ENEMY_FISH) | seen(picture, at + ENEMY_BOAT) | seen(picture, at + ENEMY_BULLET)
+
+
+@scalar
+def _spawn_enemy(state: np.ndarray, picture: np.ndarray, key: np.uint64, first_draw: int) -> None:
     """Nothing spawns in a row in which something comes the other way."""
     from_left = chance(key, first_draw + ENEMY_FROM_LEFT, 1 / 2)
     y = 1 + pick(key, first_draw + ENEMY_ROW, DEEPEST)
-    heading = 1 if from_left else -1
-    if _comes(state, FISH, FISH_LIST, y, -heading) or _comes(state, BOATS, BOAT_LIST, y, -heading):
-        return
-    x = 0 if from_left else 9
-    if chance(key, first_draw + ENEMY_IS_BOAT, 1 / 3):
-        boat = _add(state, BOATS, BOAT_LIST, x, y, heading, state[MOVE_INTERVAL])
-        state[boat + SHOT_WAIT] = ENEMY_RELOAD_TIME
-    else:
-        _add(state, FISH, FISH_LIST, x, y, heading, state[MOVE_INTERVAL])
+    stride = COLUMN if from_left else -COLUMN
+    for i in range(state[SWIMMERS]):
+        other = SWIMMER_LIST + SLOT_SIZE * i
+        in_row = y * ROW <= state[other + BODY] < (y + 1) * ROW
+        if in_row and state[other + STRIDE] != stride and state[other + KIND] != DIVER:
+            return
+    is_boat = chance(key, first_draw + ENEMY_IS_BOAT, 1 / 3)
+    _add(state, picture, ENEMY_BOAT if is_boat else ENEMY_FISH, y, stride, state[MOVE_INTERVAL])
 
 
 @scalar
-def _spawn_diver(state: np.ndarray, key: np.uint64, first_draw: int) -> None:
+def _spawn_diver(state: np.ndarray, picture: np.ndarray, key: np.uint64, first_draw: int) -> None:
     from_left = chance(key, first_draw + DIVER_FROM_LEFT, 1 / 2)
     y = 1 + pick(key, first_draw + DIVER_ROW, DEEPEST)
-    _add(state, DIVERS, DIVER_LIST, 0 if from_left else 9, y, 1 if from_left else -1, DIVER_MOVE_INTERVAL)
+    _add(state, picture, DIVER, y, COLUMN if from_left else -COLUMN, DIVER_MOVE_INTERVAL)
 
 
 @scalar
-def _move_own_bullets(state: np.ndarray) -> int:
-    """Returns how many enemies they hit; fish are looked at before boats."""
-    killed = 0
-    for i in range(state[OWN_BULLETS] - 1, -1, -1):
-        bullet = OWN_BULLET_LIST + SIZE * i
-        state[bullet + X] += state[bullet + HEADING]
-        gone = _is_out(state, bullet)
-        if not gone and (_take_at(state, FISH, FISH_LIST, bullet) or _take_at(state, BOATS, BOAT_LIST, bullet)):
-            gone = True
-            killed += 1
-        if gone:
-            _remove(state, OWN_BULLETS, OWN_BULLET_LIST, i)
-    return killed
+def _add(state: np.ndarray, picture: np.ndarray, kind: int, y: int, stride: int, wait: int) -> None:
+    swimmer = SWIMMER_LIST + SLOT_SIZE * state[SWIMMERS]
+    body, due = y * ROW + (0 if stride > 0 else 9 * COLUMN) + kind, state[RESTED] + wait
+    state[swimmer + BODY], state[swimmer + TAIL] = body, NOWHERE + TRAIL
+    state[swimmer + STRIDE], state[swimmer + TO_GO], state[swimmer + KIND] = stride, 9, kind
+    state[swimmer + WAIT] = due
+    state[swimmer + SHOT_WAIT] = state[RESTED] + ENEMY_RELOAD_TIME if kind == ENEMY_BOAT else NEVER
+    state[SWIMMERS] += 1
+    state[DUE] = lesser(state[DUE], due)
+    paint(picture, body, 1)
 
 
 @scalar
-def _move_divers(state: np.ndarray) -> None:
-    """A diver comes aboard where the boat meets it, before or after its move, while there is room."""
-    for i in range(state[DIVERS] - 1, -1, -1):
-        diver = DIVER_LIST + SIZE * i
-        room = state[DIVERS_ABOARD] < FULL_CREW
-        aboard = room and _meets_boat(state, diver)
-        gone = False
-        if not aboard and _moves_now(state, diver, DIVER_MOVE_INTERVAL):
-            gone = _is_out(state, diver)
-            aboard = room and _meets_boat(state, diver)
-        if aboard:
-            state[DIVERS_ABOARD] += 1
-        if aboard or gone:
-            _remove(state, DIVERS, DIVER_LIST, i)
+def _move_own_bullets(state: np.ndarray, picture: np.ndarray) -> int:
+    """Returns how many enemies they hit. The first takes part whether it flies or not: that is quicker than asking."""
+    first, second = OWN_BULLET_LIST, OWN_BULLET_LIST + BULLET_SIZE
+    paint(picture, state[first + AT] + OWN_BULLET, 0)
+    if state[second + STRIDE] == 0:
+        return _move_own_bullet(state, picture, first)
+    paint(picture, state[second + AT] + OWN_BULLET, 0)
+    return _move_own_bullet(state, picture, first) + _move_own_bullet(state, picture, second)
 
 
 @scalar
-def _move_enemies(state: np.ndarray, count: int, first: int, armed: bool) -> tuple[int, bool]:
-    """Returns how many swam into the boat's bullets and whether one touched the boat. The gone still shoot."""
-    killed, hit = 0, False
-    for i in range(state[count] - 1, -1, -1):
-        enemy = first + SIZE * i
-        hit = hit or _meets_boat(state, enemy)
-        gone = False
-        if _moves_now(state, enemy, state[MOVE_INTERVAL]):
-            if _is_out(state, enemy):
-                gone = True
-            elif _meets_boat(state, enemy):
-                hit = True
-            elif _take_at(state, OWN_BULLETS, OWN_BULLET_LIST, enemy):
-                gone = True
-                killed += 1
-        if armed:
-            _shoot(state, enemy)
-        if gone:
-            _remove(state, count, first, i)
-    return killed, hit
+def _move_own_bullet(state: np.ndarray, picture: np.ndarray, bullet: int) -> int:
+    flies = int(state[bullet + STRIDE] != 0)
+    at, to_go = state[bullet + AT] + state[bullet + STRIDE], state[bullet + TO_GO] - flies
+    if to_go < 0:
+        _stop(state, bullet)
+        return 0
+    if _enemies(picture, at):
+        # Of all that is there the oldest fish, or else the oldest boat.
+        body, i = at + (ENEMY_FISH if seen(picture, at + ENEMY_FISH) else ENEMY_BOAT), 0
+        while state[SWIMMER_LIST + SLOT_SIZE * i + BODY] != body:
+            i += 1
+        _take(state, picture, i)
+        _stop(state, bullet)
+        return 1
+    state[bullet + AT], state[bullet + TO_GO] = at, to_go
+    paint(picture, at + OWN_BULLET, flies)
+    return 0
+
+
+@scalar
+def _enemies(picture: np.ndarray, at: int) -> int:
+    """Not 0 if the picture has a fish or an enemy boat there."""
+    return seen(picture, at + ENEMY_FISH) | seen(picture, at + ENEMY_BOAT)
+
+
+@scalar
+def _stop(state: np.ndarray, bullet: int) -> None:
+    state[bullet + AT], state[bullet + STRIDE], state[bullet + TO_GO] = NOWHERE, 0, 0
+
+
+@scalar
+def _take(state: np.ndarray, picture: np.ndarray, i: int) -> None:
+    """Remove an enemy that met a bullet."""
+    _erase(state, picture, SWIMMER_LIST + SLOT_SIZE * i)
+    _remove(state, i)
+    _draw_swimmers(state, picture)
+
+
+@scalar
+def _move_swimmers(state: np.ndarray, picture: np.ndarray, boat: int) -> int:
+    """Whoever is due moves and shoots, divers are taken aboard; returns how many enemies swam into own bullets.
+
+    A diver comes aboard where the boat meets it, before or after its move. Nothing branches on who is due.
+    """
+    rested, move_interval = state[RESTED], state[MOVE_INTERVAL]
+    for i in range(state[SWIMMERS] - 1, -1, -1):
+        swimmer = SWIMMER_LIST + SLOT_SIZE * i
+        _erase(state, picture, swimmer)
+        body, tail, kind = state[swimmer + BODY], state[swimmer + TAIL], state[swimmer + KIND]
+        aboard = body == boat + DIVER and _boards(state, picture)
+        wait, shot_wait = state[swimmer + WAIT] - rested, state[swimmer + SHOT_WAIT] - rested
+        moves = below(wait, 1)
+        state[swimmer + TAIL] = choice(moves, body - kind + TRAIL, tail)
+        body += state[swimmer + STRIDE] & moves
+        to_go = state[swimmer + TO_GO] + moves
+        state[swimmer + BODY], state[swimmer + TO_GO] = body, to_go
+        interval = DIVER_MOVE_INTERVAL if kind == DIVER else move_interval
+        state[swimmer + WAIT], state[swimmer + SHOT_WAIT] = wait + ((1 + interval) & moves), shot_wait
+        if shot_wait == 0:
+            state[swimmer + SHOT_WAIT] = 1 + ENEMY_RELOAD_TIME
+            if to_go >= 0:
+                _shoot(state, swimmer)
+        if aboard or to_go < 0 or (body == boat + DIVER and _boards(state, picture)):
+            _remove(state, i)
+    state[RESTED] = 0
+    _draw_swimmers(state, picture)
+    return _meet_own_bullets(state, picture)
+
+
+@scalar
+def _boards(state: np.ndarray, picture: np.ndarray) -> bool:
+    """Take a diver aboard if there is room."""
+    if state[DIVERS_ABOARD] >= FULL_CREW:
+        return False
+    state[DIVERS_ABOARD] += 1
+    _draw_crew(state, picture)
+    return True
 
 
 @scalar
 def _shoot(state: np.ndarray, boat: int) -> None:
-    if state[boat + SHOT_WAIT] > 0:
-        state[boat + SHOT_WAIT] -= 1
-        return
-    state[boat + SHOT_WAIT] = ENEMY_RELOAD_TIME
-    _add(state, BULLETS, BULLET_LIST, state[boat + X], state[boat + Y], state[boat + HEADING], 0)
+    bullet = BULLET_LIST + SLOT_SIZE * state[BULLETS]
+    state[bullet + AT] = state[boat + BODY] - ENEMY_BOAT
+    state[bullet + STRIDE], state[bullet + TO_GO] = state[boat + STRIDE], state[boat + TO_GO]
+    state[BULLETS] += 1
 
 
 @scalar
-def _move_bullets(state: np.ndarray) -> bool:
-    """Whether one hits the boat, before or after its move."""
-    hit = False
-    for i in range(state[BULLETS] - 1, -1, -1):
-        bullet = BULLET_LIST + SIZE * i
-        hit = hit or _meets_boat(state, bullet)
-        state[bullet + X] += state[bullet + HEADING]
-        hit = hit or _meets_boat(state, bullet)
-        if _is_out(state, bullet):
-            _remove(state, BULLETS, BULLET_LIST, i)
-    return hit
+def _meet_own_bullets(state: np.ndarray, picture: np.ndarray) -> int:
+    """Each takes one of those that swam into it: the newest boat, or else the newest fish."""
+    killed = 0
+    for k in range(OWN_BULLETS):
+        bullet = OWN_BULLET_LIST + BULLET_SIZE * k
+        at = state[bullet + AT]
+        if _enemies(picture, at):
+            body, i = at + (ENEMY_BOAT if seen(picture, at + ENEMY_BOAT) else ENEMY_FISH), state[SWIMMERS] - 1
+            while state[SWIMMER_LIST + SLOT_SIZE * i + BODY] != body:
+                i -= 1
+            _take(state, picture, i)
+            paint(picture, at + OWN_BULLET, 0)
+            _stop(state, bullet)
+            killed += 1
+    return killed
 
 
 @scalar
-def _breathe(state: np.ndarray) -> tuple[int, bool]:
+def _move_bullets(state: np.ndarray, picture: np.ndarray) -> None:
+    i = 0
+    while i < state[BULLETS]:
+        bullet = BULLET_LIST + SLOT_SIZE * i
+        paint(picture, state[bullet + AT] + ENEMY_BULLET, 0)
+        if state[bullet + TO_GO] > 0:
+            state[bullet + AT] += state[bullet + STRIDE]
+            state[bullet + TO_GO] -= 1
+            i += 1
+        else:  # the last takes its place
+            state[BULLETS] -= 1
+            for part in range(BULLET_SIZE):
+                state[bullet + part] = state[BULLET_LIST + SLOT_SIZE * state[BULLETS] + part]
+    for i in range(state[BULLETS]):
+        paint(picture, state[BULLET_LIST + SLOT_SIZE * i + AT] + ENEMY_BULLET, 1)
+
+
+@scalar
+def _breathe(state: np.ndarray, picture: np.ndarray) -> tuple[int, bool]:
     """Use or fill up oxygen; returns the reward for surfacing and whether the episode ends."""
     drowned = state[OXYGEN] <= 0
-    if state[BOAT_Y] > 0:
-        state[OXYGEN] -= 1
-        state[AT_SURFACE] = 0
-    elif not state[AT_SURFACE]:
-        if state[DIVERS_ABOARD] == 0:
-            return 0, True
-        return _surface(state), drowned
-    return 0, drowned
+    deep = int(state[BOAT_CELL] >= 10)
+    oxygen = state[OXYGEN] - deep
+    state[OXYGEN] = oxygen
+    # The last cell of the gauge, or the first one that is no longer lit.
+    paint(picture, NOWHERE + COLUMN * lesser(_gauge(oxygen), 9) + OXYGEN_GAUGE, oxygen == FULL_OXYGEN)
+    if deep | state[AT_SURFACE]:
+        state[AT_SURFACE] = 1 - deep
+        return 0, drowned
+    if state[DIVERS_ABOARD] == 0:
+        return 0, True
+    return _surface(state, picture), drowned
 
 
 @scalar
-def _surface(state: np.ndarray) -> int:
+def _surface(state: np.ndarray, picture: np.ndarray) -> int:
     bonus = 0
     if state[DIVERS_ABOARD] == FULL_CREW:
         state[DIVERS_ABOARD] = 0
         bonus = _gauge(state[OXYGEN])
     state[DIVERS_ABOARD] = clamp(state[DIVERS_ABOARD] - 1, LEAST_DIVERS, FULL_CREW)
+    _draw_crew(state, picture)
     state[AT_SURFACE] = 1
     state[OXYGEN] = FULL_OXYGEN
+    _fill_gauge(picture)
     if state[ENEMY_INTERVAL] > 1:
         if state[MOVE_INTERVAL] > LAST_MOVE_INTERVAL and state[SURFACINGS] % 2:
             state[MOVE_INTERVAL] -= 1
@@ -264,89 +393,46 @@ def _surface(state: np.ndarray) -> int:
 
 @scalar
 def _gauge(oxygen: int) -> int:
-    return clamp(oxygen, 0, FULL_OXYGEN) * 10 // FULL_OXYGEN
+    """`10 * oxygen // FULL_OXYGEN`, for all the oxygen there can be, without a division."""
+    return int(oxygen) * 205 >> 12
 
 
 @scalar
-def _add(state: np.ndarray, count: int, first: int, x: int, y: int, heading: int, wait: int) -> int:
-    swimmer = first + SIZE * state[count]
-    state[swimmer + X], state[swimmer + Y], state[swimmer + HEADING], state[swimmer + WAIT] = x, y, heading, wait
-    state[count] += 1
-    return swimmer
-
-
-@scalar
-def _remove(state: np.ndarray, count: int, first: int, i: int) -> None:
-    state[count] -= 1
-    for k in range(first + SIZE * i, first + SIZE * state[count]):
-        state[k] = state[k + SIZE]
-
-
-@scalar
-def _take_at(state: np.ndarray, count: int, first: int, swimmer: int) -> bool:
-    """Remove the first of a list that is where `swimmer` is, and say whether there was one."""
-    for i in range(state[count]):
-        other = first + SIZE * i
-        if state[other + X] == state[swimmer + X] and state[other + Y] == state[swimmer + Y]:
-            _remove(state, count, first, i)
-            return True
-    return False
-
-
-@scalar
-def _comes(state: np.ndarray, count: int, first: int, y: int, heading: int) -> bool:
-    for i in range(state[count]):
-        enemy = first + SIZE * i
-        if state[enemy + Y] == y and state[enemy + HEADING] == heading:
-            return True
-    return False
-
-
-@scalar
-def _moves_now(state: np.ndarray, swimmer: int, interval: int) -> bool:
-    """Wait one more step, or move."""
-    if state[swimmer + WAIT] > 0:
-        state[swimmer + WAIT] -= 1
-        return False
-    state[swimmer + WAIT] = interval
-    state[swimmer + X] += state[swimmer + HEADING]
-    return True
-
-
-@scalar
-def _is_out(state: np.ndarray, swimmer: int) -> bool:
-    return state[swimmer + X] < 0 or state[swimmer + X] > 9
-
-
-@scalar
-def _meets_boat(state: np.ndarray, swimmer: int) -> bool:
-    return state[swimmer + X] == state[BOAT_X] and state[swimmer + Y] == state[BOAT_Y]
-
-
-@scalar
-def _draw(state: np.ndarray, picture: np.ndarray) -> None:
-    """Clearing the picture costs no more, measured, than erasing what was in it."""
-    picture[:] = 0
-    picture[cell(state[BOAT_X], state[BOAT_Y], FRONT, CHANNELS)] = 1
-    picture[cell(state[BOAT_X] - state[FACING], state[BOAT_Y], BACK, CHANNELS)] = 1
-    oxygen = _gauge(state[OXYGEN])
+def _fill_gauge(picture: np.ndarray) -> None:
     for x in range(10):
-        picture[cell(x, GAUGE_ROW, OXYGEN_GAUGE, CHANNELS)] = x < oxygen
+        picture[cell(x, GAUGE_ROW, OXYGEN_GAUGE, CHANNELS)] = 1
+
+
+@scalar
+def _draw_crew(state: np.ndarray, picture: np.ndarray) -> None:
     for x in range(9 - FULL_CREW, 9):
         picture[cell(x, GAUGE_ROW, DIVER_GAUGE, CHANNELS)] = x >= 9 - state[DIVERS_ABOARD]
-    _draw_list(state, picture, OWN_BULLETS, OWN_BULLET_LIST, OWN_BULLET, False)
-    _draw_list(state, picture, BULLETS, BULLET_LIST, ENEMY_BULLET, False)
-    _draw_list(state, picture, FISH, FISH_LIST, ENEMY_FISH, True)
-    _draw_list(state, picture, BOATS, BOAT_LIST, ENEMY_BOAT, True)
-    _draw_list(state, picture, DIVERS, DIVER_LIST, DIVER, True)
 
 
 @scalar
-def _draw_list(state: np.ndarray, picture: np.ndarray, count: int, first: int, channel: int, trailing: bool) -> None:
-    for i in range(state[count]):
-        swimmer = first + SIZE * i
-        x, y = state[swimmer + X], state[swimmer + Y]
-        picture[cell(x, y, channel, CHANNELS)] = 1
-        behind = x - state[swimmer + HEADING]
-        if trailing and 0 <= behind <= 9:
-            picture[cell(behind, y, TRAIL, CHANNELS)] = 1
+def _remove(state: np.ndarray, i: int) -> None:
+    """Of the swimmers, the others of which stay in their order."""
+    state[SWIMMERS] -= 1
+    for k in range(i, state[SWIMMERS]):
+        swimmer = SWIMMER_LIST + SLOT_SIZE * k
+        for part in range(SWIMMER_SIZE):
+            state[swimmer + part] = state[swimmer + SLOT_SIZE + part]
+
+
+@scalar
+def _draw_swimmers(state: np.ndarray, picture: np.ndarray) -> None:
+    """All of them, since to erase one of two in one place erases both; and see when the first is due."""
+    due, i = NEVER, 0
+    while i < state[SWIMMERS]:
+        swimmer = SWIMMER_LIST + SLOT_SIZE * i
+        paint(picture, state[swimmer + BODY], 1)
+        paint(picture, state[swimmer + TAIL], state[swimmer + TAIL] != NOWHERE + TRAIL)
+        due = lesser(due, lesser(state[swimmer + WAIT], state[swimmer + SHOT_WAIT]))
+        i += 1
+    state[DUE] = due
+
+
+@scalar
+def _erase(state: np.ndarray, picture: np.ndarray, swimmer: int) -> None:
+    paint(picture, state[swimmer + BODY], 0)
+    paint(picture, state[swimmer + TAIL], 0)

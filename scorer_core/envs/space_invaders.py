@@ -4,8 +4,10 @@ Each alien shot gives 1. At the edge the block turns and comes down one row; the
 they march, and a block shot down is followed by a faster one. The alien nearest to the cannon's column shoots. An
 alien or a bullet on the cannon, or a block that comes down from the bottom row, ends the episode.
 
-Aliens and bullets are kept as ten rows of bits, bit x for column x. The protocols differ in the width of the first
-block, and under `invaders_dodge_late` (gymnax) a bullet hits where the cannon was before this step's move.
+Aliens are kept as ten rows of bits, bit x for column x, bullets by their places: with five steps to reload and nine
+rows to fly at most two of the cannon's are about, and one of the aliens', who shoot every tenth step. The protocols
+differ in the width of the first block, and under `invaders_dodge_late` (gymnax) a bullet hits where the cannon was
+before this step's move.
 """
 
 import numpy as np
@@ -17,12 +19,23 @@ ACTIONS = (NO_OP, LEFT, RIGHT, FIRE)
 CANNON, ALIEN, ALIEN_LEFTWARDS, ALIEN_RIGHTWARDS, OWN_BULLET, ALIEN_BULLET = range(6)
 CHANNELS = 6
 
-CANNON_X, HEADING, LEFT_ALIVE, MARCH_INTERVAL, MARCH_TIMER, ALIEN_SHOT_TIMER, RELOAD = range(OWN_STATE, OWN_STATE + 7)
+(
+    CANNON_X,
+    HEADING,
+    LEFT_ALIVE,
+    MARCH_INTERVAL,
+    MARCH_TIMER,
+    ALIEN_SHOT_TIMER,
+    RELOAD,
+    ALIEN_BULLET_X,
+    ALIEN_BULLET_Y,  # below the picture: there is none
+) = range(OWN_STATE, OWN_STATE + 9)
+OWN_BULLETS = 2
+OWN_BULLET_X = OWN_STATE + 9  # of each
+OWN_BULLET_Y = OWN_BULLET_X + OWN_BULLETS  # of each; above the picture: there is none
 ROWS = 10
-ALIENS = OWN_STATE + 7  # rows
-OWN_BULLETS = ALIENS + ROWS  # rows
-ALIEN_BULLETS = OWN_BULLETS + ROWS  # rows
-STATE_SIZE = ALIEN_BULLETS + ROWS
+ALIENS = OWN_BULLET_Y + OWN_BULLETS  # rows
+STATE_SIZE = ALIENS + ROWS
 
 DRAWS = OWN_DRAWS  # nothing is left to chance
 
@@ -42,10 +55,14 @@ def reset(state: np.ndarray, picture: np.ndarray, key: np.uint64, first_draw: in
     state[MARCH_INTERVAL] = state[MARCH_TIMER] = FIRST_MARCH_INTERVAL
     state[ALIEN_SHOT_TIMER] = ALIEN_SHOT_INTERVAL
     state[RELOAD] = 0
+    state[ALIEN_BULLET_X], state[ALIEN_BULLET_Y] = 0, ROWS
+    for bullet in range(OWN_BULLETS):
+        state[OWN_BULLET_X + bullet], state[OWN_BULLET_Y + bullet] = 0, -1
     for y in range(ROWS):
-        state[ALIENS + y] = state[OWN_BULLETS + y] = state[ALIEN_BULLETS + y] = 0
-    _send_wave(state, rules.invaders_first_wave_end)
-    _draw(state, picture)
+        state[ALIENS + y] = 0
+    picture[:] = 0
+    picture[cell(state[CANNON_X], BOTTOM, CANNON, CHANNELS)] = 1
+    _send_wave(state, picture, rules.invaders_first_wave_end)
 
 
 @scalar
@@ -53,51 +70,53 @@ def step(
     state: np.ndarray, picture: np.ndarray, action: int, key: np.uint64, first_draw: int, rules: Rules
 ) -> tuple[int, bool]:
     old_x = state[CANNON_X]
-    _act(state, action)
+    _erase_bullets(state, picture)
+    _act(state, picture, action)
     _fly(state)
-    hit = _is_at(state, ALIEN_BULLETS, old_x if rules.invaders_dodge_late else state[CANNON_X])
-    hit = hit or _is_at(state, ALIENS, state[CANNON_X])
+    x = old_x if rules.invaders_dodge_late else state[CANNON_X]
+    hit = (state[ALIEN_BULLET_X] == x and state[ALIEN_BULLET_Y] == BOTTOM) or _is_landed(state)
     if state[MARCH_TIMER] == 0:
         landed = _march(state)
-        hit = hit or landed or _is_at(state, ALIENS, state[CANNON_X])
+        _draw_aliens(state, picture)
+        hit = hit or landed or _is_landed(state)
     if state[ALIEN_SHOT_TIMER] == 0:
         state[ALIEN_SHOT_TIMER] = ALIEN_SHOT_INTERVAL
         _shoot_back(state)
-    killed = _kill(state)
+    killed = _kill(state, picture)
+    _draw_bullets(state, picture)
     state[RELOAD] -= int(state[RELOAD] > 0)
     state[MARCH_TIMER] -= 1
     state[ALIEN_SHOT_TIMER] -= 1
     if state[LEFT_ALIVE] == 0:
         state[MARCH_INTERVAL] = clamp(state[MARCH_INTERVAL] - 1, LAST_MARCH_INTERVAL, FIRST_MARCH_INTERVAL)
-        _send_wave(state, WAVE_RIGHT)
-    _draw(state, picture)
+        _send_wave(state, picture, WAVE_RIGHT)
     return killed, hit
 
 
 @scalar
-def _act(state: np.ndarray, action: int) -> None:
-    if action == FIRE and state[RELOAD] == 0:
-        state[OWN_BULLETS + BOTTOM] |= 1 << state[CANNON_X]
+def _act(state: np.ndarray, picture: np.ndarray, action: int) -> None:
+    x = state[CANNON_X]
+    if (action ^ FIRE) | state[RELOAD] == 0:  # one branch, not two
+        bullet = int(state[OWN_BULLET_Y] >= 0)
+        state[OWN_BULLET_X + bullet], state[OWN_BULLET_Y + bullet] = x, BOTTOM
         state[RELOAD] = RELOAD_TIME
-    elif action == LEFT:
-        state[CANNON_X] = clamp(state[CANNON_X] - 1, 0, 9)
-    elif action == RIGHT:
-        state[CANNON_X] = clamp(state[CANNON_X] + 1, 0, 9)
+    picture[cell(x, BOTTOM, CANNON, CHANNELS)] = 0
+    x = clamp(x + int(action == RIGHT) - int(action == LEFT), 0, 9)
+    picture[cell(x, BOTTOM, CANNON, CHANNELS)] = 1
+    state[CANNON_X] = x
 
 
 @scalar
 def _fly(state: np.ndarray) -> None:
-    for y in range(BOTTOM):
-        state[OWN_BULLETS + y] = state[OWN_BULLETS + y + 1]
-        state[ALIEN_BULLETS + BOTTOM - y] = state[ALIEN_BULLETS + BOTTOM - y - 1]
-    state[OWN_BULLETS + BOTTOM] = 0
-    state[ALIEN_BULLETS] = 0
+    for bullet in range(OWN_BULLETS):
+        state[OWN_BULLET_Y + bullet] -= int(state[OWN_BULLET_Y + bullet] >= 0)
+    state[ALIEN_BULLET_Y] += int(state[ALIEN_BULLET_Y] < ROWS)
 
 
 @scalar
-def _is_at(state: np.ndarray, rows: int, x: int) -> bool:
-    """Whether something of `rows` is in the cannon's row at column x."""
-    return (state[rows + BOTTOM] >> x) & 1 == 1
+def _is_landed(state: np.ndarray) -> bool:
+    """Whether an alien is where the cannon is."""
+    return (state[ALIENS + BOTTOM] >> state[CANNON_X]) & 1 == 1
 
 
 @scalar
@@ -138,41 +157,59 @@ def _shoot_back(state: np.ndarray) -> None:
     y = BOTTOM
     while (state[ALIENS + y] >> x) & 1 == 0:
         y -= 1
-    state[ALIEN_BULLETS + y] |= 1 << x
+    state[ALIEN_BULLET_X], state[ALIEN_BULLET_Y] = x, y
 
 
 @scalar
-def _kill(state: np.ndarray) -> int:
+def _kill(state: np.ndarray, picture: np.ndarray) -> int:
     killed = 0
-    for y in range(ROWS):
-        hits = state[ALIENS + y] & state[OWN_BULLETS + y]
-        state[ALIENS + y] ^= hits
-        state[OWN_BULLETS + y] ^= hits
-        while hits:
-            hits &= hits - 1
+    for bullet in range(OWN_BULLETS):
+        x, y = state[OWN_BULLET_X + bullet], state[OWN_BULLET_Y + bullet]
+        if y >= 0 and (state[ALIENS + y] >> x) & 1:
+            state[ALIENS + y] ^= 1 << x
+            _draw_alien(state, picture, x, y, 0)
+            state[OWN_BULLET_Y + bullet] = -1
             killed += 1
     state[LEFT_ALIVE] -= killed
     return killed
 
 
 @scalar
-def _send_wave(state: np.ndarray, end: int) -> None:
+def _send_wave(state: np.ndarray, picture: np.ndarray, end: int) -> None:
     for y in range(WAVE_ROWS):
         state[ALIENS + y] = (1 << end) - (1 << WAVE_LEFT)
     state[LEFT_ALIVE] = WAVE_ROWS * (end - WAVE_LEFT)
+    _draw_aliens(state, picture)
 
 
 @scalar
-def _draw(state: np.ndarray, picture: np.ndarray) -> None:
-    leftwards = int(state[HEADING] < 0)
+def _erase_bullets(state: np.ndarray, picture: np.ndarray) -> None:
+    for bullet in range(OWN_BULLETS):
+        y = clamp(state[OWN_BULLET_Y + bullet], 0, BOTTOM)
+        picture[cell(state[OWN_BULLET_X + bullet], y, OWN_BULLET, CHANNELS)] = 0
+    picture[cell(state[ALIEN_BULLET_X], clamp(state[ALIEN_BULLET_Y], 0, BOTTOM), ALIEN_BULLET, CHANNELS)] = 0
+
+
+@scalar
+def _draw_bullets(state: np.ndarray, picture: np.ndarray) -> None:
+    for bullet in range(OWN_BULLETS):
+        y = state[OWN_BULLET_Y + bullet]
+        picture[cell(state[OWN_BULLET_X + bullet], clamp(y, 0, BOTTOM), OWN_BULLET, CHANNELS)] |= y >= 0
+    y = state[ALIEN_BULLET_Y]
+    picture[cell(state[ALIEN_BULLET_X], clamp(y, 0, BOTTOM), ALIEN_BULLET, CHANNELS)] |= y <= BOTTOM
+
+
+@scalar
+def _draw_aliens(state: np.ndarray, picture: np.ndarray) -> None:
     for y in range(ROWS):
-        aliens, own, theirs = state[ALIENS + y], state[OWN_BULLETS + y], state[ALIEN_BULLETS + y]
+        row = state[ALIENS + y]
         for x in range(10):
-            alien = (aliens >> x) & 1
-            picture[cell(x, y, CANNON, CHANNELS)] = 0
-            picture[cell(x, y, ALIEN, CHANNELS)] = alien
-            picture[cell(x, y, ALIEN_LEFTWARDS, CHANNELS)] = alien & leftwards
-            picture[cell(x, y, ALIEN_RIGHTWARDS, CHANNELS)] = alien & (1 - leftwards)
-            picture[cell(x, y, OWN_BULLET, CHANNELS)] = (own >> x) & 1
-            picture[cell(x, y, ALIEN_BULLET, CHANNELS)] = (theirs >> x) & 1
-    picture[cell(state[CANNON_X], BOTTOM, CANNON, CHANNELS)] = 1
+            _draw_alien(state, picture, x, y, (row >> x) & 1)
+
+
+@scalar
+def _draw_alien(state: np.ndarray, picture: np.ndarray, x: int, y: int, lit: int) -> None:
+    leftwards = int(state[HEADING] < 0)
+    picture[cell(x, y, ALIEN, CHANNELS)] = lit
+    picture[cell(x, y, ALIEN_LEFTWARDS, CHANNELS)] = lit & leftwards
+    picture[cell(x, y, ALIEN_RIGHTWARDS, CHANNELS)] = lit & (1 - leftwards)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from scorer_core.config import RunConfig
+from scorer_core.envs import breakout
 from scorer_core.records import MEASURED, PackFolder, RecordError
 from scorer_core.train import part_pack, train
 
@@ -50,3 +51,13 @@ def test_a_pack_that_has_committed_nothing_cannot_be_parted(tmp_path):
     old = PackFolder.create(tmp_path, CONFIGS)
     with pytest.raises(RecordError, match="nothing is committed"):
         part_pack(old, PackFolder.create(tmp_path, CONFIGS[:2]), CPU)
+
+
+def test_a_checkpoint_of_another_versions_games_is_refused_in_words_and_kept(tmp_path, monkeypatch):
+    folder = PackFolder.create(tmp_path, CONFIGS)
+    assert not go_on(folder, until=100)
+    monkeypatch.setattr(breakout, "STATE_SIZE", breakout.STATE_SIZE + 1)
+    with pytest.raises(RecordError, match=r"checkpoint: its games were saved by another version .* remove the folder"):
+        go_on(folder)
+    monkeypatch.undo()
+    assert go_on(folder), "its own version still goes on from it"

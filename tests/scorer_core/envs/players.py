@@ -69,35 +69,55 @@ def play_freeway(state, luck):
 
 
 @njit
-def danger(state, count, first, x, y):
+def danger(state, first, count, x, y):
+    """Of those of a list that come towards a cell."""
     worst = 0.0
-    for i in range(state[count]):
-        other = first + seaquest.SIZE * i
-        ahead = (x - state[other + seaquest.X]) * state[other + seaquest.HEADING]
-        if state[other + seaquest.Y] == y and 0 <= ahead <= 3:
+    for i in range(count):
+        other = first + seaquest.SLOT_SIZE * i
+        cell = state[other + seaquest.AT] // seaquest.CHANNELS
+        ahead = (x - cell % 10) * np.sign(state[other + seaquest.STRIDE])
+        if is_threat(state, first, other) and cell // 10 == y and 0 <= ahead <= 3:
             worst = max(worst, 40.0 - 10 * ahead)
     return worst
 
 
 @njit
-def in_sight(state, count, first):
-    for i in range(state[count]):
-        other = first + seaquest.SIZE * i
-        ahead = (state[other + seaquest.X] - state[seaquest.BOAT_X]) * state[seaquest.FACING]
-        if state[other + seaquest.Y] == state[seaquest.BOAT_Y] and ahead > 0:
+def is_threat(state, first, other):
+    return first == seaquest.BULLET_LIST or state[other + seaquest.KIND] != seaquest.DIVER
+
+
+@njit
+def enemy_in_sight(state, boat_x, boat_y):
+    for i in range(state[seaquest.SWIMMERS]):
+        other = seaquest.SWIMMER_LIST + seaquest.SLOT_SIZE * i
+        cell = state[other + seaquest.BODY] // seaquest.CHANNELS
+        ahead = (cell % 10 - boat_x) * state[seaquest.FACING]
+        if is_threat(state, seaquest.SWIMMER_LIST, other) and cell // 10 == boat_y and ahead > 0:
             return True
     return False
 
 
 @njit
+def divers_nearness(state, x, y):
+    nearness = 0.0
+    for i in range(state[seaquest.SWIMMERS]):
+        other = seaquest.SWIMMER_LIST + seaquest.SLOT_SIZE * i
+        if state[other + seaquest.KIND] == seaquest.DIVER:
+            cell = state[other + seaquest.BODY] // seaquest.CHANNELS
+            nearness += 4.0 / (1 + abs(x - cell % 10) + abs(y - cell // 10))
+    return nearness
+
+
+@njit
 def play_seaquest(state, luck):
     """Fetches six divers, comes up, then bobs for free; shoots what it faces, keeps clear of what comes."""
-    aboard, deep = state[seaquest.DIVERS_ABOARD], state[seaquest.BOAT_Y]
+    aboard = state[seaquest.DIVERS_ABOARD]
+    boat_x, deep = state[seaquest.BOAT_CELL] % 10, state[seaquest.BOAT_CELL] // 10
     bobs = aboard < 0 and state[seaquest.ENEMY_INTERVAL] > 1
     wants_up = bobs or aboard == 6 or (aboard != 0 and state[seaquest.OXYGEN] < 60)
     best, best_action = -1e9, NO_OP
     for action in range(6):
-        x, y = moved(state[seaquest.BOAT_X], deep, action, 0)
+        x, y = moved(boat_x, deep, action, 0)
         score = 0.3 * luck * (action == NO_OP) - 0.05 * abs(x - 5)
         if y == 0 and deep > 0 and not wants_up:
             score -= 60
@@ -105,17 +125,12 @@ def play_seaquest(state, luck):
             score -= 3 * y if deep > 0 else -3 * y
         elif deep == 0:
             score += 3 * y
-        for i in range(state[seaquest.DIVERS]):
-            diver = seaquest.DIVER_LIST + seaquest.SIZE * i
-            away = abs(x - state[diver + seaquest.X]) + abs(y - state[diver + seaquest.Y])
-            score += 4.0 / (1 + away) if 0 <= aboard < 6 else 0.0
-        if action == FIRE and (
-            in_sight(state, seaquest.FISH, seaquest.FISH_LIST) or in_sight(state, seaquest.BOATS, seaquest.BOAT_LIST)
-        ):
+        if 0 <= aboard < 6:
+            score += divers_nearness(state, x, y)
+        if action == FIRE and enemy_in_sight(state, boat_x, deep):
             score += 1
-        score -= danger(state, seaquest.FISH, seaquest.FISH_LIST, x, y)
-        score -= danger(state, seaquest.BOATS, seaquest.BOAT_LIST, x, y)
-        score -= danger(state, seaquest.BULLETS, seaquest.BULLET_LIST, x, y)
+        score -= danger(state, seaquest.SWIMMER_LIST, state[seaquest.SWIMMERS], x, y)
+        score -= danger(state, seaquest.BULLET_LIST, state[seaquest.BULLETS], x, y)
         if score > best:
             best, best_action = score, action
     return best_action
@@ -123,10 +138,7 @@ def play_seaquest(state, luck):
 
 @njit
 def under_fire(state, x):
-    falling = 0
-    for y in range(5, 9):
-        falling |= state[space_invaders.ALIEN_BULLETS + y]
-    return (falling >> x) & 1 == 1
+    return state[space_invaders.ALIEN_BULLET_X] == x and 5 <= state[space_invaders.ALIEN_BULLET_Y] < 9
 
 
 @njit

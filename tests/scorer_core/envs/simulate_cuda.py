@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from scorer_core.envs.compiled import GAMES, CompiledEnvironments, kernels
+from scorer_core.envs.compiled import GAMES, CompiledEnvironments, kernels, meanings_of
 from scorer_core.envs.rules import PROTOCOLS, rules_of
 
 LANES, ENVIRONMENTS, STEPS = 2, 2, 60
@@ -17,6 +17,7 @@ def compare(game: str, protocol: str) -> int:
     clock = np.zeros(1, dtype=np.int64)
     states = np.zeros((*shape, module.STATE_SIZE), dtype=np.int16)
     pictures = np.zeros((*shape, 100 * module.CHANNELS), dtype=np.uint8)
+    meanings, taken = meanings_of(module.ACTIONS), np.zeros(shape, dtype=np.int64)
     rewards, terminated = np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=bool)
     place = (seeds.numpy(), clock, states, pictures)
     reset_one, step_one = kernels(module, rules)
@@ -26,7 +27,7 @@ def compare(game: str, protocol: str) -> int:
     for _ in range(STEPS):
         actions = random.integers(0, environments.num_actions, shape)
         clock += 1
-        step_one[1, LANES * ENVIRONMENTS + 1](*place, actions, np.array(module.ACTIONS), rewards, terminated)
+        step_one[1, LANES * ENVIRONMENTS + 1](*place, actions, meanings, taken, rewards, terminated)
         expected = environments.step(torch.from_numpy(actions))
         np.testing.assert_array_equal(pictures, expected.observation.flatten(start_dim=2).numpy())
         np.testing.assert_array_equal(rewards, expected.reward.numpy())

@@ -11,9 +11,10 @@ from numba.cuda.compiler import compile_ptx
 from numba.cuda.cudadrv import nvvm
 from numba.cuda.cudadrv.error import NvvmSupportError
 
-from scorer_core.envs import Step
+from scorer_core.envs import Step, breakout
 from scorer_core.envs.compiled import GAMES, CompiledEnvironments, kernels
-from scorer_core.envs.rules import PROTOCOLS, rules_of
+from scorer_core.envs.rules import LEFT, PROTOCOLS, RIGHT, rules_of
+from scorer_core.noise import Stream, uniform
 
 GAMES_AND_PROTOCOLS = [(g, p) for g in GAMES for p in PROTOCOLS if (g, p) != ("seaquest", "gymnax")]
 every_task = pytest.mark.parametrize(("game", "protocol"), GAMES_AND_PROTOCOLS)
@@ -86,6 +87,27 @@ def test_restored_environments_go_on_bit_for_bit(game: str, protocol: str) -> No
             torch.testing.assert_close(part, whole, rtol=0, atol=0)
 
 
+def test_an_action_sticks_when_its_chance_comes_and_what_sticks_is_saved() -> None:
+    environments = CompiledEnvironments("breakout", "minatar", torch.tensor([1]), 1000)
+    environments.reset()
+    saved = [environments.state()]
+    for chosen in (1, 2, 2):  # left, right, right
+        environments.step(torch.full((1, 1000), chosen))
+        saved.append(environments.state())
+    stuck = [
+        uniform(torch.tensor(1), step, Stream.ENVIRONMENT, (1000, breakout.DRAWS))[:, 0] < 0.1 for step in (1, 2, 3)
+    ]
+    expected = torch.zeros(1000, dtype=torch.int64)
+    for now, sticks, meaning in zip(saved[1:], stuck, (LEFT, RIGHT, RIGHT), strict=True):
+        expected = torch.where(sticks, expected, meaning)
+        assert torch.equal(now["taken"][0], expected)
+    assert stuck[0].sum() > 50
+    fresh = CompiledEnvironments("breakout", "minatar", torch.tensor([1]), 1000)
+    fresh.restore(saved[1])
+    fresh.step(torch.full((1, 1000), 2))
+    assert torch.equal(fresh.state()["taken"], saved[2]["taken"])
+
+
 @every_game
 def test_reset_starts_the_same_game_over(game: str) -> None:
     environments = CompiledEnvironments(game, "minatar", torch.tensor([1]), 5)
@@ -155,7 +177,7 @@ def test_cuda_kernels_compile_for_a_gpu_that_is_not_there(
     monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
     lanes, actions = types.int64[::1], types.int64[:, ::1]
     place = (lanes, lanes, types.int16[:, :, :], types.uint8[:, :, ::1])
-    outcome = (actions, lanes, types.float32[:, ::1], types.boolean[:, ::1])
+    outcome = (actions, types.int64, actions, types.float32[:, ::1], types.boolean[:, ::1])
     reset_one, step_one = kernels(GAMES[game], rules_of(game, protocol))
     for kernel, arguments in ((reset_one, place), (step_one, place + outcome)):
         ptx, _ = compile_ptx(kernel.py_func, arguments, cc=hopper)

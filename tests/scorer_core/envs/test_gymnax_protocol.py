@@ -86,7 +86,8 @@ def test_the_first_wave_is_28_aliens_and_later_ones_24(protocol: str, first: int
 
     def one_is_left_and_about_to_be_shot(states: torch.Tensor) -> None:
         states[:, space_invaders.ALIENS : space_invaders.ALIENS + 10] = 0
-        states[:, space_invaders.ALIENS + 2] = states[:, space_invaders.OWN_BULLETS + 3] = 1 << 4
+        states[:, space_invaders.ALIENS + 2] = 1 << 4
+        states[:, space_invaders.OWN_BULLET_X], states[:, space_invaders.OWN_BULLET_Y] = 4, 3
         states[:, space_invaders.LEFT_ALIVE] = 1
 
     arrange(environments, one_is_left_and_about_to_be_shot)
@@ -96,11 +97,11 @@ def test_the_first_wave_is_28_aliens_and_later_ones_24(protocol: str, first: int
 
 
 def bullet_above_the_cannon(states: torch.Tensor) -> None:
-    states[:, space_invaders.ALIEN_BULLETS + 8] = 1 << 5
+    states[:, space_invaders.ALIEN_BULLET_X], states[:, space_invaders.ALIEN_BULLET_Y] = 5, 8
 
 
 def bullet_left_of_the_cannon(states: torch.Tensor) -> None:
-    states[:, space_invaders.ALIEN_BULLETS + 8] = 1 << 4
+    states[:, space_invaders.ALIEN_BULLET_X], states[:, space_invaders.ALIEN_BULLET_Y] = 4, 8
 
 
 @pytest.mark.parametrize(("protocol", "dodging", "walking_in"), [("gymnax", True, False), ("minatar", False, True)])
