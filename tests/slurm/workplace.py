@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
              "replay_size": 1_600, "log_points": 20, "phi_widths": [24, 24], "theta_widths": [24],
              "target_every": 400},
 }  # fmt: skip
-LONG = {"total_steps": 80_000}  # half a minute at least, on a fast machine
+LONG = {"total_steps": 240_000}  # half a minute at least on a fast machine, and not so long that it is compiled
 PROFILE: dict[str, Any] = {
     "scheduler": "slurm", "partition": "low", "gpus": 1, "cpus": 1, "time": 30, "device": "cpu",
     "commit_seconds": 0.4, "signal_seconds": 30, "max_attempts": 200, "lanes": 32,
