@@ -97,14 +97,9 @@ def _drive(state: np.ndarray, picture: np.ndarray) -> None:
         movers += moves
     for i in range(movers):
         car = int(state[MOVERS + i])
-        x, heading, row = state[X + car], state[HEADING + car], car + 1
-        trail = FASTEST_TRAIL + state[INTERVAL + car] - 1
-        picture[cell(x, row, CAR, CHANNELS)] = 0
-        picture[cell(_around(x - heading), row, trail, CHANNELS)] = 0
-        picture[cell(x, row, trail, CHANNELS)] = 1
-        x = _around(x + heading)
-        picture[cell(x, row, CAR, CHANNELS)] = 1
-        state[X + car] = x
+        _draw_car(state, picture, car, 0)
+        state[X + car] = _around(state[X + car] + state[HEADING + car])
+        _draw_car(state, picture, car, 1)
 
 
 @scalar

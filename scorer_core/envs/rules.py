@@ -76,20 +76,6 @@ def pick(key: np.uint64, draw: int, options: int) -> int:
 
 
 @scalar
-def below(x: int, limit: int) -> int:
-    """A mask: all bits where x is below the limit, else none.
-
-    With `&` and `choice` it decides without a branch, which costs some 5 ns each time it was not foreseen.
-    """
-    return (x - limit) >> 63
-
-
-@scalar
-def choice(mask: int, one: int, other: int) -> int:
-    return other ^ ((one ^ other) & mask)
-
-
-@scalar
 def lesser(x: int, y: int) -> int:
     """On CUDA, numba takes the built-in min and max of two numbers for those of a sequence."""
     return x if x < y else y
@@ -112,12 +98,13 @@ def cell(x: int, y: int, channel: int, channels: int) -> np.uint64:
 
 
 @scalar
-def paint(picture: np.ndarray, at: int, lit: int) -> None:
+def paint(picture: np.ndarray, at: int | np.uint64, lit: int) -> None:
     picture[np.uint64(at)] = lit
 
 
 @scalar
-def seen(picture: np.ndarray, at: int) -> int:
+def seen(picture: np.ndarray, at: int | np.uint64) -> int:
+    """Signed, since of an unsigned and a signed number numba makes a float."""
     return int(np.int64(picture[np.uint64(at)]))
 
 

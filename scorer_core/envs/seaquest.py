@@ -26,10 +26,8 @@ from scorer_core.envs.rules import (
     RIGHT,
     UP,
     Rules,
-    below,
     cell,
     chance,
-    choice,
     clamp,
     lesser,
     paint,
@@ -46,7 +44,6 @@ COLUMN, ROW = CHANNELS, 10 * CHANNELS  # how far the next cell is in the flat pi
 
 (
     BOAT_CELL,  # 10 * y + x
-    BOAT_BACK,  # where its back is in the picture
     FACING,
     OXYGEN,
     DIVERS_ABOARD,
@@ -61,7 +58,7 @@ COLUMN, ROW = CHANNELS, 10 * CHANNELS  # how far the next cell is in the flat pi
     DUE,  # so many steps after that the first of them moves or shoots
     SWIMMERS,  # how many there are, as the next
     BULLETS,
-) = range(OWN_STATE, OWN_STATE + 16)
+) = range(OWN_STATE, OWN_STATE + 15)
 # Of whatever moves: its cell, as the index of that cell's first channel; how far the next cell is; how many cells
 # there are to the edge. A swimmer is kept where it is drawn, at its cell and channel.
 AT, STRIDE, TO_GO = range(3)
@@ -70,7 +67,7 @@ BODY = AT
 TAIL, KIND, WAIT, SHOT_WAIT = range(3, 7)  # waits are in steps since the swimmers were last gone through
 SWIMMER_SIZE = 7
 OWN_BULLETS = 2
-OWN_BULLET_LIST = OWN_STATE + 16
+OWN_BULLET_LIST = OWN_STATE + 15
 # The n-th swimmer and the n-th enemy bullet lie side by side: few are about, and these are then close together.
 SLOTS, SLOT_SIZE = 40, SWIMMER_SIZE + BULLET_SIZE
 SWIMMER_LIST = OWN_BULLET_LIST + BULLET_SIZE * OWN_BULLETS
@@ -105,15 +102,15 @@ GOES_TO = np.array(
         for y in range(DEEPEST + 1)
         for x in range(10)
     ],
-    dtype=np.uint8,
+    dtype=np.int8,
 )
 
 
 @scalar
 def reset(state: np.ndarray, picture: np.ndarray, key: np.uint64, first_draw: int, rules: Rules) -> None:
     picture[:] = 0
-    state[BOAT_CELL] = 5
-    _draw_boat(state, picture, -1)
+    state[BOAT_CELL], state[FACING] = 5, -1
+    _draw_boat(picture, 5, -1, 1)
     state[OXYGEN] = FULL_OXYGEN
     _fill_gauge(picture)
     state[DIVERS_ABOARD] = state[RELOAD] = state[SURFACINGS] = 0
@@ -163,20 +160,18 @@ def _act(state: np.ndarray, picture: np.ndarray, action: int) -> None:
         state[bullet + AT], state[bullet + STRIDE] = here * CHANNELS, facing * COLUMN
         state[bullet + TO_GO] = 9 - here % 10 if facing > 0 else here % 10
         state[RELOAD] = RELOAD_TIME
-    paint(picture, here * CHANNELS + FRONT, 0)
-    paint(picture, state[BOAT_BACK], 0)
-    state[BOAT_CELL] = GOES_TO[np.uint64(here), np.uint64(action)]
+    _draw_boat(picture, here, facing, 0)
+    here = int(GOES_TO[np.uint64(here), np.uint64(action)])
     turn = int(action == RIGHT) - int(action == LEFT)
-    _draw_boat(state, picture, facing if turn == 0 else turn)
+    facing = facing if turn == 0 else turn
+    _draw_boat(picture, here, facing, 1)
+    state[BOAT_CELL], state[FACING] = here, facing
 
 
 @scalar
-def _draw_boat(state: np.ndarray, picture: np.ndarray, facing: int) -> None:
-    front = state[BOAT_CELL] * CHANNELS
-    back = front - facing * COLUMN + BACK
-    paint(picture, front + FRONT, 1)
-    paint(picture, back, 1)
-    state[BOAT_BACK], state[FACING] = back, facing
+def _draw_boat(picture: np.ndarray, here: int, facing: int, lit: int) -> None:
+    paint(picture, here * CHANNELS + FRONT, lit)
+    paint(picture, here * CHANNELS - facing * COLUMN + BACK, lit)
 
 
 @scalar
@@ -283,13 +278,13 @@ def _move_swimmers(state: np.ndarray, picture: np.ndarray, boat: int) -> int:
         body, tail, kind = state[swimmer + BODY], state[swimmer + TAIL], state[swimmer + KIND]
         aboard = body == boat + DIVER and _boards(state, picture)
         wait, shot_wait = state[swimmer + WAIT] - rested, state[swimmer + SHOT_WAIT] - rested
-        moves = below(wait, 1)
-        state[swimmer + TAIL] = choice(moves, body - kind + TRAIL, tail)
-        body += state[swimmer + STRIDE] & moves
-        to_go = state[swimmer + TO_GO] + moves
+        moves = int(wait == 0)
+        state[swimmer + TAIL] = tail + (body - kind + TRAIL - tail) * moves
+        body += state[swimmer + STRIDE] * moves
+        to_go = state[swimmer + TO_GO] - moves
         state[swimmer + BODY], state[swimmer + TO_GO] = body, to_go
         interval = DIVER_MOVE_INTERVAL if kind == DIVER else move_interval
-        state[swimmer + WAIT], state[swimmer + SHOT_WAIT] = wait + ((1 + interval) & moves), shot_wait
+        state[swimmer + WAIT], state[swimmer + SHOT_WAIT] = wait + (1 + interval) * moves, shot_wait
         if shot_wait == 0:
             state[swimmer + SHOT_WAIT] = 1 + ENEMY_RELOAD_TIME
             if to_go >= 0:

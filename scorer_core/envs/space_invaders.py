@@ -12,7 +12,20 @@ before this step's move.
 
 import numpy as np
 
-from scorer_core.envs.rules import FIRE, LEFT, NO_OP, OWN_DRAWS, OWN_STATE, RIGHT, Rules, cell, clamp, scalar
+from scorer_core.envs.rules import (
+    FIRE,
+    LEFT,
+    NO_OP,
+    OWN_DRAWS,
+    OWN_STATE,
+    RIGHT,
+    Rules,
+    cell,
+    clamp,
+    paint,
+    scalar,
+    seen,
+)
 
 ACTIONS = (NO_OP, LEFT, RIGHT, FIRE)
 
@@ -70,7 +83,7 @@ def step(
     state: np.ndarray, picture: np.ndarray, action: int, key: np.uint64, first_draw: int, rules: Rules
 ) -> tuple[int, bool]:
     old_x = state[CANNON_X]
-    _erase_bullets(state, picture)
+    _draw_bullets(state, picture, 0)
     _act(state, picture, action)
     _fly(state)
     x = old_x if rules.invaders_dodge_late else state[CANNON_X]
@@ -83,7 +96,7 @@ def step(
         state[ALIEN_SHOT_TIMER] = ALIEN_SHOT_INTERVAL
         _shoot_back(state)
     killed = _kill(state, picture)
-    _draw_bullets(state, picture)
+    _draw_bullets(state, picture, 1)
     state[RELOAD] -= int(state[RELOAD] > 0)
     state[MARCH_TIMER] -= 1
     state[ALIEN_SHOT_TIMER] -= 1
@@ -183,20 +196,18 @@ def _send_wave(state: np.ndarray, picture: np.ndarray, end: int) -> None:
 
 
 @scalar
-def _erase_bullets(state: np.ndarray, picture: np.ndarray) -> None:
+def _draw_bullets(state: np.ndarray, picture: np.ndarray, lit: int) -> None:
     for bullet in range(OWN_BULLETS):
-        y = clamp(state[OWN_BULLET_Y + bullet], 0, BOTTOM)
-        picture[cell(state[OWN_BULLET_X + bullet], y, OWN_BULLET, CHANNELS)] = 0
-    picture[cell(state[ALIEN_BULLET_X], clamp(state[ALIEN_BULLET_Y], 0, BOTTOM), ALIEN_BULLET, CHANNELS)] = 0
+        _draw_bullet(picture, state[OWN_BULLET_X + bullet], state[OWN_BULLET_Y + bullet], OWN_BULLET, lit)
+    _draw_bullet(picture, state[ALIEN_BULLET_X], state[ALIEN_BULLET_Y], ALIEN_BULLET, lit)
 
 
 @scalar
-def _draw_bullets(state: np.ndarray, picture: np.ndarray) -> None:
-    for bullet in range(OWN_BULLETS):
-        y = state[OWN_BULLET_Y + bullet]
-        picture[cell(state[OWN_BULLET_X + bullet], clamp(y, 0, BOTTOM), OWN_BULLET, CHANNELS)] |= y >= 0
-    y = state[ALIEN_BULLET_Y]
-    picture[cell(state[ALIEN_BULLET_X], clamp(y, 0, BOTTOM), ALIEN_BULLET, CHANNELS)] |= y <= BOTTOM
+def _draw_bullet(picture: np.ndarray, x: int, y: int, channel: int, lit: int) -> None:
+    """One that is not in the picture leaves the cell at the edge as another has lit it."""
+    flies = int(y >= 0) & int(y <= BOTTOM)
+    at = cell(x, clamp(y, 0, BOTTOM), channel, CHANNELS)
+    paint(picture, at, (seen(picture, at) | flies) & lit)
 
 
 @scalar
