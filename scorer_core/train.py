@@ -2,7 +2,7 @@
 
 import ctypes
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 
 from scorer_core import verdicts
 from scorer_core.pack import Pack
-from scorer_core.records import SCHEMA, PackFolder, RecordError
+from scorer_core.records import SCHEMA, Commit, PackFolder, RecordError
 
 HEARTBEAT_SECONDS = 1.0
 
@@ -39,13 +39,7 @@ def train(
     pack = Pack(folder.configs(), device, folder.compiled())
     commit = folder.last_commit()
     if commit:
-        try:
-            pack.restore(commit.checkpoint)
-        except ValueError as error:
-            raise RecordError(
-                f"{folder.path / 'checkpoint'}: {error}, so that this one cannot go on from it; go on with that version"
-                " (attempts/*/provenance.json names its commit), or remove the folder to train its runs anew"
-            ) from error
+        _restore(pack, folder, commit)
     rows: list[pa.Table] = []
     clock = Clock(pack)
 
@@ -98,6 +92,17 @@ def train(
     return True
 
 
+def _restore(pack: Pack, folder: PackFolder, commit: Commit, lanes: Sequence[int] | None = None) -> None:
+    """`Pack.restore` of a commit of `folder`; a checkpoint that is of no use to this version is a RecordError."""
+    try:
+        pack.restore(commit.checkpoint, lanes)
+    except ValueError as error:
+        raise RecordError(
+            f"{folder.path / 'checkpoint'}: {error}, so that this one cannot go on from it; go on with that version"
+            " (attempts/*/provenance.json names its commit), or remove the folder to train its runs anew"
+        ) from error
+
+
 def keep_freed_memory() -> None:
     """Have malloc keep what a step frees: given back to the system, its pages are faulted in again at the next step."""
     trim_threshold, mmap_threshold = -1, -3  # of mallopt(3), in glibc; another libc does without
@@ -111,14 +116,15 @@ def part_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:
     """Put `new`, of some of the runs of `old`, where `old` committed last: each run goes on as it would have there.
 
     Raises:
-        RecordError: if `old` has committed nothing, or a record cannot be read or written.
+        RecordError: if `old` has committed nothing, its checkpoint is of another version, or a record cannot be read or
+            written.
     """
     commit = old.last_commit()
     if commit is None:
         raise RecordError(f"{old.path}: nothing is committed that its runs could go on from")
     run_ids, place = new.run_ids(), {run_id: lane for lane, run_id in enumerate(old.run_ids())}
     pack = Pack(new.configs(), device, new.compiled())
-    pack.restore(commit.checkpoint, [place[run_id] for run_id in run_ids])
+    _restore(pack, old, commit, [place[run_id] for run_id in run_ids])
     rows = [pq.read_table(part, schema=SCHEMA, filters=[("run_id", "in", run_ids)]) for part in old.parts()]
     new.commit(commit.step, pa.concat_tables([SCHEMA.empty_table(), *rows]), pack.state())
 

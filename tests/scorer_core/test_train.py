@@ -57,7 +57,10 @@ def test_a_checkpoint_of_another_versions_games_is_refused_in_words_and_kept(tmp
     folder = PackFolder.create(tmp_path, CONFIGS)
     assert not go_on(folder, until=100)
     monkeypatch.setattr(breakout, "STATE_SIZE", breakout.STATE_SIZE + 1)
-    with pytest.raises(RecordError, match=r"checkpoint: its games were saved by another version .* remove the folder"):
+    refusal = r"checkpoint: its games were saved by another version .* remove the folder"
+    with pytest.raises(RecordError, match=refusal):
         go_on(folder)
+    with pytest.raises(RecordError, match=refusal):
+        part_pack(folder, PackFolder.create(tmp_path, CONFIGS[:2]), CPU)
     monkeypatch.undo()
     assert go_on(folder), "its own version still goes on from it"
