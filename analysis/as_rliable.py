@@ -36,7 +36,7 @@ def interval_estimates(
     seed: int = 0,
     level: float = LEVEL,
 ) -> tuple[Points, Intervals]:
-    """`rliable.library.get_interval_estimates` of these aggregates of matrices runs x tasks.
+    """Rliable's `get_interval_estimates` of these aggregates of matrices runs x tasks.
 
     Raises:
         ValueError: if scores are no matrix, or hold a NaN or an infinite value.
@@ -88,7 +88,7 @@ def performance_profiles(
     seed: int = 0,
     level: float = LEVEL,
 ) -> tuple[Points, Intervals]:
-    """`rliable.library.create_performance_profile` of matrices runs x tasks: share of runs above each threshold."""
+    """Rliable's `create_performance_profile` of matrices runs x tasks: share of runs above each threshold."""
     stream = np.random.RandomState(seed)
     points, intervals = {}, {}
     for name, matrix in scores.items():

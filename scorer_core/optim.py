@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # the defaults of optax, which the paper uses, and of torch
 
@@ -64,7 +64,7 @@ def adam_formula(
     return parameters - step_size * mean / (torch.sqrt(square) + epsilon), mean, square
 
 
-@torch.library.custom_op("scorer::adam_update", mutates_args=())
+@library.custom_op("scorer::adam_update", mutates_args=())
 def adam_update(
     parameters: Tensor,
     gradient: Tensor,
