@@ -7,7 +7,7 @@ import pytest
 
 from scorer_core.records import pack_folders
 from slurm.devcluster.cluster import DevCluster
-from tests.slurm.workplace import LONG, PATIENCE_SECONDS, Workplace, metrics, wait_for
+from tests.slurm.workplace import PATIENCE_SECONDS, Workplace, metrics, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 # Ten packs of one lane; they wait for the nodes' GPUs, or for an hour where they are not to start at all.
@@ -134,9 +134,9 @@ def test_two_submits_at_the_same_moment_submit_each_pack_once(accounted, tmp_pat
     assert [len(list((folder.path / "attempts").iterdir())) for folder in pack_folders(place.packs)] == [1] * 4
 
 
-def test_two_jobs_on_one_pack_train_it_once(unaccounted, long, tmp_path):
+def test_two_jobs_on_one_pack_train_it_once(unaccounted, small, tmp_path):
     """The second array is a copy of the first, submitted by hand from the script that Slurm kept."""
-    place = Workplace(unaccounted, tmp_path, LONG)
+    place = Workplace(unaccounted, tmp_path)
     place.scorer("submit")
     place.wait_until_training()
     (job,) = place.jobs()
@@ -147,7 +147,7 @@ def test_two_jobs_on_one_pack_train_it_once(unaccounted, long, tmp_path):
     wait_for(lambda: copy not in unaccounted.command("squeue", "--noheader", "--format=%A").split())
     assert place.attempts() == 1
     assert place.states() == {"done": 2}
-    assert metrics(place.packs) == long
+    assert metrics(place.packs) == small
 
 
 @pytest.mark.parametrize(

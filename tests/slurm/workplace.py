@@ -25,8 +25,9 @@ from sweeps.plan import make_plan
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_SECONDS = 240.0
 
+# Some seconds at least on a fast machine: it is to be interrupted while it trains.
 SMALL: dict[str, Any] = {
-    "name": "small", "question": "?", "tasks": ["minatar/breakout"], "seeds": [0, 1], "total_steps": 5_000,
+    "name": "small", "question": "?", "tasks": ["minatar/breakout"], "seeds": [0, 1], "total_steps": 60_000,
     "base": {"ratio": 5, "num_envs": 8, "update_every": 8, "learning_starts": 200, "batch_size": 16,
              "replay_size": 1_600, "log_points": 20, "phi_widths": [24, 24], "theta_widths": [24],
              "target_every": 400},
