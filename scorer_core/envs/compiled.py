@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import cuda, njit
+from llvmlite import ir
+from numba import config, cuda, njit, types
+from numba.extending import intrinsic
 from torch import Tensor
 
 from scorer_core import noise
@@ -32,6 +34,10 @@ ACTION_SETS = ("minimal", "full")
 ENVIRONMENT = int(Stream.ENVIRONMENT)
 BITS_PER_ACTION = 3
 THREADS_PER_BLOCK = 128
+STATE_DTYPE = torch.int16
+CACHE_LINE = 64  # bytes
+LINES_AHEAD = 3  # of a longer state; the processor foresees by itself what is read of a shorter one
+ENVIRONMENTS_AHEAD = 8  # measured: 4 to 16 do as well
 
 
 class CompiledEnvironments:
@@ -68,9 +74,9 @@ class CompiledEnvironments:
         self._step = torch.zeros(1, dtype=torch.int64, device=device)
         # On CUDA neighbouring threads read neighbouring numbers.
         self._states = (
-            torch.zeros((module.STATE_SIZE, *shape), dtype=torch.int16, device=device).permute(1, 2, 0)
+            torch.zeros((module.STATE_SIZE, *shape), dtype=STATE_DTYPE, device=device).permute(1, 2, 0)
             if device.type == "cuda"
-            else torch.zeros((*shape, module.STATE_SIZE), dtype=torch.int16)
+            else torch.zeros((*shape, module.STATE_SIZE), dtype=STATE_DTYPE)
         )
         self._observation = torch.zeros((*shape, *self.observation_shape), dtype=torch.uint8, device=device)
         self._taken = torch.zeros(shape, dtype=torch.int64, device=device)  # the actions that happened last
@@ -138,6 +144,27 @@ def _sources(module: ModuleType) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
 
+@intrinsic
+def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of an element of the flat array, which may lie behind its end; nothing waits for it.
+
+    Measured on Seaquest, whose 4,096 environments outgrow the nearer caches: 26 -> 23 ns a step.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        pointer, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        ask = builder.module.declare_intrinsic(
+            "llvm.prefetch", [pointer], ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        )
+        to_read, keep, data_not_code = flag(0), flag(3), flag(1)
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)
+        builder.call(ask, [address, to_read, keep, data_not_code])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), generate
+
+
 @scalar
 def _advance(
     reset: Callable[..., None],
@@ -166,6 +193,9 @@ def _on_cpu(module: ModuleType, rules: Rules) -> tuple[Callable[..., Any], Calla
     it, a copy of other sources is never taken for these.
     """
     reset, step, draws, sources = module.reset, module.step, module.DRAWS, _sources(module)
+    size, line = module.STATE_SIZE, CACHE_LINE // STATE_DTYPE.itemsize
+    compiles = not config.DISABLE_JIT  # pyright: ignore[reportAttributeAccessIssue]
+    lines_ahead = LINES_AHEAD if compiles and size > LINES_AHEAD * line else 0
 
     @njit(cache=True, **JIT_OPTIONS)
     def reset_all(seeds, clock, states, pictures):
@@ -184,6 +214,9 @@ def _on_cpu(module: ModuleType, rules: Rules) -> tuple[Callable[..., Any], Calla
                 chosen = _meaning(meanings, actions[lane, n])
                 taken[lane, n] = stuck_action(taken[lane, n], chosen, key, n * draws, rules)
             for n in range(states.shape[1]):
+                ahead = (lane * states.shape[1] + n + ENVIRONMENTS_AHEAD) * size
+                for i in range(lines_ahead):
+                    _prefetch(states, ahead + i * line)  # pyright: ignore[reportCallIssue]
                 rewards[lane, n], terminated[lane, n] = _advance(
                     reset, step, states[lane, n], pictures[lane, n], taken[lane, n], key, n * draws, rules
                 )

@@ -43,8 +43,8 @@ CHANNELS = 10
 COLUMN, ROW = CHANNELS, 10 * CHANNELS  # how far the next cell is in the flat picture
 
 (
-    BOAT_CELL,  # 10 * y + x
-    FACING,
+    BOAT,  # its cell, and
+    FACING,  # how far the next one is, as of whatever moves
     OXYGEN,
     DIVERS_ABOARD,
     AT_SURFACE,
@@ -91,26 +91,30 @@ DIVER_INTERVAL = 30
 DIVER_MOVE_INTERVAL = 5
 NEVER = 20_000  # steps
 
-# Where each action takes the boat from each cell: quicker than working it out.
+# Looked up, since to work it out takes longer: where an action takes the boat from a cell, at the sum of the two; and
+# the first cell of the gauge that is no longer lit with so much oxygen less one, or, where all are, one that never is.
 GOES_TO = np.array(
     [
-        [
-            10 * clamp(y + (action == DOWN) - (action == UP), 0, DEEPEST)
-            + clamp(x + (action == RIGHT) - (action == LEFT), 0, 9)
-            for action in ALL_ACTIONS
-        ]
+        ROW * clamp(y + (action == DOWN) - (action == UP), 0, DEEPEST)
+        + COLUMN * clamp(x + (action == RIGHT) - (action == LEFT), 0, 9)
         for y in range(DEEPEST + 1)
         for x in range(10)
+        for action in range(COLUMN)
     ],
-    dtype=np.int8,
+    dtype=np.int16,
+)
+UNLIT = np.array(
+    [NOWHERE + COLUMN * (10 * max(oxygen, 0) // FULL_OXYGEN) + OXYGEN_GAUGE for oxygen in range(-1, FULL_OXYGEN)]
+    + [NOWHERE],
+    dtype=np.int16,
 )
 
 
 @scalar
 def reset(state: np.ndarray, picture: np.ndarray, key: np.uint64, first_draw: int, rules: Rules) -> None:
     picture[:] = 0
-    state[BOAT_CELL], state[FACING] = 5, -1
-    _draw_boat(picture, 5, -1, 1)
+    state[BOAT], state[FACING] = 5 * COLUMN, -COLUMN
+    _draw_boat(picture, 5 * COLUMN, -COLUMN, 1)
     state[OXYGEN] = FULL_OXYGEN
     _fill_gauge(picture)
     state[DIVERS_ABOARD] = state[RELOAD] = state[SURFACINGS] = 0
@@ -135,7 +139,7 @@ def step(
         _spawn_diver(state, picture, key, first_draw)
         state[DIVER_TIMER] = DIVER_INTERVAL
     _act(state, picture, action)
-    boat = state[BOAT_CELL] * CHANNELS
+    boat = state[BOAT]
     killed, hit = _move_own_bullets(state, picture), 0
     if state[RESTED] == state[DUE] or (seen(picture, boat + DIVER) and state[DIVERS_ABOARD] < FULL_CREW):
         hit = _threats(picture, boat)
@@ -154,24 +158,25 @@ def step(
 
 @scalar
 def _act(state: np.ndarray, picture: np.ndarray, action: int) -> None:
-    here, facing = state[BOAT_CELL], state[FACING]
+    here, facing = state[BOAT], state[FACING]
     if (action ^ FIRE) | state[RELOAD] == 0:  # one branch, not two
         bullet = OWN_BULLET_LIST + BULLET_SIZE * int(state[OWN_BULLET_LIST + STRIDE] != 0)
-        state[bullet + AT], state[bullet + STRIDE] = here * CHANNELS, facing * COLUMN
-        state[bullet + TO_GO] = 9 - here % 10 if facing > 0 else here % 10
+        x = here % ROW // COLUMN
+        state[bullet + AT], state[bullet + STRIDE] = here, facing
+        state[bullet + TO_GO] = 9 - x if facing > 0 else x
         state[RELOAD] = RELOAD_TIME
     _draw_boat(picture, here, facing, 0)
-    here = int(GOES_TO[np.uint64(here), np.uint64(action)])
+    here = int(GOES_TO[np.uint64(here + action)])
     turn = int(action == RIGHT) - int(action == LEFT)
-    facing = facing if turn == 0 else turn
+    facing = facing if turn == 0 else COLUMN * turn
     _draw_boat(picture, here, facing, 1)
-    state[BOAT_CELL], state[FACING] = here, facing
+    state[BOAT], state[FACING] = here, facing
 
 
 @scalar
 def _draw_boat(picture: np.ndarray, here: int, facing: int, lit: int) -> None:
-    paint(picture, here * CHANNELS + FRONT, lit)
-    paint(picture, here * CHANNELS - facing * COLUMN + BACK, lit)
+    paint(picture, here + FRONT, lit)
+    paint(picture, here - facing + BACK, lit)
 
 
 @scalar
@@ -354,11 +359,10 @@ def _move_bullets(state: np.ndarray, picture: np.ndarray) -> None:
 def _breathe(state: np.ndarray, picture: np.ndarray) -> tuple[int, bool]:
     """Use or fill up oxygen; returns the reward for surfacing and whether the episode ends."""
     drowned = state[OXYGEN] <= 0
-    deep = int(state[BOAT_CELL] >= 10)
+    deep = int(state[BOAT] >= ROW)
     oxygen = state[OXYGEN] - deep
     state[OXYGEN] = oxygen
-    # The last cell of the gauge, or the first one that is no longer lit.
-    paint(picture, NOWHERE + COLUMN * lesser(_gauge(oxygen), 9) + OXYGEN_GAUGE, oxygen == FULL_OXYGEN)
+    paint(picture, UNLIT[np.uint64(oxygen + 1)], 0)
     if deep | state[AT_SURFACE]:
         state[AT_SURFACE] = 1 - deep
         return 0, drowned
@@ -372,7 +376,7 @@ def _surface(state: np.ndarray, picture: np.ndarray) -> int:
     bonus = 0
     if state[DIVERS_ABOARD] == FULL_CREW:
         state[DIVERS_ABOARD] = 0
-        bonus = _gauge(state[OXYGEN])
+        bonus = 10 * state[OXYGEN] // FULL_OXYGEN
     state[DIVERS_ABOARD] = clamp(state[DIVERS_ABOARD] - 1, LEAST_DIVERS, FULL_CREW)
     _draw_crew(state, picture)
     state[AT_SURFACE] = 1
@@ -384,12 +388,6 @@ def _surface(state: np.ndarray, picture: np.ndarray) -> int:
         state[ENEMY_INTERVAL] -= 1
         state[SURFACINGS] += 1
     return bonus
-
-
-@scalar
-def _gauge(oxygen: int) -> int:
-    """`10 * oxygen // FULL_OXYGEN`, for all the oxygen there can be, without a division."""
-    return int(oxygen) * 205 >> 12
 
 
 @scalar

@@ -112,7 +112,8 @@ def divers_nearness(state, x, y):
 def play_seaquest(state, luck):
     """Fetches six divers, comes up, then bobs for free; shoots what it faces, keeps clear of what comes."""
     aboard = state[seaquest.DIVERS_ABOARD]
-    boat_x, deep = state[seaquest.BOAT_CELL] % 10, state[seaquest.BOAT_CELL] // 10
+    boat = state[seaquest.BOAT] // seaquest.CHANNELS
+    boat_x, deep = boat % 10, boat // 10
     bobs = aboard < 0 and state[seaquest.ENEMY_INTERVAL] > 1
     wants_up = bobs or aboard == 6 or (aboard != 0 and state[seaquest.OXYGEN] < 60)
     best, best_action = -1e9, NO_OP
