@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scorer_core.config import RunConfig
 from sweeps import price
-from sweeps.terminal import duration
+from sweeps.terminal import count, duration
 
 CORES = os.cpu_count() or 1
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 240)
@@ -44,20 +44,18 @@ def choose(
         return Layout(lanes or 1, processes, "")
     fit = _lanes_that_fit(configs, device, processes)
     if lanes is not None:
-        return Layout(lanes, processes, f"At most {lanes} lanes a pack, as asked for.")
+        return Layout(lanes, processes, f"At most {count(lanes, 'lane')} a pack, as asked for.")
     if device not in price.measured():
-        return Layout(
-            fit, processes, f"At most {fit} lanes a pack, what fits the memory: no speed of a GPU was measured yet."
-        )
+        why = f"At most {count(fit, 'lane')} a pack, what fits the memory: no speed of a GPU was measured yet."
+        return Layout(fit, processes, why)
     groups = by_shape(configs)
     most = max(len(alike) for alike in groups)
     candidates = [n for n in CANDIDATES if n <= fit and n < most] + ([most] if most <= fit else [])
     times = {n: wall_seconds(groups, n, processes, compiled) for n in candidates or [1]}
     best = min(times, key=lambda n: (round(times[n], 1), n))
     others = ", ".join(f"{duration(times[n])} with {n}" for n in times if n in _neighbours(list(times), best))
-    why = (
-        f"At most {best} lanes a pack{f' ({others})' if others else ''}, one thread each, by speeds measured on a CPU."
-    )
+    others = f" ({others})" if others else ""
+    why = f"At most {count(best, 'lane')} a pack{others}, one thread each, by speeds measured on a CPU."
     return Layout(best, processes, why)
 
 
