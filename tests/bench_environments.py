@@ -27,7 +27,6 @@ OUR_STEPS = 1000  # of all environments, a round
 THEIR_STEPS = 20_000  # a round
 DISTINCT_ACTIONS = 200  # steps' worth
 ROUNDS = 7
-WARM_UP = 500  # steps after which the environments are at all ages
 
 COMPILE = """
 import sys, time, torch
@@ -58,13 +57,13 @@ def our_round(game: str) -> Callable[[], None]:
     environments = CompiledEnvironments(game, "minatar", torch.tensor([1]), NUM_ENVS)
     environments.reset()
     actions = torch.randint(0, environments.num_actions, (DISTINCT_ACTIONS, 1, NUM_ENVS)).unbind()
+    actions *= OUR_STEPS // DISTINCT_ACTIONS
 
     def play() -> None:
-        for step_actions in actions * (OUR_STEPS // DISTINCT_ACTIONS):
+        for step_actions in actions:
             environments.step(step_actions)
 
-    while int(environments.state()["step"]) < WARM_UP:
-        play()
+    play()  # after which the environments are at all ages
     return play
 
 

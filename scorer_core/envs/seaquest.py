@@ -91,6 +91,13 @@ DIVER_INTERVAL = 30
 DIVER_MOVE_INTERVAL = 5
 NEVER = 20_000  # steps
 
+
+@scalar
+def _gauge(oxygen: int) -> int:
+    """How many of its ten cells are lit."""
+    return 10 * oxygen // FULL_OXYGEN
+
+
 # Looked up, since to work it out takes longer: where an action takes the boat from a cell, at the sum of the two; and
 # the first cell of the gauge that is no longer lit with so much oxygen less one, or, where all are, one that never is.
 GOES_TO = np.array(
@@ -104,8 +111,7 @@ GOES_TO = np.array(
     dtype=np.int16,
 )
 UNLIT = np.array(
-    [NOWHERE + COLUMN * (10 * max(oxygen, 0) // FULL_OXYGEN) + OXYGEN_GAUGE for oxygen in range(-1, FULL_OXYGEN)]
-    + [NOWHERE],
+    [NOWHERE + COLUMN * _gauge(max(oxygen, 0)) + OXYGEN_GAUGE for oxygen in range(-1, FULL_OXYGEN)] + [NOWHERE],
     dtype=np.int16,
 )
 
@@ -376,7 +382,7 @@ def _surface(state: np.ndarray, picture: np.ndarray) -> int:
     bonus = 0
     if state[DIVERS_ABOARD] == FULL_CREW:
         state[DIVERS_ABOARD] = 0
-        bonus = 10 * state[OXYGEN] // FULL_OXYGEN
+        bonus = _gauge(state[OXYGEN])
     state[DIVERS_ABOARD] = clamp(state[DIVERS_ABOARD] - 1, LEAST_DIVERS, FULL_CREW)
     _draw_crew(state, picture)
     state[AT_SURFACE] = 1
