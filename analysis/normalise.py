@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.choices import Scheme
-from scorer_core.config import digest
+from scorer_core.identity import digest
 
 # Mean return of uniformly random actions, by the action set. MinAtar: `minatar` 1.0.15, sticky actions 0.1, difficulty
 # ramping, 3,000 episodes (freeway 400). gymnax: our own games under its rules, 3,000 episodes. CartPole and Acrobot:

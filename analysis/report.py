@@ -12,7 +12,7 @@ from analysis.page import render
 from analysis.plates import DIAGNOSTICS, INSTRUMENTS, plate_makers
 from analysis.style import FORMATS, Saver, Venue, styled
 from analysis.summary import Settings, Summary, answer, method, score_text, shown, summarise
-from scorer_core.config import digest
+from scorer_core.identity import digest
 from scorer_core.records import replace_file
 
 # Variants times tasks from which on drawing the figures takes longer than starting processes to draw them in.

@@ -19,7 +19,7 @@ from analysis.figures import BAND
 from analysis.search_summary import SearchSummary, interval
 from analysis.statistics import Estimate
 from analysis.style import BASELINE_COLOUR, COLOURS, new_figure, save, styled
-from scorer_core.config import digest
+from scorer_core.identity import digest
 from scorer_core.records import replace_file, write_json
 
 COMPLETE_FOR_FIGURES = 2

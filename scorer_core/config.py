@@ -4,16 +4,16 @@ LANE fields are numbers that runs of one pack may mix; SHAPE fields decide array
 shares them. Planning, packing and searching read this declaration. No torch here: a login node plans in a second.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
+from scorer_core import identity
+from scorer_core.identity import digest
 from scorer_core.registry import (
     COUPLINGS,
     FOLLOWER_OBJECTIVES,
@@ -40,12 +40,26 @@ def one_of(table: Mapping[str, Any], *besides: str) -> AfterValidator:
     return AfterValidator(lambda name: name if name in besides else known(table, name))
 
 
-Number = Annotated[float, Field(allow_inf_nan=False), AfterValidator(significant)]
+def not_a_truth_value(value: Any) -> Any:
+    """`value` itself. pydantic and Python take True for 1; a definition that says so has a mistake.
+
+    Raises:
+        ValueError: if it is True or False.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is not a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(not_a_truth_value)]
+Number = Annotated[float, Field(allow_inf_nan=False), AfterValidator(significant), BeforeValidator(not_a_truth_value)]
 Rate = Annotated[Number, Field(gt=0)]
 Weight = Annotated[Number, Field(ge=0)]
 Power = Annotated[Number, Field(ge=0, le=4)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[Whole, Field(ge=1)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**62)]
+Switch = Annotated[bool, Strict()]
 Widths = tuple[Count, ...]
 Algorithm = Literal["dqn", "ddqn", "dueling_dqn", "dueling_ddqn"]
 
@@ -86,7 +100,9 @@ class RunConfig(BaseModel):
         "follower_first", "as in Algorithm 1, or as in the official code"
     )
     follower_steps: Count = shape(1, "follower steps for each leader step")
-    batches: Literal["separate", "shared"] = shape("separate", "does every step draw its own batch?")
+    batches: Literal["separate", "shared"] = shape(
+        "separate", "every step draws its own batch, or all steps of an update learn from the leader's batch"
+    )
 
     follower_objective: Annotated[str, one_of(FOLLOWER_OBJECTIVES)] = shape(
         "variance",
@@ -103,16 +119,20 @@ class RunConfig(BaseModel):
     )
     theta_widths: Widths = shape((128,), "hidden layers of the control network")
     activation: Literal["relu", "tanh"] = shape("relu", "after each hidden layer")
-    normalise_input: bool = shape(True, "divide the observation by its mean absolute value")
-    normalise_features: bool = shape(True, "divide the features by their mean absolute value")
+    normalise_input: Switch = shape(True, "divide the observation by its mean absolute value")
+    normalise_features: Switch = shape(True, "divide the features by their mean absolute value")
 
     replay_size: Count = shape(100_000, "transitions kept, all environments together")
     batch_size: Count = shape(64, "transitions a step learns from")
-    learning_starts: int = shape(10_000, "environment steps before the first update", ge=0)
+    learning_starts: Whole = shape(10_000, "environment steps before the first update", ge=0)
     update_every: Count = shape(128, "environment steps between updates")
     log_points: Count = shape(100, "rows of metrics, evenly spaced; at most one a vector step")
+    return_before_first_episode: Literal["none", "zero"] = shape(
+        "none",
+        "what `return` counts for an environment before its first episode has ended; zero as in the official code",
+    )
 
-    seed: Annotated[int, Field(ge=0, lt=2**62)] = lane(0)
+    seed: Seed = lane(0)
     leader_lr: Rate = lane(1e-4, "initial learning rate of the leader; of everything under `monolithic`")
     follower_lr: Rate = lane(5e-4, "initial learning rate of the follower")
     lr_end: Fraction = lane(0.0, "linear: learning rates at the end, as a fraction of the initial ones")
@@ -130,33 +150,38 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _what_is_ignored(cls, values: Any) -> Any:
-        """Settings that nothing reads get one value, so that variants that compute the same are the same run."""
-        values = objective_settings(values)
-        defaults = {name: field.default for name, field in cls.model_fields.items()}
-        now = defaults | values
+    def _objective_as_written(cls, values: Any) -> Any:
+        return objective_settings(values) if isinstance(values, Mapping) else values
 
-        def ignored(*names: str) -> dict[str, Any]:
-            return {name: defaults[name] for name in names}
+    @model_validator(mode="after")
+    def _default_where_nothing_reads(self) -> Self:
+        """Settings that nothing reads get one value, so that variants that compute the same are the same run.
 
-        if coupling := COUPLINGS.get(str(now["coupling"])):
-            values |= coupling.fixed
-            if coupling.one_rate:
-                values |= {"follower_lr": now["leader_lr"], "follower_power": now["leader_power"]}
+        They were validated first: a setting that is wrong is an error even where nothing reads it.
+        """
+        now = vars(self)  # the model is frozen for everybody else
+
+        def ignored(*names: str) -> None:
+            now.update({name: type(self).model_fields[name].default for name in names})
+
+        coupling = COUPLINGS[self.coupling]
+        now.update(coupling.fixed)
+        if coupling.one_rate:
+            now.update(follower_lr=self.leader_lr, follower_power=self.leader_power)
         for name, schedule in SCHEDULES.items():
-            if name != now["schedule"]:
-                values |= ignored(*schedule.settings)
-        if now["leader_penalty"] == "none" or now["leader_penalty_weight"] == 0:
-            values |= ignored("leader_penalty", "leader_penalty_weight")
-        if values.get("follower_weight") == 0:
-            values |= ignored("follower_objective")
-        if "ddqn" not in str(now["algorithm"]):
-            values |= ignored("double_features")
-        if "dueling" not in str(now["algorithm"]):
-            values |= ignored("dueling_head")
-        if not str(values.get("task", "")).startswith("minatar/"):
-            values |= ignored("action_set")  # gymnax has no other, and a gymnasium task has its own
-        return values
+            if name != self.schedule:
+                ignored(*schedule.settings)
+        if self.leader_penalty == "none" or self.leader_penalty_weight == 0:
+            ignored("leader_penalty", "leader_penalty_weight")
+        if self.follower_weight == 0:
+            ignored("follower_objective")
+        if not self.double:
+            ignored("double_features")
+        if not self.dueling:
+            ignored("dueling_head")
+        if not self.task.startswith("minatar/"):
+            ignored("action_set")  # gymnax has no other, and a gymnasium task has its own
+        return self
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -196,7 +221,7 @@ class RunConfig(BaseModel):
 
     @cached_property
     def run_id(self) -> str:
-        return digest(self.model_dump(mode="json"))
+        return identity.run_id(self)
 
     @cached_property
     def shape_id(self) -> str:
@@ -211,11 +236,9 @@ LANE_FIELDS, SHAPE_FIELDS = (
     for kind in (Kind.LANE, Kind.SHAPE)
 )
 
-# What each preset changes of RunConfig's defaults (facts of the paper's Tables 4 and 5 and of the official code).
+# The settings of the paper's experiments (Tables 4 and 5, and the official code). Every preset sets the same fields, so
+# that one preset after another leaves nothing of the first.
 PRESETS: dict[str, dict[str, Any]] = {
-    # The official code tests its periods of 4 and 1,000 against a counter that advances by 128: in effect one follower
-    # and one leader step per vector step of 128 frames, and a target copy every lcm(1,000, 128) = 16,000 frames.
-    "paper_minatar": {},
     "paper_control": {
         "total_steps": 1_000_000,
         "num_envs": 10,
@@ -233,12 +256,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_grad_norm": 0.3,
     },
 }
+# RunConfig's defaults. The official code tests its periods of 4 and 1,000 against a counter that advances by 128: in
+# effect one follower and one leader step per vector step of 128 frames, and a target copy every lcm(1,000, 128) =
+# 16,000 frames.
+PRESETS["paper_minatar"] = {name: RunConfig.model_fields[name].default for name in PRESETS["paper_control"]}
 
 
 def objective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """`settings` with a follower objective of `msbe`, or of the variance's weight, as function and weight."""
     value = settings.get("follower_objective")
-    weight = 0.0 if value == "msbe" else value
+    weight = 0.0 if value == "msbe" else None if isinstance(value, bool) else value
     try:
         weight = float(weight)  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError):
@@ -246,64 +273,76 @@ def objective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "follower_objective": "variance", "follower_weight": weight}
 
 
-def digest(value: Any) -> str:
-    """16 hexadecimal digits of SHA-256 over canonical JSON."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
-
-
 def resolve(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Settings of `layers`, later ones winning, with `preset` unfolded and `ratio` turned into learning rates.
 
-    A layer that names `ratio` alone keeps the leader's rate and moves the follower's, the other way round after
-    `hold: follower`; with `follower_lr` beside it, it moves the leader's. A ratio holds until a later layer names the
-    rate that it moves.
+    A preset counts as a layer of its own before the layer that names it. docs/learning-rates.md has the rule for
+    `leader_lr`, `follower_lr`, `ratio` and `hold`, with examples.
 
     Raises:
-        ValueError: if a layer names an unknown preset, a ratio that is not positive, or all three inconsistently, or
-            holds no player.
+        ValueError: if a layer names an unknown preset, a rate or ratio that is not positive, all three inconsistently,
+            or holds no player.
     """
     settings: dict[str, Any] = {}
-    hold, moved = "leader", "follower_lr"
+    rates = _LearningRates()
     for layer in layers:
         layer = dict(layer)
-        hold = layer.pop("hold", hold)
-        if hold not in ("leader", "follower"):
-            raise ValueError(f"hold: '{hold}' is not leader or follower")
-        moved = "leader_lr" if hold == "follower" else "follower_lr"
-        if "preset" in layer:
-            name = layer.pop("preset")
-            if name not in PRESETS:
-                raise ValueError(f"preset: unknown preset '{name}'; there is {', '.join(PRESETS)}")
-            settings |= PRESETS[name]
-        if "ratio" in layer:
-            layer["ratio"] = _positive("ratio", layer["ratio"])
-            if "follower_lr" in layer:
-                leader_lr = significant(_positive("follower_lr", layer["follower_lr"]) / layer["ratio"])
-                stated = _positive("leader_lr", layer.setdefault("leader_lr", leader_lr))
-                if significant(stated) != leader_lr:
-                    raise ValueError(
-                        f"ratio: {layer['ratio']:g} is not follower_lr / leader_lr = "
-                        f"{layer['follower_lr']} / {layer['leader_lr']}; leave one of the three out"
-                    )
-                del layer["ratio"]
-                settings.pop("ratio", None)
-            else:
-                settings.pop("follower_lr" if "leader_lr" in layer else moved, None)
-        elif moved in layer:
-            settings.pop("ratio", None)
+        hold, preset = layer.pop("hold", rates.hold), layer.pop("preset", None)
+        if preset is not None:
+            if not isinstance(preset, str) or preset not in PRESETS:
+                raise ValueError(f"preset: unknown preset '{preset}'; there is {', '.join(PRESETS)}")
+            rates.add(PRESETS[preset], rates.hold)
+            settings |= PRESETS[preset]
+        rates.add(layer, hold)
         settings |= layer
-    if "ratio" in settings:
-        ratio, held, other = settings.pop("ratio"), f"{hold}_lr", moved
-        if held not in settings and other in settings:
-            held = other
-        rate = _positive(held, settings.get(held, RunConfig.model_fields[held].default))
-        settings |= {"leader_lr": rate / ratio} if held == "follower_lr" else {"follower_lr": rate * ratio}
-    return settings
+    settings.pop("ratio", None)
+    return settings | rates.value
+
+
+class _LearningRates:
+    """`leader_lr`, `follower_lr` and `ratio` after some layers: the value of each, and the layer that set it last."""
+
+    def __init__(self) -> None:
+        self.value: dict[str, Any] = {}  # the rates that differ from the defaults
+        self.ratio = 1.0
+        self.layer = {"leader_lr": 0, "follower_lr": 0, "ratio": -1}  # 0: the defaults; -1: no layer
+        self.layers = 0
+        self.hold = "leader"
+
+    def add(self, layer: Mapping[str, Any], hold: Any) -> None:
+        if hold not in ("leader", "follower"):
+            raise ValueError(f"hold: {hold!r} is not leader or follower")
+        self.hold = hold
+        self.layers += 1
+        named = [name for name in self.layer if name in layer]
+        for name in named:
+            self.layer[name] = self.layers
+        self.value |= {name: layer[name] for name in named if name != "ratio"}
+        if "ratio" in named:
+            self.ratio = _positive("ratio", layer["ratio"])
+        held, other = ("leader_lr", "follower_lr") if hold == "leader" else ("follower_lr", "leader_lr")
+        if not named or self.layer[other] > self.layer["ratio"]:
+            return  # no ratio is in force
+        if len(named) == 3:
+            self._check(layer)
+        if other in named and held not in named:
+            held, other = other, held
+        rate = _positive(held, self.value.get(held, RunConfig.model_fields[held].default))
+        self.value[held] = rate
+        self.value[other] = rate * self.ratio if held == "leader_lr" else rate / self.ratio
+
+    def _check(self, layer: Mapping[str, Any]) -> None:
+        leader, follower = (_positive(name, layer[name]) for name in ("leader_lr", "follower_lr"))
+        if significant(leader * self.ratio) != significant(follower):
+            raise ValueError(
+                f"ratio: {self.ratio:g} is not follower_lr / leader_lr = {follower:g} / {leader:g}; "
+                "leave one of the three out"
+            )
 
 
 def _positive(name: str, value: Any) -> float:
     try:
-        number = float(value)
+        number = float(not_a_truth_value(value))
     except (TypeError, ValueError):
         raise ValueError(f"{name}: {value!r} is not a number") from None
     if not (number > 0 and math.isfinite(number)):

@@ -54,8 +54,15 @@ def uniform(seed: Tensor, step: Tensor | int, stream: int, shape: tuple[int, ...
 
 
 def integers(seed: Tensor, step: Tensor | int, stream: int, shape: tuple[int, ...], below: Tensor | int) -> Tensor:
-    """Integers uniform in [0, below): int64 [*seed.shape, *shape]; `below` is at most 2^24."""
-    return (bits(seed, step, stream, shape) * below) >> 24
+    """Integers uniform in [0, below): int64 [*seed.shape, *shape].
+
+    They have 24 random bits, or 48 if `below` is above 2^24: 24 bits would miss some integers. `below` is at most 2^38;
+    as a tensor, at most 2^24.
+    """
+    if isinstance(below, Tensor) or below <= 2**24:
+        return (bits(seed, step, stream, shape) * below) >> 24
+    high, low = bits(seed, step, stream, (*shape, 2)).unbind(-1)
+    return (high * below + (low * below >> 24)) >> 24
 
 
 def normal(seed: Tensor, step: Tensor | int, stream: int, shape: tuple[int, ...]) -> Tensor:

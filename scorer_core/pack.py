@@ -26,7 +26,7 @@ from scorer_core.replay import Replay
 
 LEARNED = ("td_error", "msbe", "be_variance", "leader_loss", "follower_loss", "leader_grad_norm", "follower_grad_norm")
 STATE = (
-    "vector_step", "observation", "players", "replay", "episode_return", "last_return", "episodes",
+    "vector_step", "observation", "players", "replay", "episode_return", "last_return", "counted", "episodes",
     "learned", "rounds_learned", "diverged", "initial", "probe", "drift",
 )  # fmt: skip
 
@@ -40,7 +40,15 @@ if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
 class Pack:
     """The state of a pack after `vector_step` vector steps, and how it moves on."""
 
-    def __init__(self, configs: Sequence[RunConfig], device: torch.device, compiled: bool = False):
+    def __init__(
+        self,
+        configs: Sequence[RunConfig],
+        device: torch.device,
+        compiled: bool = False,
+        run_ids: Sequence[str] | None = None,
+    ):
+        """`run_ids` name the runs in their metrics (default: those of `configs`)."""
+        self.run_ids = list(run_ids) if run_ids else [config.run_id for config in configs]
         self.configs, self.config, self.device, self.compiled = list(configs), configs[0], device, compiled
         batch = self.configs * 2 if len(self.configs) == 1 and _differs_alone(self.config, compiled) else self.configs
         lanes, num_envs = len(batch), self.config.num_envs
@@ -58,6 +66,9 @@ class Pack:
         self.replay = self._new_replay(lanes)
         self.episode_return = torch.zeros(lanes, num_envs, device=device)
         self.last_return = torch.zeros(lanes, num_envs, device=device)
+        # Which environments the logged return counts: those that have finished an episode.
+        counted = self.config.return_before_first_episode == "zero"
+        self.counted = torch.full((lanes, num_envs), counted, device=device)
         self.episodes = torch.zeros(lanes, dtype=torch.int64, device=device)
         self.learned = torch.zeros(lanes, len(LEARNED), device=device)  # sums over the rounds since the last log point
         self.rounds_learned = 0
@@ -116,9 +127,9 @@ class Pack:
             step = self.vector_step * config.follower_steps + k
             return noise.integers(self.lane.seed, step, stream, (config.batch_size,), kept)
 
-        follower_stream = noise.Stream.FOLLOWER_BATCH if config.batches == "separate" else noise.Stream.LEADER_BATCH
-        leader = drawn(noise.Stream.LEADER_BATCH, 0)
-        followers = torch.stack([drawn(follower_stream, k) for k in range(config.follower_steps)], 1)
+        leader, steps = drawn(noise.Stream.LEADER_BATCH, 0), range(config.follower_steps)
+        shared = config.batches == "shared"
+        followers = torch.stack([leader if shared else drawn(noise.Stream.FOLLOWER_BATCH, k) for k in steps], 1)
         clock = torch.full_like(self.lane.seed, self.vector_step)
         self.players, learned = self._traced(
             "learn", learn_alone, self.players, self.replay, clock, leader, followers, self.lane
@@ -133,7 +144,7 @@ class Pack:
         env_step = torch.tensor(self.env_steps, device=self.device)
         leader_lr, follower_lr = game.learning_rates(self.players.rounds, self.lane, self.config)
         columns = {
-            "return": self.last_return.mean(1),
+            "return": self.last_return.sum(1) / self.counted.sum(1),
             "episodes": self.episodes,
             **dict(zip(LEARNED, (self.learned / self.rounds_learned).T, strict=True)),
             "leader_lr": leader_lr,
@@ -147,7 +158,7 @@ class Pack:
         self.rounds_learned = 0
         lanes = len(self.configs)
         arrays = {
-            "run_id": pa.array([config.run_id for config in self.configs]).dictionary_encode(),
+            "run_id": pa.array(self.run_ids).dictionary_encode(),
             "step": np.full(lanes, self.env_steps),
             **{name: columns[name][:lanes].to(torch.float32).cpu().numpy() for name in METRICS},
             "diverged": self.diverged[:lanes].cpu().numpy(),
@@ -232,6 +243,7 @@ class Pack:
         self.episode_return += reward
         self.last_return = torch.where(ended, self.episode_return, self.last_return)
         self.episode_return = torch.where(ended, 0.0, self.episode_return)
+        self.counted |= ended
         self.episodes += ended.sum(1)
 
     def _traced(self, name: str, alone: Callable[..., Any], *arguments: Any) -> Any:

@@ -33,8 +33,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
-from scorer_core.config import RunConfig, digest
+from scorer_core import identity
+from scorer_core.config import RunConfig
+from scorer_core.identity import pack_id
 
 # Read at `step`, at some of the log points (diagnostics.points), off a probe batch that stays the same; else NaN.
 INSTRUMENTS = (
@@ -56,7 +59,7 @@ INSTRUMENTS = (
 )
 # Means over the interval that ends at `step`, except where a comment says otherwise.
 METRICS = (
-    "return",  # at `step`: each environment's last finished episode, averaged; 0 before an environment's first
+    "return",  # at `step`: mean over environments of the last finished episode; NaN before the first one has ended
     "episodes",  # at `step`: episodes finished so far, all environments together
     "td_error",
     "msbe",
@@ -136,8 +139,12 @@ def read_json(path: Path) -> Any:
         raise RecordError(f"{path}: cannot be read: {error}") from error
 
 
-def pack_id(run_ids: Sequence[str]) -> str:
-    return digest(sorted(run_ids))
+def _first_line(error: Exception) -> str:
+    """The first thing that is wrong, in one line."""
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)
 
 
 @dataclass(frozen=True)
@@ -158,7 +165,8 @@ class PackFolder:
         """The folder of a new pack; whether it is compiled is settled here, for all its attempts."""
         folder = cls(packs / pack_id([config.run_id for config in configs]))
         runs = {config.run_id: config.model_dump(mode="json") for config in configs}
-        write_json(folder.path / "pack.json", {"compiled": compiled, **notes, "runs": runs})
+        version = {"schema": identity.SCHEMA_VERSION}
+        write_json(folder.path / "pack.json", version | {"compiled": compiled, **notes, "runs": runs})
         return folder
 
     @property
@@ -166,10 +174,37 @@ class PackFolder:
         return self.path.name
 
     def configs(self) -> list[RunConfig]:
-        return [RunConfig(**config) for config in self._pack()["runs"].values()]
+        """In the order of the pack's lanes."""
+        return list(self._recorded(self._pack()).values())
 
     def run_ids(self) -> list[str]:
-        return list(self._pack()["runs"])
+        """In the order of the pack's lanes."""
+        return list(self._names().values())
+
+    def _recorded(self, pack: dict[str, Any]) -> dict[str, RunConfig]:
+        """Configurations by the run ids in the pack's files."""
+        recorded = {}
+        for run_id, settings in pack["runs"].items():
+            try:
+                recorded[run_id] = RunConfig(**settings)
+            except (TypeError, ValueError) as error:
+                raise RecordError(f"{self.path / 'pack.json'}: run {run_id}: {_first_line(error)}") from error
+        return recorded
+
+    def _names(self) -> dict[str, str]:
+        """Run ids, by the run ids in the pack's files: others if version 0.1 wrote them.
+
+        A run for which version 0.1 had another result, or that equals another run of the pack, keeps its old id, which
+        no definition asks for.
+        """
+        pack = self._pack()
+        if pack.get("schema", 1) >= identity.SCHEMA_VERSION:
+            return {run_id: run_id for run_id in pack["runs"]}
+        names: dict[str, str] = {}
+        for recorded, config in self._recorded(pack).items():
+            new = not identity.computes_otherwise_since_version_1(config) and config.run_id not in names.values()
+            names[recorded] = config.run_id if new else recorded
+        return names
 
     def compiled(self) -> bool:
         return self._pack()["compiled"]
@@ -196,7 +231,11 @@ class PackFolder:
 
     def done(self) -> dict[str, dict[str, Any]]:
         """Finished runs, each with its `status`, `done` or `diverged`, and its `verdicts`."""
-        return (read_json(self.path / "done.json") or {"runs": {}})["runs"]
+        runs: dict[str, dict[str, Any]] = (read_json(self.path / "done.json") or {"runs": {}})["runs"]
+        if not runs:
+            return {}
+        names = self._names()
+        return {names.get(run_id, run_id): entry for run_id, entry in runs.items()}
 
     def finish(self, statuses: Mapping[str, dict[str, Any]]) -> None:
         """Name every run finished; the checkpoints have served."""

@@ -74,6 +74,7 @@ NETWORKS = {
 MINATAR_GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
 # Our own environments: each protocol with its games. gymnax, which the paper's results are on, has no seaquest.
 FAMILIES = {"minatar": MINATAR_GAMES, "gymnax": tuple(game for game in MINATAR_GAMES if game != "seaquest")}
+FULL_ACTION_GAMES = ("seaquest",)  # their minimal action set has all six actions
 
 # Environments of gymnasium's interface that no package registers: the task's name and "module:class".
 TASKS: dict[str, str] = {}

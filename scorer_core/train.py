@@ -36,7 +36,7 @@ def train(
             commit stays whole.
     """
     keep_freed_memory()
-    pack = Pack(folder.configs(), device, folder.compiled())
+    pack = Pack(folder.configs(), device, folder.compiled(), folder.run_ids())
     commit = folder.last_commit()
     if commit:
         _restore(pack, folder, commit)
@@ -84,8 +84,8 @@ def train(
     found = verdicts.of_pack(folder)
     folder.finish(
         {
-            config.run_id: {"status": "diverged" if diverged else "done", "verdicts": found[config.run_id]}
-            for config, diverged in zip(pack.configs, pack.diverged.tolist(), strict=True)
+            run_id: {"status": "diverged" if diverged else "done", "verdicts": found[run_id]}
+            for run_id, diverged in zip(pack.run_ids, pack.diverged.tolist()[: len(pack.run_ids)], strict=True)
         }
     )
     heartbeat("done")
@@ -123,7 +123,7 @@ def part_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:
     if commit is None:
         raise RecordError(f"{old.path}: nothing is committed that its runs could go on from")
     run_ids, place = new.run_ids(), {run_id: lane for lane, run_id in enumerate(old.run_ids())}
-    pack = Pack(new.configs(), device, new.compiled())
+    pack = Pack(new.configs(), device, new.compiled(), run_ids)
     _restore(pack, old, commit, [place[run_id] for run_id in run_ids])
     rows = [pq.read_table(part, schema=SCHEMA, filters=[("run_id", "in", run_ids)]) for part in old.parts()]
     new.commit(commit.step, pa.concat_tables([SCHEMA.empty_table(), *rows]), pack.state())

@@ -5,12 +5,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from scorer_core import config
+from scorer_core import config, identity, registry
 from scorer_core.records import RecordError, read_json, write_json
 from sweeps import definition
 
 INDEX = "index.json"
-IDENTITY = [Path(module.__file__ or "") for module in (config, definition)]  # another version may name runs otherwise
+# Another version of these may give a run another name.
+IDENTITY = [Path(module.__file__ or "") for module in (config, identity, registry, definition)]
 
 
 class GridRun(NamedTuple):
@@ -44,7 +45,7 @@ def grid(folder: Path) -> Grid:
         known = read_json(index)
         if known and known["of"] == digest:
             return Grid(known["name"], known["question"], [GridRun(*run) for run in known["runs"]])
-    sweep = definition.load(str(written))
+    sweep = definition.load_submitted(folder)
     runs: dict[str, GridRun] = {}
     for run in sweep.runs:
         place = GridRun(run.run_id, run.variant.name, run.variant.family, run.config.task, run.config.seed)

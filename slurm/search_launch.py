@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
-from scorer_core.records import PackFolder, RecordError, pack_id
+from scorer_core.identity import pack_id
+from scorer_core.records import PackFolder, RecordError
 from slurm.job import FINISHED
 from slurm.watch import SECONDS_BETWEEN_LINES, Remaining, Speed
 from sweeps.search import Search

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from scorer_core.config import RunConfig
-from scorer_core.records import PackFolder, RecordError, now, pack_folders, pack_id, replace_file, write_json
+from scorer_core.identity import pack_id
+from scorer_core.records import PackFolder, RecordError, now, pack_folders, replace_file, write_json
 from sweeps import price
 from sweeps.definition import Sweep, dump
 from sweeps.layout import Layout, by_shape, choose, even, makespan

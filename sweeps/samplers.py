@@ -3,7 +3,7 @@
 from optuna import samplers
 from optuna.samplers import BaseSampler
 
-from scorer_core.config import digest
+from scorer_core.identity import digest
 from sweeps.search import Search
 
 

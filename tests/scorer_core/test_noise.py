@@ -55,6 +55,17 @@ def test_integers_cover_their_range_evenly_and_never_reach_its_end(below: int) -
     assert below > 1000 or len(drawn.unique()) == below
 
 
+@pytest.mark.parametrize("below", [2**24, 2**24 + 1, 3 * 2**24, 2**38])
+def test_integers_reach_even_and_odd_numbers_however_large_the_range(below: int) -> None:
+    drawn = integers(torch.tensor(1), 2, Stream.LEADER_BATCH, (300, 1000), below)
+    assert drawn.min() >= 0
+    assert drawn.max() < below
+    assert (drawn % 2).double().mean().item() == pytest.approx(0.5, abs=5e-3)
+    assert drawn.double().mean().item() == pytest.approx((below - 1) / 2, rel=5e-3)
+    lower, upper = (drawn % 3).double(), drawn.double() / below
+    assert abs(torch.corrcoef(torch.stack([lower.flatten(), upper.flatten()]))[0, 1].item()) < 0.01
+
+
 def test_uniforms_have_the_moments_of_uniforms_and_never_reach_one() -> None:
     drawn = uniform(torch.tensor(1), 2, Stream.EXPLORE, (1000, 1000)).double()
     assert drawn.mean().item() == pytest.approx(1 / 2, abs=2e-3)

@@ -243,3 +243,54 @@ def test_compiled_too_a_lane_equals_the_run_alone_and_a_restored_pack_goes_on():
     assert same(bits(second, 1), bits(whole, 2))
     eager, _ = train(configs)
     torch.testing.assert_close(eager.players.phi, whole.players.phi, rtol=1e-3, atol=1e-4)
+
+
+def test_shared_batches_are_one_batch_for_the_leader_and_every_follower_step():
+    drawn = []
+
+    class Watched(Pack):
+        def _traced(self, name, alone, *arguments):
+            if name == "learn":
+                drawn.append(arguments[3:5])
+            return super()._traced(name, alone, *arguments)
+
+    for batches, equal in (("shared", True), ("separate", False)):
+        drawn.clear()
+        pack = Watched([config(batches=batches, follower_steps=3, seed=seed) for seed in (0, 1)], CPU)
+        while len(drawn) < 3:
+            pack.step()
+        for leader, followers in drawn:
+            assert followers.shape == (2, 3, 10)
+            assert [torch.equal(leader, followers[:, k]) for k in range(3)] == [equal] * 3
+            assert torch.equal(followers[:, 0], followers[:, 1]) is equal
+
+
+def returns(**settings: Any) -> list[float | None]:
+    """The logged returns of a run on Acrobot, whose episodes last 500 steps of -1 unless the task is solved."""
+    return [
+        row["return"]
+        for row in rows_of(train([config(task="Acrobot-v1", **settings)], settings["total_steps"] // 6)[1], 0)
+    ]
+
+
+def test_there_is_no_return_before_an_episode_has_ended():
+    assert returns(total_steps=600) == [None] * 4
+    long = returns(total_steps=6_000)
+    assert long[:1] == [None]
+    assert all(value is not None and -500 <= value < -60 for value in long[2:])
+
+
+def test_the_official_code_s_return_of_zero_before_the_first_episode_is_a_setting():
+    assert returns(total_steps=600, return_before_first_episode="zero") == [0.0] * 4
+
+
+def test_a_return_is_the_mean_over_the_environments_that_have_finished_an_episode():
+    pack = Pack([config()], CPU)
+    while not (ended := pack.counted[0]).any() or ended.all():
+        pack.step()
+    expected = pack.last_return[0][ended].mean().item()
+    assert pack.log(0.0)["return"][0].as_py() == pytest.approx(expected)
+    while not pack.counted.all():
+        pack.step()
+    exact = pack.last_return[:1].mean(1).item()
+    assert pack.log(0.0)["return"][0].as_py() == exact, "the same bits as the mean over all environments"

@@ -47,6 +47,13 @@ def test_a_pack_stopped_on_the_way_and_parted_leaves_the_rows_of_an_uninterrupte
     assert not rows(new, CONFIGS[0])
 
 
+def test_a_single_run_whose_pack_needs_a_second_lane_finishes(tmp_path):
+    settings = SETTINGS | {"algorithm": "dueling_dqn", "theta_widths": (8,)}
+    folder = PackFolder.create(tmp_path, [RunConfig(**settings)])
+    assert go_on(folder)
+    assert list(folder.done()) == folder.run_ids() == [RunConfig(**settings).run_id]
+
+
 def test_a_pack_that_has_committed_nothing_cannot_be_parted(tmp_path):
     old = PackFolder.create(tmp_path, CONFIGS)
     with pytest.raises(RecordError, match="nothing is committed"):

@@ -1,0 +1,83 @@
+"""The identity of a run: a hash of what it computes, and of nothing else (no host, no neighbours). No torch.
+
+The hash covers the canonical settings that differ from the defaults. So a new field with a default renames no run, and
+a default must never change: add a field or a preset instead. `tests/scorer_core/test_identity.py` pins both.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from scorer_core.registry import COUPLINGS, FULL_ACTION_GAMES, SCHEDULES
+
+if TYPE_CHECKING:
+    from scorer_core.config import RunConfig
+
+# 1: version 0.1, all settings hashed. 2: canonical settings that differ from the defaults.
+# Raise it only if every run computes something else than before.
+SCHEMA_VERSION = 2
+
+
+def digest(value: Any) -> str:
+    """16 hexadecimal digits of SHA-256 over canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def run_id(config: "RunConfig") -> str:
+    """Equal for configurations that compute the same run."""
+    fields = type(config).model_fields
+    changed = {name: value for name, value in canonical(config).items() if value != _as_json(fields[name].default)}
+    return digest({"schema": SCHEMA_VERSION, "settings": changed})
+
+
+def pack_id(run_ids: Sequence[str]) -> str:
+    return digest(sorted(run_ids))
+
+
+def canonical(config: "RunConfig") -> dict[str, Any]:
+    """The settings of `config` as JSON values, in one form for all settings that compute the same run.
+
+    All environments of a run step together, so sizes and times count in whole vector steps. `RunConfig` itself already
+    gives settings that nothing reads their default.
+    """
+    settings = config.model_dump(mode="json")
+    num_envs, all_steps = config.num_envs, config.vector_steps * config.num_envs
+    settings["total_steps"] = all_steps
+    settings["replay_size"] = min(config.replay_size // num_envs * num_envs, all_steps)
+    settings["learning_starts"] = config.learning_starts // num_envs * num_envs
+    settings["update_every"] = max(config.update_every, num_envs)
+    settings["target_every"] = min(max(config.target_every, num_envs), all_steps + 1)  # never, if after the end
+    settings["log_points"] = min(config.log_points, config.vector_steps)
+    if config.epsilon_start == config.epsilon_end:
+        settings["epsilon_steps"] = type(config).model_fields["epsilon_steps"].default
+    if config.task.removeprefix("minatar/") in FULL_ACTION_GAMES:
+        settings["action_set"] = "minimal"
+    reads_powers = "follower_power" in SCHEDULES[config.schedule].settings
+    same_power = config.follower_power == config.leader_power or not reads_powers
+    if config.follower_lr == config.leader_lr and same_power:
+        settings |= _with_one_rate(config)
+    return settings
+
+
+def _with_one_rate(config: "RunConfig") -> dict[str, Any]:
+    """The coupling that does what this one does when both rates are equal, and its settings."""
+    ours = COUPLINGS[config.coupling]
+    for name, other in COUPLINGS.items():
+        if other.one_rate and (other.play, other.fixed) == (ours.play, ours.fixed):
+            return {"coupling": name, "follower_power": config.leader_power}
+    return {}
+
+
+def computes_otherwise_since_version_1(config: "RunConfig") -> bool:
+    """Had version 0.1 another result for these settings?
+
+    With `batches: shared`, only the follower's first step learned from the leader's batch. A replay of more than 2^24
+    transitions was sampled at even places only.
+    """
+    shared = config.batches == "shared" and config.follower_steps > 1
+    return shared or canonical(config)["replay_size"] > 2**24
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
