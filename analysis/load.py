@@ -16,7 +16,7 @@ from analysis.choices import Score
 from analysis.traces import Status, Trace, read_imported, read_packs
 from scorer_core.config import RunConfig
 from scorer_core.records import METRICS
-from sweeps.definition import DefinitionError, Sweep, Variant, load
+from sweeps.definition import DefinitionError, Sweep, Variant, load_submitted
 
 FINAL_WINDOW = 0.1  # the last share of training that a final score averages
 
@@ -140,7 +140,7 @@ def load_results(folder: Path, metrics: Sequence[str] = ("return",), overrides: 
     if not definition.is_file():
         raise ReportError(f"{folder}: no sweep here (no sweep.yaml); was it ever planned or run?")
     try:
-        sweep = load(str(definition), overrides)
+        sweep = load_submitted(folder, overrides)
     except DefinitionError as error:
         raise ReportError(str(error)) from error
 

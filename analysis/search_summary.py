@@ -164,7 +164,7 @@ def _against(search: Search, folder: Path) -> dict[str, list[Place]]:
     """The variants of an ordinary sweep that move along searched fields and else are what the search trains."""
     if not (folder / "sweep.yaml").exists():
         raise DefinitionError(f"{folder}: no sweep has been trained here")
-    sweep = definition.load(str(folder / "sweep.yaml"))
+    sweep = definition.load_submitted(folder)
     if set(sweep.tasks) != set(search.tasks):
         raise DefinitionError(f"{folder}: its tasks are {', '.join(sweep.tasks)}, not those of {search.name}")
     found: dict[str, list[Place]] = {}

@@ -227,7 +227,7 @@ def _again(
         return None
     if not only:
         return out.print(f"None of these runs is {' or '.join(states)}.")
-    loaded = definition.load(str(folder / "sweep.yaml"))
+    loaded = definition.load_submitted(folder)
     return _submit(loaded, outputs, where, only, states, dry_run=dry_run, same_code=same_code)
 
 

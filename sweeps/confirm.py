@@ -71,7 +71,7 @@ def compared(study: Study) -> list[Confirmed]:
     folder = study.folder.parent / confirmed_name(study.search)
     if not (folder / "sweep.yaml").exists():
         return []
-    sweep = definition.load(str(folder / "sweep.yaml"))
+    sweep = definition.load_submitted(folder)
     trials = {_variant(trial): trial for trial in study.trials()}
     confirmed = {variant.family: found for variant, found in scores_of(study.search, sweep, folder).items()}
     nothing = np.zeros((len(study.search.objective), 0))

@@ -12,7 +12,16 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig, resolve, significant
+from scorer_core.config import (
+    LANE_FIELDS,
+    SHAPE_FIELDS,
+    Count,
+    Number,
+    RunConfig,
+    Seed,
+    resolve,
+    significant,
+)
 from scorer_core.registry import check_task
 from sweeps.ablation import Ablate, shown
 from sweeps.reading import DefinitionError, Loader, put
@@ -64,8 +73,8 @@ class Sweep(BaseModel):
     question: Annotated[str, Field(min_length=1)]
     paper: Annotated[str, Field(min_length=1)] | None = None
     tasks: Annotated[list[Annotated[str, AfterValidator(check_task)]], Field(min_length=1)]
-    total_steps: Annotated[int, Field(ge=1)]
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    total_steps: Count
+    seeds: Annotated[list[Seed], Field(min_length=1)]
     base: Settings = {}
     baseline: str | None = None
     variants: dict[str, Settings] = {}
@@ -73,12 +82,14 @@ class Sweep(BaseModel):
     zip: dict[str, Values] = {}
     ablate: Ablate | None = None
     exclude: list[Settings] = []
-    reported: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
+    reported: dict[str, dict[str, dict[str, tuple[Number, Number]]]] = {}
 
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, seeds: Any) -> Any:
-        if not isinstance(seeds, int) or isinstance(seeds, bool):
+        if isinstance(seeds, bool):
+            raise ValueError(f"{str(seeds).lower()} is neither a number of seeds nor a list of them")
+        if not isinstance(seeds, int):
             return seeds
         if seeds < 1:
             raise ValueError(f"at least one seed is needed, not {seeds}")
@@ -139,18 +150,41 @@ class Sweep(BaseModel):
         Raises:
             DefinitionError: if a cell's settings are not a valid run, or `exclude` leaves none.
         """
-        runs = [
-            Run(variant, config)
-            for variant, settings in self._variants_with_settings()
-            for task in self.tasks
-            for seed in self.seeds
-            if not self._excluded(variant, config := _run_config(variant, {**settings, "task": task, "seed": seed}))
-        ]
+        runs = [run for run, conditions in self._cells if not conditions]
         if not runs:
             raise DefinitionError("exclude: removes every run")
         self._check_toggles(runs)
         self._check_reported(runs)
         return runs
+
+    @cached_property
+    def _cells(self) -> list[tuple[Run, set[int]]]:
+        """Every cell of the grid, and the places in `exclude` of the entries that remove it."""
+        return [
+            (Run(variant, config), self._excluded_by(variant, config))
+            for variant, settings in self._variants_with_settings()
+            for task in self.tasks
+            for seed in self.seeds
+            for config in [_run_config(variant, {**settings, "task": task, "seed": seed})]
+        ]
+
+    def check_exclusions(self) -> None:
+        """Reject an `exclude` that removes nothing: it has a mistake, and the runs it means would be trained.
+
+        Raises:
+            DefinitionError: if an entry names an unknown variant or task, or matches no cell.
+        """
+        variants = {name for run, _ in self._cells for name in (run.variant.family, run.variant.name) if name}
+        for place, entry in enumerate(self.exclude):
+            for field, there in (("variant", variants), ("task", set(self.tasks))):
+                for value in _listed(entry.get(field, [])):
+                    if value not in there:
+                        names = ", ".join(sorted(there)) or "none"
+                        raise DefinitionError(
+                            f"exclude.{place}.{field}: unknown {field} '{value}'; choose from: {names}"
+                        )
+            if not any(place in conditions for _, conditions in self._cells):
+                raise DefinitionError(f"exclude.{place}: matches no run; remove or correct {entry}")
 
     def _check_toggles(self, runs: list[Run]) -> None:
         ids: dict[str, set[str]] = {}
@@ -181,8 +215,8 @@ class Sweep(BaseModel):
     def _variants_with_settings(self) -> Iterator[tuple[Variant, Settings]]:
         """Each distinct variant, with its resolved settings but for task and seed.
 
-        An axis is named only where moving along it alone changes what is computed: a ratio does nothing to a
-        monolithic baseline, which is therefore one variant and not one a ratio.
+        A variant's name has an axis only where a move along this axis alone changes a run on at least one task: a ratio
+        changes nothing of a monolithic baseline, which is therefore one variant for all ratios.
         """
         dimensions = [[{field: value} for value in values] for field, values in self.axes.items()]
         if self.zip:
@@ -194,9 +228,11 @@ class Sweep(BaseModel):
             for place in places:
                 point = {k: v for dimension, i in zip(dimensions, place, strict=True) for k, v in dimension[i].items()}
                 where = Variant(family, tuple(point.items()))
-                settings[place] = _resolve(where, [self.base, {"total_steps": self.total_steps}, *layers, point])
-                first = {"task": self.tasks[0], "seed": self.seeds[0]}
-                run_ids[place] = _run_config(where, settings[place] | first).run_id
+                settings[place] = _resolve(where, [self.base, *layers, point]) | {"total_steps": self.total_steps}
+                run_ids[place] = tuple(
+                    _run_config(where, {**settings[place], "task": task, "seed": self.seeds[0]}).run_id
+                    for task in self.tasks
+                )
             matters = {
                 place: [
                     len({run_ids[(*place[:axis], i, *place[axis + 1 :])] for i in range(len(dimension))}) > 1
@@ -222,7 +258,7 @@ class Sweep(BaseModel):
                 families[name] = [*whole, *toggles]
         return families
 
-    def _excluded(self, variant: Variant, config: RunConfig) -> bool:
+    def _excluded_by(self, variant: Variant, config: RunConfig) -> set[int]:
         def matches(field: str, wanted: Any) -> bool:
             if field == "variant":
                 actual = {variant.family, variant.name}
@@ -230,10 +266,13 @@ class Sweep(BaseModel):
                 actual = _objective_as_written(config)
             else:
                 actual = {_comparable(getattr(config, field))}
-            values = wanted if isinstance(wanted, list) else [wanted]
-            return any(_comparable(value) in actual for value in values)
+            return any(_comparable(value) in actual for value in _listed(wanted))
 
-        return any(all(matches(*condition) for condition in conditions.items()) for conditions in self.exclude)
+        return {
+            place
+            for place, conditions in enumerate(self.exclude)
+            if all(matches(*condition) for condition in conditions.items())
+        }
 
 
 def load(sweep: str, overrides: Sequence[str] = ()) -> Sweep:
@@ -245,7 +284,21 @@ def load(sweep: str, overrides: Sequence[str] = ()) -> Sweep:
     raw, source = read(sweep, overrides)
     if "space" in raw:
         raise DefinitionError(f"{source}: is a search, for it has a `space`: scorer search {sweep}")
-    return parse(raw, source)
+    found = parse(raw, source)
+    try:
+        found.check_exclusions()
+    except DefinitionError as error:
+        raise DefinitionError(f"{source}: {error}") from None
+    return found
+
+
+def load_submitted(folder: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The definition in `folder`, an output folder, as it was submitted; `overrides` are `dotted.key=value`.
+
+    Raises:
+        DefinitionError: if there is none, or it is not valid.
+    """
+    return parse(*read(str(folder / "sweep.yaml"), overrides))
 
 
 def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
@@ -349,6 +402,10 @@ def one_line(error: ValidationError) -> str:
     elif field and first["type"] != "value_error" and first["type"] != "missing":
         message += f", not {first['input']!r}"
     return f"{field}: {message}" if field else message
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _frozen(value: Any) -> Any:

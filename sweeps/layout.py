@@ -14,7 +14,6 @@ CORES = os.cpu_count() or 1
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 240)
 MEMORY_SHARE = 0.5  # of the machine's, for the replays of all packs that train at a time
 GPU_BYTES = 12e9
-BYTES_A_TRANSITION = 13  # action, reward, terminated; the observation, kept once, comes on top
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _lanes_that_fit(configs: Sequence[RunConfig], device: str, processes: int) -
     """Lanes whose replays fit the memory beside those of the other processes."""
     bytes_ = GPU_BYTES if device == "cuda" else MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     lane = max(
-        config.replay_size * (price.observation_size(config.task) + BYTES_A_TRANSITION)
+        (config.replay_size + config.num_envs) * price.transition_bytes(config.task)
         for config in {config.shape_id: config for config in configs}.values()
     )
     return max(1, int(bytes_ / processes / lane))

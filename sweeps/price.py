@@ -17,6 +17,7 @@ from scorer_core.registry import FAMILIES, check_task
 
 MEASURED = Path(__file__).parent / "measured.json"
 CHANNELS = {"asterix": 4, "breakout": 4, "freeway": 7, "seaquest": 10, "space_invaders": 6}
+ACTION_BYTES, REWARD_BYTES, FLAG_BYTES = 8, 4, 1  # terminated and truncated are flags
 ACTING_SHARE = 0.2  # of the fixed time; the rest is a round's
 SECONDS_PER_GYMNASIUM_STEP = 2.5e-5  # of environments that step in Python
 
@@ -37,17 +38,30 @@ def measured() -> dict[str, dict[str, Speed]]:
     return {device: {form: Speed(**speed) for form, speed in forms.items()} for device, forms in kept["speed"].items()}
 
 
-@cache
 def observation_size(task: str) -> int:
     """Numbers in an observation of `task`."""
+    return _observation(task)[0]
+
+
+def transition_bytes(task: str) -> int:
+    """Memory of one transition of `task` in the replay."""
+    size, bytes_each, truncates = _observation(task)
+    observations = 2 if truncates else 1  # the one before a reset is kept, too
+    return ACTION_BYTES + REWARD_BYTES + FLAG_BYTES * observations + size * bytes_each * observations
+
+
+@cache
+def _observation(task: str) -> tuple[int, int, bool]:
+    """Numbers in an observation of `task`, bytes of each in the replay, and whether the task truncates episodes."""
     family, _, game = task.partition("/")
     if family in FAMILIES:
-        return 100 * CHANNELS[game]
+        return 100 * CHANNELS[game], 1, False
     import gymnasium
 
     environment = gymnasium.make(check_task(task))
     environment.close()
-    return int(np.prod(environment.observation_space.shape or (1,)))
+    space = environment.observation_space
+    return int(np.prod(space.shape or (1,))), 1 if space.dtype in (np.bool_, np.uint8) else 4, True
 
 
 def flop(config: RunConfig) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scorer_core import registry
-from scorer_core.config import RunConfig
+from scorer_core.config import RunConfig, significant
 from sweeps.definition import Sweep
 
 
@@ -52,7 +52,7 @@ def conditions(config: RunConfig) -> Iterable[Condition]:
         ratio = "a / b stays what it is" if a == b else f"a / b grows as k^{b - a:.3g}"
     yield Condition("a / b goes to 0", a > b, ratio)
     # At the end of a linear fall a goes as x and b^(3/2) as x^(3/2), x being what is left of the run.
-    theorem = a >= 1.5 * b and not math.isinf(a)
+    theorem = a >= significant(1.5 * b) and not math.isinf(a)  # 1.5 * 0.2 is not 0.3 in floating point
     yield Condition("a <= c b^(3/2), the paper's theorem", theorem, f"{_falls('a', a)}, {_falls('b^(3/2)', 1.5 * b)}")
 
 

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from sweeps.definition import DefinitionError, dump, load, parse, shipped
+from sweeps.definition import DefinitionError, dump, load, load_submitted, parse, shipped
 
 MINIMAL = {"name": "mine", "question": "why?", "tasks": ["minatar/breakout"], "total_steps": 10_000, "seeds": 2}
 
@@ -30,6 +30,24 @@ def test_an_axis_that_does_nothing_to_a_variant_does_not_multiply_it():
     )
     assert names(grid) == ["dqn", "scorer ratio=0.5", "scorer ratio=2", "scorer ratio=5"]
     assert len({run.run_id for run in grid.runs}) == len(grid.runs) == 8
+
+
+@pytest.mark.parametrize("tasks", [["gymnax/breakout", "minatar/breakout"], ["minatar/breakout", "gymnax/breakout"]])
+def test_an_axis_that_matters_on_any_task_is_kept_whatever_the_order_of_tasks(tasks):
+    grid = sweep(tasks=tasks, axes={"action_set": ["minimal", "full"], "lr_end": [0.1, 0.2]})
+    assert len(grid.grid_variants) == 4
+    assert {dict(variant.point)["action_set"] for variant in grid.grid_variants} == {"minimal", "full"}
+    runs = {run.run_id for run in grid.runs}
+    assert len(runs) == 2 * (1 + 2) * 2, "gymnax has one action set, and its runs are shared"
+
+
+def test_an_axis_that_matters_on_no_task_is_left_out():
+    assert names(sweep(tasks=["gymnax/breakout", "CartPole-v1"], axes={"action_set": ["minimal", "full"]})) == ["only"]
+
+
+def test_a_preset_of_a_variant_does_not_change_the_budget():
+    grid = sweep(baseline="a", variants={"a": {}, "b": {"preset": "paper_control"}, "c": {"preset": "paper_minatar"}})
+    assert {run.config.total_steps for run in grid.runs} == {10_000}
 
 
 def test_variants_that_resolve_to_the_same_run_share_it():
@@ -70,6 +88,36 @@ def test_exclude_knows_a_follower_s_objective_however_it_is_written(written):
     kept = sweep(axes={"follower_objective": values}, exclude=[{"follower_objective": written}])
     names = [dict(variant.point)["follower_objective"] for variant in kept.grid_variants]
     assert names == [value for value in values if value not in gone]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "message"),
+    [
+        ([{"ratio": 1}, {"ratio": 3}], "exclude.1: matches no run; remove or correct {'ratio': 3}"),
+        ([{"gamma": 0.5}], "exclude.0: matches no run"),
+        (
+            [{"ratio": 1, "task": "minatar/asterix"}],
+            "exclude.0.task: unknown task 'minatar/asterix'; choose from: ",
+        ),
+        ([{"variant": "scorrer"}], "exclude.0.variant: unknown variant 'scorrer'; choose from: ratio=1, ratio=5"),
+        ([{"variant": ["ratio=1", "ratio=7"]}], "exclude.0.variant: unknown variant 'ratio=7'"),
+    ],
+)
+def test_an_exclusion_that_removes_nothing_is_rejected(tmp_path, exclude, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL | {"axes": {"ratio": [1, 5]}, "exclude": exclude}))
+    with pytest.raises(DefinitionError) as error:
+        load(str(path))
+    assert str(error.value).startswith(f"{path}: {message}")
+    submitted = tmp_path / "sweep.yaml"
+    path.rename(submitted)
+    assert load_submitted(tmp_path).runs, "version 0.1 accepted it, and its results stay readable"
+
+
+def test_exclusions_may_overlap():
+    kept = sweep(axes={"ratio": [1, 5]}, exclude=[{"ratio": 1}, {"variant": "ratio=1"}])
+    kept.check_exclusions()
+    assert names(kept) == ["ratio=5"]
 
 
 VARIANTS = {"dqn": {"coupling": "monolithic"}, "best": {"coupling": "scorer", "gamma": 0.9}}
@@ -179,6 +227,15 @@ def test_quickstart_asks_what_its_page_says():
         ({"seeds": 0}, "mine.yaml: seeds: at least one seed is needed, not 0"),
         ({"seeds": []}, "mine.yaml: seeds: List should have at least 1 item"),
         ({"seeds": [3, 3]}, "mine.yaml: seeds: 3 stands twice"),
+        ({"seeds": True}, "mine.yaml: seeds: true is neither a number of seeds nor a list"),
+        ({"seeds": [True, 2]}, "mine.yaml: seeds.0: true is not a number"),
+        ({"total_steps": True}, "mine.yaml: total_steps: true is not a number"),
+        ({"base": {"batch_size": True}}, "mine.yaml: batch_size: true is not a number"),
+        ({"base": {"ratio": True}}, "mine.yaml: ratio: True is not a number"),
+        ({"axes": {"gamma": [0.9, True]}}, "mine.yaml: variant 'gamma=true': gamma: true is not a number"),
+        ({"base": {"normalise_input": 1}}, "mine.yaml: normalise_input: Input should be a valid boolean, not 1"),
+        ({"base": {"leader_power": 99}}, "mine.yaml: leader_power: Input should be less than or equal to 4, not 99"),
+        ({"base": {"leader_penalty_weight": -1}}, "mine.yaml: leader_penalty_weight: Input should be greater"),
         ({"exclude": [{"task": "minatar/breakout"}]}, "mine.yaml: exclude: removes every run"),
         ({"base": {"batch_size": 10**6}}, "mine.yaml: batch_size (1000000) is larger than replay_size (100000)"),
         ({"variants": {"a": {}}}, "mine.yaml: baseline: is missing; name one of a"),

@@ -1,8 +1,10 @@
 import re
 
 import pytest
+import torch
 
 from scorer_core.config import RunConfig
+from scorer_core.pack import Pack
 from sweeps import layout, price
 from sweeps.layout import choose, even, makespan, wall_seconds
 
@@ -39,7 +41,7 @@ def test_what_was_asked_for_is_kept_and_named():
 def test_replays_of_all_processes_fit_the_memory(monkeypatch):
     monkeypatch.setattr(layout, "MEMORY_SHARE", 1e-3)
     chosen = choose(runs(30, replay_size=100_000), eager, processes=2)
-    replay = 100_000 * (400 + layout.BYTES_A_TRANSITION)
+    replay = 100_128 * price.transition_bytes("minatar/breakout")
     memory = layout.os.sysconf("SC_PHYS_PAGES") * layout.os.sysconf("SC_PAGE_SIZE")
     assert chosen.lanes == max(1, int(1e-3 * memory / 2 / replay)) < 30
 
@@ -80,3 +82,11 @@ def test_the_price_grows_with_lanes_steps_and_follower_steps_and_python_environm
     small = {"phi_widths": (8,), "theta_widths": (8,), "total_steps": 100_000}
     python, ours = runs(1, task="CartPole-v1", **small)[0], runs(1, **small)[0]
     assert price.seconds(python, 8, False) > price.seconds(ours, 8, False)
+
+
+@pytest.mark.parametrize("task", ["minatar/breakout", "minatar/seaquest", "CartPole-v1", "MinAtar/Breakout-v1"])
+def test_the_memory_estimate_is_the_size_of_the_replay_in_bytes(task):
+    config = runs(1, task=task, num_envs=4, replay_size=400, batch_size=8)[0]
+    replay = Pack([config], torch.device("cpu")).replay
+    held = sum(tensor.numel() * tensor.element_size() for tensor in replay)
+    assert (config.replay_size + config.num_envs) * price.transition_bytes(task) == held

@@ -30,6 +30,10 @@ def test_which_conditions_each_schedule_meets():
     assert held(schedule="polynomial", leader_power=1.2) == [False, True, True, True]
     assert held(schedule="polynomial", follower_power=0.4) == [True, False, True, True]
     assert held(coupling="monolithic") == []
+    for hundredths in range(40, 67):
+        leader_power, follower_power = round(1.5 * hundredths) / 100, hundredths / 100
+        expected = leader_power >= 1.5 * follower_power - 1e-9
+        assert held(schedule="polynomial", leader_power=leader_power, follower_power=follower_power)[3] is expected
 
 
 @pytest.mark.parametrize("powers", [(0.9, 0.6), (0.6, 0.6), (1.0, 0.55)])
