@@ -1,0 +1,288 @@
+"""How a gymnasium environment is saved and restored, and the check that a restored one continues exactly.
+
+An environment is saved in one of two formats:
+
+    values   plain values: of the environment and of each wrapper, all attributes; or, of an environment that defines
+             get_state() and set_state(state), what get_state() returns and its generators
+    pickle   a pickle, if an attribute is no plain value. gymnasium.utils.EzPickle and others pickle only the arguments
+             of the constructor: the copy is then in another state
+
+Many environments cannot be saved in either. `format_of` finds out by playing.
+"""
+
+import functools
+import itertools
+import pickle
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import SyncVectorEnv
+from torch import Tensor
+
+from scorer_core.checkpoint import check_keys
+from scorer_core.records import RecordError
+
+SEED = 20260  # of the environments that `format_of` plays with
+STEPS_BEFORE = 20  # before the save
+STEPS_AFTER = 20  # compared after the first episode's end
+MAX_STEPS, MAX_SECONDS = 1000, 2.0  # without an episode's end; then the environments are reset
+SIMPLE_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiBinary, spaces.MultiDiscrete)
+SCALARS = (type(None), bool, int, float, str)
+
+
+class NotPlainError(Exception):
+    """An attribute is no plain value; the message names it."""
+
+
+@functools.cache
+def format_of(task: str) -> str:
+    """The format that saves the environments of `task` exactly, "values" or "pickle".
+
+    Two new environments with equal seeds, and then an environment and its restored copy, get the same actions through
+    at least one reset, and must return the same bits. The environments of a pack take no part.
+
+    Raises:
+        RecordError: if the environment does not repeat its episodes, or if neither format is exact.
+    """
+    try:
+        with closing(_new(task)) as first, closing(_new(task)) as second:
+            difference = _first_difference(first, second, _actions(first))
+        if difference:
+            raise RecordError(
+                f"{task}: two new environments with equal seeds differ in {difference}, so its runs cannot be repeated"
+                " or resumed; let the environment draw every random number from self.np_random"
+            )
+        reasons = []
+        for format_name in ("values", "pickle"):
+            difference = _lost(task, format_name)
+            if not difference:
+                return format_name
+            reasons.append(f"{format_name}: {difference}")
+    except RecordError:
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split())
+        raise RecordError(f"{task}: the environment raises {type(error).__name__}: {message}") from error
+    raise RecordError(
+        f"{task}: the environment cannot be saved and restored exactly, so its runs could not resume"
+        f" ({'; '.join(reasons)}); define get_state() and set_state(state) in it, see docs/checkpoints.md"
+    )
+
+
+def save(environment: gymnasium.Env) -> list[dict[str, Any]]:
+    """The state of `environment` as plain values and tensors: one dict per wrapper, from outside, and its own.
+
+    Raises:
+        NotPlainError: if it has an attribute that is no plain value.
+    """
+    seen: set[int] = set()
+    return [_save_layer(layer, seen) for layer in _layers(environment)]
+
+
+def restore(environment: gymnasium.Env, saved: Any) -> None:
+    """Put `environment`, which was reset at least once, into the state that `save` returned.
+
+    Raises:
+        ValueError: if `saved` is the state of other classes.
+    """
+    layers = _layers(environment)
+    if type(saved) is not list or len(saved) != len(layers):
+        raise ValueError(f"'environments.states' has an item that is not a list of {len(layers)}")
+    for layer, values in zip(layers, saved, strict=True):
+        content = "state" if _has_own_state(layer) else "attributes"
+        check_keys(values, ("class", content, "generators"), "environments.states")
+        if values["class"] != _class_name(layer):
+            raise ValueError(f"'environments.states' is of the class {values['class']}, not {_class_name(layer)}")
+        if content == "state":
+            layer.set_state(_decode(values["state"]))  # pyright: ignore[reportAttributeAccessIssue]
+        else:
+            vars(layer).update(_decode(values["attributes"]))
+        for name, state in values["generators"].items():
+            generator = np.random.Generator(np.random.PCG64())
+            generator.bit_generator.state = state
+            if isinstance(vars(layer).get(name), SIMPLE_SPACES):
+                vars(layer)[name]._np_random = generator
+            else:
+                vars(layer)[name] = generator
+
+
+def _layers(environment: gymnasium.Env) -> list[gymnasium.Env]:
+    """The wrappers of `environment`, from outside, and the environment itself."""
+    layers = [environment]
+    while isinstance(layers[-1], gymnasium.Wrapper):
+        layers.append(layers[-1].env)
+    return layers
+
+
+def _class_name(layer: gymnasium.Env) -> str:
+    return f"{type(layer).__module__}.{type(layer).__qualname__}"
+
+
+def _has_own_state(layer: gymnasium.Env) -> bool:
+    """Does it define get_state and set_state? A wrapper does not: it passes on what its environment defines."""
+    functions = [getattr(layer, name, None) for name in ("get_state", "set_state")]
+    return not isinstance(layer, gymnasium.Wrapper) and all(callable(function) for function in functions)
+
+
+def _save_layer(layer: gymnasium.Env, seen: set[int]) -> dict[str, Any]:
+    generators = {}
+    for name, value in vars(layer).items():
+        generator = value._np_random if isinstance(value, SIMPLE_SPACES) else value
+        if isinstance(generator, np.random.Generator) and isinstance(generator.bit_generator, np.random.PCG64):
+            _is_new(generator, name, seen)
+            generators[name] = generator.bit_generator.state
+    if _has_own_state(layer):
+        state = layer.get_state()  # pyright: ignore[reportAttributeAccessIssue]
+        content = {"state": _encode(state, "get_state()", set())}
+    else:
+        if any(getattr(parent, "__slots__", ()) for parent in type(layer).__mro__):
+            raise NotPlainError(f"{_class_name(layer)} has slots")
+        attributes = {
+            name: _encode(value, name, seen)
+            for name, value in vars(layer).items()
+            if name not in generators and not _is_constant(name, value)
+        }
+        content = {"attributes": attributes}
+    return {"class": _class_name(layer), **content, "generators": generators}
+
+
+def _is_constant(name: str, value: Any) -> bool:
+    """Is this attribute equal in every environment of the task? A space is, except for its generator."""
+    return name == "env" or isinstance(value, (EnvSpec, *SIMPLE_SPACES))
+
+
+def _is_new(value: Any, name: str, seen: set[int]) -> bool:
+    """True; an object that two attributes share would be two objects after a restore."""
+    if id(value) in seen:
+        raise NotPlainError(f"{name} is shared")
+    seen.add(id(value))
+    return True
+
+
+def _encode(value: Any, name: str, seen: set[int]) -> Any:
+    """`value` with a tensor for each array, and a tensor without axes for each number of numpy."""
+    if type(value) in SCALARS:
+        return value
+    if isinstance(value, (np.number, np.bool_)):
+        return _tensor(np.array(value), name)
+    if type(value) in (list, dict):
+        _is_new(value, name, seen)
+    if type(value) in (list, tuple):
+        return type(value)(_encode(item, name, seen) for item in value)
+    if type(value) is dict and all(type(key) in SCALARS for key in value):
+        return {key: _encode(item, name, seen) for key, item in value.items()}
+    if type(value) is np.ndarray and value.ndim:
+        owner = value
+        while type(owner.base) is np.ndarray:
+            owner = owner.base
+        if owner.base is None and _is_new(owner, name, seen):
+            return _tensor(value.copy(order="K"), name)
+    raise NotPlainError(f"{name} is a {type(value).__name__}")
+
+
+def _tensor(array: np.ndarray, name: str) -> Tensor:
+    try:
+        return torch.from_numpy(array)
+    except (TypeError, ValueError) as error:  # of strings, objects, or another byte order
+        raise NotPlainError(f"{name} is an array of {array.dtype}") from error
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        array = value.numpy()
+        return array.copy(order="K") if array.ndim else array[()]
+    if isinstance(value, (list, tuple)):
+        return type(value)(_decode(item) for item in value)
+    return {key: _decode(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _new(task: str, seed: int = SEED) -> gymnasium.Env:
+    """A new environment, made in the same way as those of a pack, and reset."""
+    environment = SyncVectorEnv([functools.partial(gymnasium.make, task)]).envs[0]
+    environment.reset(seed=seed)
+    return environment
+
+
+def _actions(environment: gymnasium.Env) -> Iterator[np.int64]:
+    """Random actions, always the same."""
+    space, random = environment.action_space, np.random.default_rng(SEED)
+    assert isinstance(space, spaces.Discrete)
+    while True:
+        yield space.start + random.integers(space.n)
+
+
+def _lost(task: str, format_name: str) -> str | None:
+    """What differs after a save and a restore in this format; None if nothing does."""
+    with closing(_new(task)) as original:
+        actions = _actions(original)
+        for action in itertools.islice(actions, STEPS_BEFORE):
+            _, _, terminated, truncated, _ = original.step(action)
+            if terminated or truncated:
+                original.reset()
+        try:
+            with closing(_copy(task, original, format_name)) as copy:
+                difference = _first_difference(original, copy, actions)
+            if format_name == "values":
+                save(original)  # in its later state too
+        except NotPlainError as error:
+            return str(error)
+        return difference
+
+
+def _copy(task: str, original: gymnasium.Env, format_name: str) -> gymnasium.Env:
+    """A copy of `original` by way of `format_name`.
+
+    Raises:
+        NotPlainError: if it cannot be copied in this way.
+    """
+    try:
+        if format_name == "pickle":
+            return pickle.loads(pickle.dumps(original))
+        saved, copy = save(original), _new(task, SEED + 1)
+        restore(copy, saved)
+    except NotPlainError:
+        raise
+    except Exception as error:  # of the environment's own functions
+        raise NotPlainError(f"{type(error).__name__}, {' '.join(str(error).split())}") from error
+    return copy
+
+
+def _first_difference(original: gymnasium.Env, copy: gymnasium.Env, actions: Iterator[np.int64]) -> str | None:
+    """What differs first if both get the same actions through at least one reset; None if nothing does."""
+    last_step, deadline = None, time.monotonic() + MAX_SECONDS
+    for step in itertools.count(1):
+        action = next(actions)
+        observation, reward, terminated, truncated, _ = original.step(action)
+        try:
+            found = copy.step(action)
+        except Exception as error:
+            return f"step {step}: the copy raises {type(error).__name__}"
+        expected = {"observation": observation, "reward": reward, "terminated": terminated, "truncated": truncated}
+        for (name, value), other in zip(expected.items(), found[:4], strict=True):
+            if not _same_bits(value, other):
+                return f"the {name} of step {step}"
+        out_of_patience = step >= MAX_STEPS or (step >= STEPS_AFTER and time.monotonic() > deadline)
+        if terminated or truncated or (out_of_patience and last_step is None):
+            observation, _ = original.reset()
+            try:
+                found, _ = copy.reset()
+            except Exception as error:
+                return f"the reset after step {step}: the copy raises {type(error).__name__}"
+            if not _same_bits(observation, found):
+                return f"the observation of the reset after step {step}"
+            last_step = last_step or step + STEPS_AFTER
+        if step == last_step:
+            return None
+    return None
+
+
+def _same_bits(one: Any, other: Any) -> bool:
+    one, other = np.asarray(one), np.asarray(other)
+    return (one.dtype, one.shape) == (other.dtype, other.shape) and one.tobytes() == other.tobytes()
