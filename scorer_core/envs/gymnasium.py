@@ -90,10 +90,8 @@ class GymnasiumEnvironments:
         for environment, place in zip(self._envs.envs, places, strict=True):
             try:
                 saving.restore(environment, saved[place])
-            except (AttributeError, IndexError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"'environments.states' cannot be restored: {type(error).__name__}: {error}"
-                ) from error
+            except Exception as error:
+                raise ValueError(f"'environments.states[{place}]': {type(error).__name__}: {error}") from error
 
     def _observations(self, observation: np.ndarray) -> Tensor:
         return (

@@ -90,16 +90,16 @@ def restore(environment: gymnasium.Env, saved: Any) -> None:
     """Put `environment`, which was reset at least once, into the state that `save` returned.
 
     Raises:
-        ValueError: if `saved` is the state of other classes.
+        ValueError: if `saved` is the state of other classes; also whatever the environment's set_state raises.
     """
     layers = _layers(environment)
     if type(saved) is not list or len(saved) != len(layers):
-        raise ValueError(f"'environments.states' has an item that is not a list of {len(layers)}")
+        raise ValueError(f"it is not a list of {len(layers)}, one per wrapper and one for the environment")
     for layer, values in zip(layers, saved, strict=True):
         content = "state" if _has_own_state(layer) else "attributes"
-        check_keys(values, ("class", content, "generators"), "environments.states")
+        check_keys(values, ("class", content, "generators"), "")
         if values["class"] != _class_name(layer):
-            raise ValueError(f"'environments.states' is of the class {values['class']}, not {_class_name(layer)}")
+            raise ValueError(f"it is of the class {values['class']}, not {_class_name(layer)}")
         if content == "state":
             layer.set_state(_decode(values["state"]))  # pyright: ignore[reportAttributeAccessIssue]
         else:
