@@ -76,6 +76,8 @@ def load(data: bytes) -> dict[str, Any]:
 
 def _from_version_1(saved: dict[str, Any]) -> dict[str, Any]:
     """The content of a checkpoint of version 1 in the form of version 2."""
+    if not isinstance(saved.get("players"), game.Players):
+        raise ValueError("'version' is missing")
     environments = saved.get("environments")
     if isinstance(environments, dict) and set(environments) == {"pickle"}:
         environments = {"format": "pickle", "pickle": bytes_tensor(environments["pickle"])}
@@ -119,7 +121,7 @@ def fit(saved: Any, like: Any, key: str, lanes: Sequence[int] | None = None) -> 
     if isinstance(like, tuple):
         if type(saved) is not list or len(saved) != len(like):
             raise ValueError(f"'{key}' is not a list of {len(like)}")
-        return tuple(fit(*pair, f"{key}.{n}", lanes) for n, pair in enumerate(zip(saved, like, strict=True)))
+        return tuple(fit(*pair, f"{key}[{n}]", lanes) for n, pair in enumerate(zip(saved, like, strict=True)))
     if not isinstance(like, Tensor):
         if type(saved) is not type(like):
             raise ValueError(f"'{key}' is a {type(saved).__name__}, not a {type(like).__name__}")

@@ -118,6 +118,8 @@ class CompiledEnvironments:
 
     def restore(self, state: dict[str, Any], lanes: Sequence[int] | None = None) -> None:
         check_keys(state, ("format", "step", "states", "taken", "observation"), "environments")
+        if state["format"] != "compiled":
+            raise ValueError(f"'environments.format' is {state['format']!r}, not 'compiled'")
         for name, own, chosen in (
             ("step", self._step, None),
             ("states", self._states, lanes),

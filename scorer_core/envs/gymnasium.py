@@ -74,17 +74,13 @@ class GymnasiumEnvironments:
             ) from error
 
     def restore(self, state: dict[str, Any], lanes: Sequence[int] | None = None) -> None:
-        content = "pickle" if state.get("format") == "pickle" else "states"
-        check_keys(state, ("format", content), "environments")
-        # All that a vector environment keeps from step to step are its environments.
-        saved = pickle.loads(state["pickle"].numpy().tobytes()).envs if content == "pickle" else state["states"]
-        num_envs = self._shape[1]
+        saved, num_envs = _saved_environments(state), self._shape[1]
         places = range(len(self._envs.envs))
         if lanes is not None:
             places = [lane * num_envs + n for lane in lanes for n in range(num_envs)]
         elif len(saved) != len(places):
-            raise ValueError(f"'environments.{content}' holds {len(saved)} environments, not {len(places)}")
-        if content == "pickle":
+            raise ValueError(f"'environments' holds {len(saved)} environments, not {len(places)}")
+        if state["format"] == "pickle":
             self._envs.envs = [copy.deepcopy(saved[place]) for place in places]
             return
         for environment, place in zip(self._envs.envs, places, strict=True):
@@ -97,3 +93,19 @@ class GymnasiumEnvironments:
         return (
             torch.from_numpy(observation.copy()).to(self.observation_dtype).view(*self._shape, *self.observation_shape)
         )
+
+
+def _saved_environments(state: dict[str, Any]) -> list[Any]:
+    """The environments in `state`, or what `saving.save` returned of each."""
+    if state.get("format") == "pickle":
+        check_keys(state, ("format", "pickle"), "environments")
+        try:  # all that a vector environment keeps from step to step are its environments
+            return pickle.loads(state["pickle"].numpy().tobytes()).envs
+        except Exception as error:
+            raise ValueError(f"'environments.pickle': {type(error).__name__}: {error}") from error
+    check_keys(state, ("format", "states"), "environments")
+    if state["format"] != "values":
+        raise ValueError(f"'environments.format' is {state['format']!r}, not 'values' or 'pickle'")
+    if type(state["states"]) is not list:
+        raise ValueError(f"'environments.states' is a {type(state['states']).__name__}, not a list")
+    return state["states"]

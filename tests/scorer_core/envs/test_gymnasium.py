@@ -280,9 +280,12 @@ def test_a_damaged_state_is_rejected_by_the_name_of_its_key():
         return str(refused.value)
 
     states = environments.state()["states"]
+    assert refusal(format="compiled") == "'environments.format' is 'compiled', not 'values' or 'pickle'"
+    assert refusal(states=1) == "'environments.states' is a int, not a list"
+    assert refusal(format="pickle", states=None, pickle=1).startswith("'environments.pickle': AttributeError")
     assert refusal(extra=1) == "'environments.extra' is unknown"
     assert refusal(states=None) == "'environments.states' is missing"
-    assert refusal(states=states[:5]) == "'environments.states' holds 5 environments, not 6"
+    assert refusal(states=states[:5]) == "'environments' holds 5 environments, not 6"
     assert "'environments.states[0]': ValueError: it is not a list of 4" in refusal(states=[states[0][:3]] * 6)
     other = [*states[0][:3], states[0][3] | {"class": "other.Env"}]
     assert "is of the class other.Env, not gymnasium.envs.classic_control" in refusal(states=[other] * 6)
