@@ -2,8 +2,8 @@
 
 An environment is saved in one of two formats:
 
-    values   plain values: of the environment and of each wrapper, all attributes; or, of an environment that defines
-             get_state() and set_state(state), what get_state() returns and its generators
+    values   plain values: all attributes of the environment and of each wrapper. A wrapper or environment that defines
+             get_state() and set_state(state) is saved by these instead, and its environment by its generators only
     pickle   a pickle, if an attribute is no plain value. gymnasium.utils.EzPickle and others pickle only the arguments
              of the constructor: the copy is then in another state
 
@@ -83,7 +83,7 @@ def save(environment: gymnasium.Env) -> list[dict[str, Any]]:
         NotPlainError: if it has an attribute that is no plain value.
     """
     seen: set[int] = set()
-    return [_save_layer(layer, seen) for layer in _layers(environment)]
+    return [_save_layer(layer, content, seen) for layer, content in _layers(environment)]
 
 
 def restore(environment: gymnasium.Env, saved: Any) -> None:
@@ -95,14 +95,13 @@ def restore(environment: gymnasium.Env, saved: Any) -> None:
     layers = _layers(environment)
     if type(saved) is not list or len(saved) != len(layers):
         raise ValueError(f"it is not a list of {len(layers)}, one per wrapper and one for the environment")
-    for layer, values in zip(layers, saved, strict=True):
-        content = "state" if _has_own_state(layer) else "attributes"
+    for (layer, content), values in reversed(list(zip(layers, saved, strict=True))):  # a wrapper after what it wraps
         check_keys(values, ("class", content, "generators"), "")
         if values["class"] != _class_name(layer):
             raise ValueError(f"it is of the class {values['class']}, not {_class_name(layer)}")
         if content == "state":
             layer.set_state(_decode(values["state"]))  # pyright: ignore[reportAttributeAccessIssue]
-        else:
+        elif content == "attributes":
             vars(layer).update(_decode(values["attributes"]))
         for name, state in values["generators"].items():
             generator = np.random.Generator(np.random.PCG64())
@@ -113,44 +112,45 @@ def restore(environment: gymnasium.Env, saved: Any) -> None:
                 vars(layer)[name] = generator
 
 
-def _layers(environment: gymnasium.Env) -> list[gymnasium.Env]:
-    """The wrappers of `environment`, from outside, and the environment itself."""
+def _layers(environment: gymnasium.Env) -> list[tuple[gymnasium.Env, str]]:
+    """The wrappers of `environment`, from outside, and the environment itself; and what is saved of each.
+
+    That is "state" of those that define get_state and set_state, else "attributes"; "nothing" of an environment whose
+    state a wrapper gives.
+    """
     layers = [environment]
     while isinstance(layers[-1], gymnasium.Wrapper):
         layers.append(layers[-1].env)
-    return layers
+    functions = [[getattr(type(layer), name, None) for name in ("get_state", "set_state")] for layer in layers]
+    contents = ["state" if all(map(callable, pair)) else "attributes" for pair in functions]
+    if "state" in contents[:-1] and contents[-1] == "attributes":
+        contents[-1] = "nothing"
+    return list(zip(layers, contents, strict=True))
 
 
 def _class_name(layer: gymnasium.Env) -> str:
     return f"{type(layer).__module__}.{type(layer).__qualname__}"
 
 
-def _has_own_state(layer: gymnasium.Env) -> bool:
-    """Does it define get_state and set_state? A wrapper does not: it passes on what its environment defines."""
-    functions = [getattr(layer, name, None) for name in ("get_state", "set_state")]
-    return not isinstance(layer, gymnasium.Wrapper) and all(callable(function) for function in functions)
-
-
-def _save_layer(layer: gymnasium.Env, seen: set[int]) -> dict[str, Any]:
+def _save_layer(layer: gymnasium.Env, content: str, seen: set[int]) -> dict[str, Any]:
     generators = {}
     for name, value in vars(layer).items():
         generator = value._np_random if isinstance(value, SIMPLE_SPACES) else value
         if isinstance(generator, np.random.Generator) and isinstance(generator.bit_generator, np.random.PCG64):
             _is_new(generator, name, seen)
             generators[name] = generator.bit_generator.state
-    if _has_own_state(layer):
-        state = layer.get_state()  # pyright: ignore[reportAttributeAccessIssue]
-        content = {"state": _encode(state, "get_state()", set())}
-    else:
+    saved = None
+    if content == "state":
+        saved = _encode(layer.get_state(), "get_state()", set())  # pyright: ignore[reportAttributeAccessIssue]
+    elif content == "attributes":
         if any(getattr(parent, "__slots__", ()) for parent in type(layer).__mro__):
             raise NotPlainError(f"{_class_name(layer)} has slots")
-        attributes = {
+        saved = {
             name: _encode(value, name, seen)
             for name, value in vars(layer).items()
             if name not in generators and not _is_constant(name, value)
         }
-        content = {"attributes": attributes}
-    return {"class": _class_name(layer), **content, "generators": generators}
+    return {"class": _class_name(layer), content: saved, "generators": generators}
 
 
 def _is_constant(name: str, value: Any) -> bool:

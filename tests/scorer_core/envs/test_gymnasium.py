@@ -10,6 +10,7 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
 from gymnasium.utils import EzPickle
+from gymnasium.wrappers import TimeLimit
 
 from scorer_core import checkpoint
 from scorer_core.envs import saving
@@ -99,6 +100,20 @@ class OwnState(StateLost):
         (self.place,) = map(float, state["place"])
 
 
+class KeepsState(gymnasium.Wrapper):
+    """It gives and takes the state of an environment that cannot do so itself."""
+
+    def get_state(self) -> float:
+        return self.get_wrapper_attr("engine").place
+
+    def set_state(self, state: float) -> None:
+        self.get_wrapper_attr("engine").place = state
+
+
+class StateLostAndKept(StateLost):
+    """Registered with the wrapper around it."""
+
+
 class HalfOwnState(OwnState):
     """Its functions lose half of the state."""
 
@@ -183,7 +198,9 @@ class RaisesAtReset(Walk):
 def task_of(environment: type[gymnasium.Env], **settings: Any) -> str:
     name = f"{environment.__name__}{''.join(f'-{value}' for value in settings.values())}-v0"
     if name not in gymnasium.registry:
-        gymnasium.register(name, entry_point=environment, **settings)
+        wrapped = environment is StateLostAndKept
+        entry_point = (lambda: KeepsState(TimeLimit(environment(), 5))) if wrapped else environment
+        gymnasium.register(name, entry_point=entry_point, **settings)
     return name
 
 
@@ -202,7 +219,17 @@ def saved_and_loaded(environments: GymnasiumEnvironments) -> dict[str, Any]:
     return checkpoint.load(checkpoint.dump(environments.state()))
 
 
-PLAIN = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", Walk, PlainEzPickle, OwnState, SeededSpace, Endless]
+PLAIN = [
+    "CartPole-v1",
+    "Acrobot-v1",
+    "MountainCar-v0",
+    Walk,
+    PlainEzPickle,
+    OwnState,
+    StateLostAndKept,
+    SeededSpace,
+    Endless,
+]
 PICKLED = [WithEngine, Shared, Queue]
 
 
