@@ -132,10 +132,10 @@ def fit(saved: Any, like: Any, key: str, lanes: Sequence[int] | None = None) -> 
         if saved.dim() == 0 or len(saved) <= max(lanes):
             raise ValueError(f"'{key}' has shape {list(saved.shape)}, and no lane {max(lanes)}")
         saved = saved[list(lanes)]
-    for name, found, wanted in (("shape", saved.shape, like.shape), ("dtype", saved.dtype, like.dtype)):
-        if found != wanted:
-            shown = (list(found), list(wanted)) if name == "shape" else (found, wanted)
-            raise ValueError(f"'{key}' has {name} {shown[0]}, not {shown[1]}")
+    if saved.shape != like.shape:
+        raise ValueError(f"'{key}' has shape {list(saved.shape)}, not {list(like.shape)}")
+    if saved.dtype != like.dtype:
+        raise ValueError(f"'{key}' has dtype {saved.dtype}, not {like.dtype}")
     return saved.to(like.device)
 
 

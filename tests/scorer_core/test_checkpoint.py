@@ -185,7 +185,7 @@ def test_every_missing_surplus_or_renamed_key_and_every_changed_shape_or_type_is
 
         def changed(parents=parents) -> tuple[dict[str, Any], Any]:
             content = {"version": 2} | checkpoint.load(state)
-            parent = content
+            parent: Any = content
             for key in parents:
                 parent = parent[key]
             return content, parent
@@ -296,7 +296,7 @@ def test_plain_environments_are_restored_from_a_folder_that_others_may_write(tmp
     assert train_to(folder)
 
 
-@pytest.mark.parametrize("umask", [0o002, 0o022, 0o027, 0o077])
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
 def test_no_file_has_a_permission_that_the_umask_forbids(umask, tmp_path):
     before = os.umask(umask)
     try:

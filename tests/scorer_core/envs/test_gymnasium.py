@@ -195,12 +195,15 @@ class RaisesAtReset(Walk):
         raise OSError("no licence\nfound")
 
 
+def kept(**_: Any) -> gymnasium.Env:
+    return KeepsState(TimeLimit(StateLostAndKept(), 5))
+
+
 def task_of(environment: type[gymnasium.Env], **settings: Any) -> str:
     name = f"{environment.__name__}{''.join(f'-{value}' for value in settings.values())}-v0"
     if name not in gymnasium.registry:
         wrapped = environment is StateLostAndKept
-        entry_point = (lambda: KeepsState(TimeLimit(environment(), 5))) if wrapped else environment
-        gymnasium.register(name, entry_point=entry_point, **settings)
+        gymnasium.register(name, entry_point=kept if wrapped else environment, **settings)
     return name
 
 
@@ -290,9 +293,9 @@ def test_the_check_does_not_change_the_episodes_of_a_pack(monkeypatch):
     unchecked = observations()
     monkeypatch.undo()
     saving.format_of.cache_clear()
-    numpys, pythons = np.random.get_state()[1], random.getstate()
+    numpys, pythons = np.random.get_state(legacy=False)["state"]["key"], random.getstate()
     assert all(torch.equal(*pair) for pair in zip(observations(), unchecked, strict=True))
-    assert np.array_equal(np.random.get_state()[1], numpys)
+    assert np.array_equal(np.random.get_state(legacy=False)["state"]["key"], numpys)
     assert random.getstate() == pythons
 
 
@@ -301,7 +304,7 @@ def test_a_damaged_state_is_rejected_by_the_name_of_its_key():
     environments.reset()
 
     def refusal(**changed: Any) -> str:
-        state = environments.state() | changed
+        state: dict[str, Any] = environments.state() | changed
         with pytest.raises(ValueError, match="'environments") as refused:
             environments.restore({name: value for name, value in state.items() if value is not None})
         return str(refused.value)
