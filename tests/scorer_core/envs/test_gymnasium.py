@@ -6,6 +6,8 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
@@ -13,9 +15,11 @@ from gymnasium.utils import EzPickle
 from gymnasium.wrappers import TimeLimit
 
 from scorer_core import checkpoint
+from scorer_core.config import RunConfig
 from scorer_core.envs import saving
 from scorer_core.envs.gymnasium import GymnasiumEnvironments
-from scorer_core.records import RecordError
+from scorer_core.records import MEASURED, PackFolder, RecordError
+from scorer_core.train import train
 
 
 class Walk(gymnasium.Env):
@@ -325,3 +329,36 @@ def test_a_damaged_state_is_rejected_by_the_name_of_its_key():
     )
     damaged = [*states[0][:3], states[0][3] | {"generators": {"_np_random": {}}}]
     assert "'environments.states[0]': ValueError: state must be for a PCG64" in refusal(states=[damaged] * 6)
+
+
+SETTINGS: dict[str, Any] = {
+    "num_envs": 3, "update_every": 3, "total_steps": 240, "learning_starts": 30, "batch_size": 8, "replay_size": 60,
+    "log_points": 8, "phi_widths": (8, 8), "theta_widths": (8,),
+}  # fmt: skip
+
+
+def train_to(folder: PackFolder, until: int | None = None) -> bool:
+    return train(folder, torch.device("cpu"), commit_seconds=60.0, should_stop=lambda: False, until=until)
+
+
+@pytest.mark.parametrize("environment", [StateLostAndKept, WithEngine])
+def test_a_resumed_pack_leaves_the_rows_of_an_uninterrupted_one(environment, tmp_path):
+    task = task_of(environment, max_episode_steps=7)
+    configs = [RunConfig(task=task, seed=seed, **SETTINGS) for seed in range(2)]
+    whole, cut = PackFolder.create(tmp_path / "whole", configs), PackFolder.create(tmp_path / "cut", configs)
+    assert train_to(whole)
+    assert not train_to(cut, until=100)
+    assert train_to(cut)
+    whole_rows, cut_rows = (
+        pa.concat_tables(pq.read_table(part) for part in folder.parts()).drop_columns(list(MEASURED)).to_pylist()
+        for folder in (whole, cut)
+    )
+    assert str(cut_rows) == str(whole_rows), "as text, in which NaN equals NaN"
+    assert whole_rows[-1]["episodes"] > 10
+
+
+def test_a_pack_of_a_refused_environment_fails_before_it_trains(tmp_path):
+    folder = PackFolder.create(tmp_path, [RunConfig(task=task_of(StateLost), seed=0, **SETTINGS)])
+    with pytest.raises(RecordError, match=r"^StateLost-v0: the environment cannot be saved"):
+        train_to(folder)
+    assert {path.name for path in folder.path.iterdir()} == {"pack.json"}
