@@ -65,7 +65,7 @@ def load(data: bytes) -> dict[str, Any]:
         found = f"the Python object {named[1]}" if named else " ".join(str(error).split())[:120]
         raise ValueError(f"it cannot be loaded as tensors and plain values: {found}") from error
     if type(saved) is not dict:
-        raise ValueError(f"it holds a {type(saved).__name__}, not a dict")
+        raise ValueError(f"its content is of type {type(saved).__name__}, not dict")
     version = saved.pop("version", 1)
     if version == 1:
         return _from_version_1(saved)
@@ -98,7 +98,7 @@ def check_keys(saved: Any, expected: Collection[str], key: str) -> None:
         ValueError: if it is not; the message names the keys.
     """
     if type(saved) is not dict:
-        raise ValueError(f"'{key}' is a {type(saved).__name__}, not a dict")
+        raise ValueError(f"'{key}' is of type {type(saved).__name__}, not dict")
     prefix = f"{key}." if key else ""
     wrong = [f"'{prefix}{name}' is missing" for name in expected if name not in saved]
     wrong += [f"'{prefix}{name}' is unknown" for name in saved if name not in expected]
@@ -124,10 +124,10 @@ def fit(saved: Any, like: Any, key: str, lanes: Sequence[int] | None = None) -> 
         return tuple(fit(*pair, f"{key}[{n}]", lanes) for n, pair in enumerate(zip(saved, like, strict=True)))
     if not isinstance(like, Tensor):
         if type(saved) is not type(like):
-            raise ValueError(f"'{key}' is a {type(saved).__name__}, not a {type(like).__name__}")
+            raise ValueError(f"'{key}' is of type {type(saved).__name__}, not {type(like).__name__}")
         return saved
     if type(saved) is not Tensor or saved.layout != torch.strided:
-        raise ValueError(f"'{key}' is a {type(saved).__name__}, not a dense tensor")
+        raise ValueError(f"'{key}' is of type {type(saved).__name__}, not a dense tensor")
     if lanes is not None:
         if saved.dim() == 0 or len(saved) <= max(lanes):
             raise ValueError(f"'{key}' has shape {list(saved.shape)}, and no lane {max(lanes)}")

@@ -107,5 +107,5 @@ def _saved_environments(state: dict[str, Any]) -> list[Any]:
     if state["format"] != "values":
         raise ValueError(f"'environments.format' is {state['format']!r}, not 'values' or 'pickle'")
     if type(state["states"]) is not list:
-        raise ValueError(f"'environments.states' is a {type(state['states']).__name__}, not a list")
+        raise ValueError(f"'environments.states' is of type {type(state['states']).__name__}, not list")
     return state["states"]

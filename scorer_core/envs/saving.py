@@ -72,7 +72,7 @@ def format_of(task: str) -> str:
         raise RecordError(f"{task}: the environment raises {type(error).__name__}: {message}") from error
     raise RecordError(
         f"{task}: the environment cannot be saved and restored exactly, so its runs could not resume"
-        f" ({'; '.join(reasons)}); define get_state() and set_state(state) in it, see docs/checkpoints.md"
+        f" ({'; '.join(reasons)}); define get_state() and set_state(state) in it or in a wrapper, see docs/checkpoints.md"
     )
 
 
@@ -184,7 +184,7 @@ def _encode(value: Any, name: str, seen: set[int]) -> Any:
             owner = owner.base
         if owner.base is None and _is_new(owner, name, seen):
             return _tensor(value.copy(order="K"), name)
-    raise NotPlainError(f"{name} is a {type(value).__name__}")
+    raise NotPlainError(f"{name} is of type {type(value).__name__}")
 
 
 def _tensor(array: np.ndarray, name: str) -> Tensor:
@@ -256,9 +256,9 @@ def _copy(task: str, original: gymnasium.Env, format_name: str) -> gymnasium.Env
 
 def _first_difference(original: gymnasium.Env, copy: gymnasium.Env, actions: Iterator[np.int64]) -> str | None:
     """What differs first if both get the same actions through at least one reset; None if nothing does."""
-    last_step, deadline = None, time.monotonic() + MAX_SECONDS
-    for step in itertools.count(1):
-        action = next(actions)
+    step, last_step, deadline = 0, None, time.monotonic() + MAX_SECONDS
+    while step != last_step:
+        step, action = step + 1, next(actions)
         observation, reward, terminated, truncated, _ = original.step(action)
         try:
             found = copy.step(action)
@@ -278,8 +278,6 @@ def _first_difference(original: gymnasium.Env, copy: gymnasium.Env, actions: Ite
             if not _same_bits(observation, found):
                 return f"the observation of the reset after step {step}"
             last_step = last_step or step + STEPS_AFTER
-        if step == last_step:
-            return None
     return None
 
 

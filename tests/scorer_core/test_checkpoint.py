@@ -87,6 +87,15 @@ def test_a_checkpoint_of_version_0_1_resumes_to_the_metrics_of_an_uninterrupted_
     assert metrics(folder) == metrics(PackFolder(OUTPUTS / "old" / "packs" / pack_id))
 
 
+def test_pickled_environments_of_version_0_1_are_restored_from_private_files_only(tmp_path):
+    (pack_id,) = [name for name in CUT if "CartPole" in (OUTPUTS / "cut" / "packs" / name / "pack.json").read_text()]
+    folder = PackFolder(tmp_path / pack_id)
+    shutil.copytree(OUTPUTS / "cut" / "packs" / pack_id, folder.path)
+    newest(folder).chmod(0o664)
+    with pytest.raises(RecordError, match=rf"^{newest(folder)}: its environments are a pickle.*run: chmod go-w "):
+        train_to(folder)
+
+
 # --- content ---
 
 
@@ -221,7 +230,7 @@ def test_an_unknown_version_and_a_lane_that_is_not_there_are_rejected(pack):
     assert "version is 3; this scorer reads the versions 1 and 2" in refusal(
         pack, checkpoint.load(state) | {"version": 3}
     )
-    assert "holds a list" in refusal(pack, [1])  # pyright: ignore[reportArgumentType]
+    assert "its content is of type list" in refusal(pack, [1])  # pyright: ignore[reportArgumentType]
     single = Pack(configs()[:1], CPU)
     with pytest.raises(ValueError, match=r"'observation' has shape \[2, 6, .*no lane 2"):
         single.restore(state, [2])

@@ -263,7 +263,7 @@ def test_restored_environments_continue_bit_for_bit(task):
     [
         (
             StateLost,
-            r"the environment cannot be saved.*\(values: engine is a Engine; pickle: the observation of step 1\)",
+            r"the environment cannot be saved.*\(values: engine is of type Engine; pickle: the observation of step 1\)",
         ),
         (
             GeneratorLost,
@@ -315,7 +315,7 @@ def test_a_damaged_state_is_rejected_by_the_name_of_its_key():
 
     states = environments.state()["states"]
     assert refusal(format="compiled") == "'environments.format' is 'compiled', not 'values' or 'pickle'"
-    assert refusal(states=1) == "'environments.states' is a int, not a list"
+    assert refusal(states=1) == "'environments.states' is of type int, not list"
     assert refusal(format="pickle", states=None, pickle=1).startswith("'environments.pickle': AttributeError")
     assert refusal(extra=1) == "'environments.extra' is unknown"
     assert refusal(states=None) == "'environments.states' is missing"
