@@ -71,8 +71,8 @@ def format_of(task: str) -> str:
         message = " ".join(str(error).split())
         raise RecordError(f"{task}: the environment raises {type(error).__name__}: {message}") from error
     raise RecordError(
-        f"{task}: the environment cannot be saved and restored exactly, so its runs could not resume"
-        f" ({'; '.join(reasons)}); define get_state() and set_state(state) in it or in a wrapper, see docs/checkpoints.md"
+        f"{task}: the environment cannot be saved and restored exactly, so its runs could not resume ("
+        f"{'; '.join(reasons)}); define get_state() and set_state(state) in it or in a wrapper, see docs/checkpoints.md"
     )
 
 
