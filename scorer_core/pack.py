@@ -5,9 +5,9 @@ random number is drawn along it, so a lane is what the same run would be alone.
 """
 
 import functools
-import io
 import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from scorer_core import acting, diagnostics, envs, game, networks, noise, objectives, replay
+from scorer_core import acting, checkpoint, diagnostics, envs, game, networks, noise, objectives, replay
 from scorer_core.config import RunConfig
 from scorer_core.game import Lane, Players
 from scorer_core.networks import Shape
 from scorer_core.recording import Captured, record
-from scorer_core.records import INSTRUMENTS, METRICS, SCHEMA
+from scorer_core.records import INSTRUMENTS, METRICS, SCHEMA, RecordError
 from scorer_core.replay import Replay
 
 LEARNED = ("td_error", "msbe", "be_variance", "leader_loss", "follower_loss", "leader_grad_norm", "follower_grad_norm")
-STATE = (
+STATE = (  # the attributes of a pack that a checkpoint holds, each under its own name
     "vector_step", "observation", "players", "replay", "episode_return", "last_return", "counted", "episodes",
     "learned", "rounds_learned", "diverged", "initial", "probe", "drift",
 )  # fmt: skip
@@ -174,8 +174,7 @@ class Pack:
         clock, num_rows = torch.full_like(self.lane.seed, self.vector_step), self.replay.action.shape[1]
         kept = replay.kept(self.vector_step, num_rows, self.config.num_envs)
         if self.probe is None:
-            drawn = noise.integers(self.lane.seed, 0, noise.Stream.PROBE, (diagnostics.PROBE,), kept)
-            self.probe = torch.vmap(replay.sample)(self.replay, clock, drawn)
+            self.probe = self._draw_probe(kept)
         measure = functools.partial(diagnostics.probe, shape=self.shape)
         probed, gram = torch.vmap(measure)(self.players, self.initial, self.probe, self.lane)
         rows = min(diagnostics.HORIZON, kept // self.config.num_envs)
@@ -188,25 +187,41 @@ class Pack:
             "effective_rank": effective_rank,
         }
 
-    def state(self) -> bytes:
-        """Everything `restore` needs to go on as if nothing had happened."""
-        sink = pa.BufferOutputStream()
-        with pa.CompressedOutputStream(sink, "zstd") as file:
-            torch.save(
-                {name: getattr(self, name) for name in STATE} | {"environments": self.environments.state()}, file
-            )
-        return sink.getvalue().to_pybytes()
+    def _draw_probe(self, kept: int) -> game.Batch:
+        """The transitions that the instruments are read at, of the `kept` newest ones."""
+        drawn = noise.integers(self.lane.seed, 0, noise.Stream.PROBE, (diagnostics.PROBE,), kept)
+        return torch.vmap(replay.sample)(self.replay, torch.full_like(self.lane.seed, self.vector_step), drawn)
 
-    def restore(self, state: bytes, lanes: Sequence[int] | None = None) -> None:
-        """Go on from `state`: of this pack, or of one whose `lanes`, by their place there, are this pack's runs."""
-        with pa.CompressedInputStream(pa.BufferReader(state), "zstd") as file:
-            saved = torch.load(io.BytesIO(file.read()), map_location=self.device, weights_only=False)
+    def state(self) -> bytes:
+        """Everything that `restore` needs to continue as if nothing had happened."""
+        content = {name: checkpoint.plain(getattr(self, name)) for name in STATE}
+        return checkpoint.dump(content | {"environments": self.environments.state()})
+
+    def restore(self, state: bytes, lanes: Sequence[int] | None = None, file: Path | None = None) -> None:
+        """Continue from `state`: of this pack, or of one whose `lanes`, by their index there, are this pack's runs.
+
+        Pickled environments are only restored if `file`, from which `state` was read, is private to this user.
+
+        Raises:
+            ValueError: if `state` does not fit this pack; the message names the key.
+            RecordError: if its environments are pickled and `file` is missing or not private.
+        """
+        saved = checkpoint.load(state)
+        checkpoint.check_keys(saved, (*STATE, "environments"), "")
         if lanes is not None:
-            lanes = list(lanes) * (len(self.lane.seed) // len(lanes))  # a lone lane may have a twin
-        self.environments.restore(saved.pop("environments"), lanes)
-        if lanes is not None:
-            saved = tree_map(lambda value: value[lanes] if isinstance(value, Tensor) else value, saved)
-        for name, value in saved.items():
+            lanes = list(lanes) * (len(self.lane.seed) // len(lanes))  # a single lane may have a twin
+        like = {name: getattr(self, name) for name in STATE}
+        like["probe"] = None if saved["probe"] is None else self._draw_probe(kept=1)
+        fitted = {name: checkpoint.fit(saved[name], like[name], name, lanes) for name in STATE}
+        environments = saved["environments"]
+        if type(environments) is not dict:
+            raise ValueError("'environments' is not a dict")
+        if environments.get("format") == "pickle":
+            if file is None:
+                raise RecordError("pickled environments are only restored from a file")
+            checkpoint.require_private(file, state)
+        self.environments.restore(environments, lanes)
+        for name, value in fitted.items():
             setattr(self, name, value)
 
     def _new_replay(self, lanes: int) -> Replay:

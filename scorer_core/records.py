@@ -96,8 +96,10 @@ class RecordError(Exception):
     """A record that cannot be read or written; the message names the file."""
 
 
-def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
+def replace_file(path: Path, content: bytes | pa.Buffer, mode: int = 0o666) -> None:
     """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one and nothing between.
+
+    The new file has the permissions in `mode` that the umask allows and that the old file, if there is one, had.
 
     Raises:
         RecordError: if the file system refuses (full, read-only, ...).
@@ -105,7 +107,9 @@ def replace_file(path: Path, content: bytes | pa.Buffer) -> None:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with suppress(FileNotFoundError):
+            mode &= path.lstat().st_mode
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:  # noqa: PTH123
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -289,7 +293,7 @@ class PackFolder:
         header = json.dumps({"step": step, "parts": [part.name for part in self.parts()]}).encode() + b"\n"
         payload = header + checkpoint
         checksum = hashlib.sha256(payload).hexdigest().encode()
-        replace_file(self.path / "checkpoint" / f"{step:014d}.ckpt", checksum + b"\n" + payload)
+        replace_file(self.path / "checkpoint" / f"{step:014d}.ckpt", checksum + b"\n" + payload, 0o644)
         for old in self._checkpoints()[:-KEPT_COMMITS]:
             old.unlink()
 

@@ -112,7 +112,7 @@ def check_task(task: str) -> str:
         return task
     import gymnasium  # 0.2 s that a MinAtar plan does not pay
 
-    if family == "MinAtar":  # the package itself, which registers its games only when told to
+    if family == "MinAtar" and task not in gymnasium.registry:  # the package registers its games only on request
         import minatar.gym
 
         minatar.gym.register_envs()

@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 import torch
 
 from scorer_core import verdicts
+from scorer_core.checkpoint import make_private
 from scorer_core.pack import Pack
 from scorer_core.records import SCHEMA, Commit, PackFolder, RecordError
 
 HEARTBEAT_SECONDS = 1.0
+CHECKPOINTS = "checkpoint"  # the folder of a pack's checkpoints
 
 
 def train(
@@ -40,6 +42,8 @@ def train(
     commit = folder.last_commit()
     if commit:
         _restore(pack, folder, commit)
+    elif pack.environments.pickled:
+        make_private(folder.path / CHECKPOINTS)
     rows: list[pa.Table] = []
     clock = Clock(pack)
 
@@ -93,13 +97,20 @@ def train(
 
 
 def _restore(pack: Pack, folder: PackFolder, commit: Commit, lanes: Sequence[int] | None = None) -> None:
-    """`Pack.restore` of a commit of `folder`; a checkpoint that is of no use to this version is a RecordError."""
+    """`Pack.restore` from a commit of `folder`.
+
+    Raises:
+        RecordError: if the checkpoint does not fit the pack; the message names the file and the key.
+    """
+    file = folder.path / CHECKPOINTS / f"{commit.step:014d}.ckpt"
     try:
-        pack.restore(commit.checkpoint, lanes)
+        pack.restore(commit.checkpoint, lanes, file)
+        if pack.env_steps != commit.step:
+            raise ValueError(f"'vector_step' is {pack.vector_step}, which is not step {commit.step}")
     except ValueError as error:
         raise RecordError(
-            f"{folder.path / 'checkpoint'}: {error}, so that this one cannot go on from it; go on with that version"
-            " (attempts/*/provenance.json names its commit), or remove the folder to train its runs anew"
+            f"{file}: {error}; resume with the version of scorer that wrote it (attempts/*/provenance.json names its"
+            f" commit), or delete {folder.path} to train its runs again"
         ) from error
 
 
@@ -125,6 +136,8 @@ def part_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:
     run_ids, place = new.run_ids(), {run_id: lane for lane, run_id in enumerate(old.run_ids())}
     pack = Pack(new.configs(), device, new.compiled(), run_ids)
     _restore(pack, old, commit, [place[run_id] for run_id in run_ids])
+    if pack.environments.pickled:
+        make_private(new.path / CHECKPOINTS)
     rows = [pq.read_table(part, schema=SCHEMA, filters=[("run_id", "in", run_ids)]) for part in old.parts()]
     new.commit(commit.step, pa.concat_tables([SCHEMA.empty_table(), *rows]), pack.state())
 

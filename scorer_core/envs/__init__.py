@@ -43,6 +43,11 @@ class Environments(Protocol):
         """May an episode be cut off?"""
         ...
 
+    @property
+    def pickled(self) -> bool:
+        """Does `state` hold a pickle, which can run code when it is restored?"""
+        ...
+
     def reset(self) -> Tensor:
         """Start every environment; the first observation, [P, N, *observation_shape]."""
         ...
@@ -52,11 +57,17 @@ class Environments(Protocol):
         ...
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on bit for bit, for torch.save."""
+        """Tensors and plain values from which `restore` continues bit for bit, and the name of their `format`."""
         ...
 
     def restore(self, state: dict[str, Any], lanes: Sequence[int] | None = None) -> None:
-        """Go on from `state`, of as many lanes as these; or of others, whose `lanes` these are."""
+        """Continue from `state`, of as many lanes as these; or of others, whose `lanes` these are.
+
+        The format "pickle" runs the code that it holds: the caller has checked who can have written it.
+
+        Raises:
+            ValueError: if `state` does not fit these environments; the message names the key.
+        """
         ...
 
 

@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from scorer_core import noise
+from scorer_core.checkpoint import check_keys, fit
 from scorer_core.envs import Step, asterix, breakout, freeway, rules, seaquest, space_invaders
 from scorer_core.envs.rules import ALL_ACTIONS, ELAPSED, JIT_OPTIONS, Rules, rules_of, scalar, stuck_action, time_is_up
 from scorer_core.noise import Stream, key_scalar
@@ -48,6 +49,7 @@ class CompiledEnvironments:
 
     observation_dtype = torch.uint8
     truncates = False
+    pickled = False
 
     def __init__(
         self,
@@ -107,6 +109,7 @@ class CompiledEnvironments:
 
     def state(self) -> dict[str, Any]:
         return {
+            "format": "compiled",
             "step": self._step.clone(),
             "states": self._states.clone(),
             "taken": self._taken.clone(),
@@ -114,13 +117,16 @@ class CompiledEnvironments:
         }
 
     def restore(self, state: dict[str, Any], lanes: Sequence[int] | None = None) -> None:
-        if "taken" not in state or state["states"].shape[-1] != self._states.shape[-1]:
-            raise ValueError("its games were saved by another version of scorer")
-        kept = slice(None) if lanes is None else list(lanes)
-        self._step.copy_(state["step"])
-        self._states.copy_(state["states"][kept])
-        self._taken.copy_(state["taken"][kept])
-        self._observation.copy_(state["observation"][kept])
+        check_keys(state, ("format", "step", "states", "taken", "observation"), "environments")
+        if state["format"] != "compiled":
+            raise ValueError(f"'environments.format' is {state['format']!r}, not 'compiled'")
+        for name, own, chosen in (
+            ("step", self._step, None),
+            ("states", self._states, lanes),
+            ("taken", self._taken, lanes),
+            ("observation", self._observation, lanes),
+        ):
+            own.copy_(fit(state[name], own, f"environments.{name}", chosen))
 
 
 def meanings_of(actions: Sequence[int]) -> int:

@@ -14,7 +14,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
 
 from scorer_core import noise
-from scorer_core.envs import Step
+from scorer_core.checkpoint import bytes_tensor, check_keys
+from scorer_core.envs import Step, saving
 from scorer_core.records import RecordError
 
 
@@ -22,9 +23,13 @@ class GymnasiumEnvironments:
     """P x N environments of `task`, a gymnasium id, one after the other in this process.
 
     Environment n of a lane is seeded from (lane seed, n) once, at `reset`, and goes on from its own generator.
+
+    Raises:
+        RecordError: if an environment of `task` cannot be saved and restored exactly.
     """
 
     def __init__(self, task: str, seeds: Sequence[int], num_envs: int):
+        self.pickled = saving.format_of(task) == "pickle"
         self._task, self._shape = task, (len(seeds), num_envs)
         high, low = noise.bits(torch.tensor(seeds), 0, noise.Stream.ENVIRONMENT_SEED, (num_envs, 2)).unbind(-1)
         self._seeds = ((high << 7) | (low >> 17)).flatten()  # 31 bits each
@@ -60,22 +65,47 @@ class GymnasiumEnvironments:
 
     def state(self) -> dict[str, Any]:
         try:
-            return {"pickle": pickle.dumps(self._envs)}
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            if not self.pickled:
+                return {"format": "values", "states": [saving.save(environment) for environment in self._envs.envs]}
+            return {"format": "pickle", "pickle": bytes_tensor(pickle.dumps(self._envs))}
+        except (pickle.PicklingError, saving.NotPlainError, AttributeError, TypeError) as error:
             raise RecordError(
                 f"{self._task}: its environments cannot be saved, so no run could resume: {error}"
             ) from error
 
     def restore(self, state: dict[str, Any], lanes: Sequence[int] | None = None) -> None:
-        saved = pickle.loads(state["pickle"])
-        if lanes is None:
-            self._envs = saved
+        saved, num_envs = _saved_environments(state), self._shape[1]
+        places = range(len(self._envs.envs))
+        if lanes is not None:
+            places = [lane * num_envs + n for lane in lanes for n in range(num_envs)]
+        elif len(saved) != len(places):
+            raise ValueError(f"'environments' holds {len(saved)} environments, not {len(places)}")
+        if state["format"] == "pickle":
+            self._envs.envs = [copy.deepcopy(saved[place]) for place in places]
             return
-        num_envs = self._shape[1]
-        # All that a vector environment keeps from step to step are its environments.
-        self._envs.envs = [copy.deepcopy(saved.envs[lane * num_envs + n]) for lane in lanes for n in range(num_envs)]
+        for environment, place in zip(self._envs.envs, places, strict=True):
+            try:
+                saving.restore(environment, saved[place])
+            except Exception as error:
+                raise ValueError(f"'environments.states[{place}]': {type(error).__name__}: {error}") from error
 
     def _observations(self, observation: np.ndarray) -> Tensor:
         return (
             torch.from_numpy(observation.copy()).to(self.observation_dtype).view(*self._shape, *self.observation_shape)
         )
+
+
+def _saved_environments(state: dict[str, Any]) -> list[Any]:
+    """The environments in `state`, or what `saving.save` returned of each."""
+    if state.get("format") == "pickle":
+        check_keys(state, ("format", "pickle"), "environments")
+        try:  # all that a vector environment keeps from step to step are its environments
+            return pickle.loads(state["pickle"].numpy().tobytes()).envs
+        except Exception as error:
+            raise ValueError(f"'environments.pickle': {type(error).__name__}: {error}") from error
+    check_keys(state, ("format", "states"), "environments")
+    if state["format"] != "values":
+        raise ValueError(f"'environments.format' is {state['format']!r}, not 'values' or 'pickle'")
+    if type(state["states"]) is not list:
+        raise ValueError(f"'environments.states' is of type {type(state['states']).__name__}, not list")
+    return state["states"]

@@ -1,0 +1,192 @@
+"""The format of a checkpoint: tensors and plain values under explicit keys, each checked when it is loaded.
+
+A checkpoint is one dict: `version`, the keys that `Pack` lists, and `environments`. It holds tensors, numbers, strings,
+None, lists and dicts, and is loaded by an unpickler that accepts nothing else. docs/checkpoints.md describes the one
+exception: environments that can only be saved as a pickle.
+
+Version 1, which scorer 0.1 wrote, has no key `version` and holds NamedTuples.
+"""
+
+import io
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from scorer_core import game, optim, replay
+from scorer_core.records import RecordError
+
+VERSION = 2
+# The classes in checkpoints of version 1, each with the name that it has there.
+VERSION_1_CLASSES = [
+    (game.Batch, "scorer_core.game.Batch"),
+    (game.Players, "scorer_core.game.Players"),
+    (optim.Adam, "scorer_core.optim.Adam"),
+    (replay.Replay, "scorer_core.replay.Replay"),
+]
+WRITABLE_BY_OTHERS = 0o022
+
+
+def plain(value: Any) -> Any:
+    """`value` with each NamedTuple as a dict by field name, and each other tuple as a list."""
+    if hasattr(value, "_asdict"):
+        return {name: plain(field) for name, field in value._asdict().items()}
+    return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def dump(content: Mapping[str, Any]) -> bytes:
+    """`content` as the bytes of a checkpoint of this version."""
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as file:
+        torch.save({"version": VERSION, **content}, file)
+    return sink.getvalue().to_pybytes()
+
+
+def load(data: bytes) -> dict[str, Any]:
+    """The content of a checkpoint, in the form of this version, on the CPU.
+
+    Raises:
+        ValueError: if it is of an unknown version, or holds anything but tensors and plain values.
+    """
+    try:
+        with (
+            pa.CompressedInputStream(pa.BufferReader(data), "zstd") as file,
+            torch.serialization.safe_globals(VERSION_1_CLASSES),  # pyright: ignore[reportArgumentType], takes names too
+        ):
+            saved = torch.load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
+    except Exception as error:  # a forged file makes the unpickler raise nearly anything
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        found = f"the Python object {named[1]}" if named else " ".join(str(error).split())[:120]
+        raise ValueError(f"it cannot be loaded as tensors and plain values: {found}") from error
+    if type(saved) is not dict:
+        raise ValueError(f"its content is of type {type(saved).__name__}, not dict")
+    version = saved.pop("version", 1)
+    if version == 1:
+        return _from_version_1(saved)
+    if version != VERSION:
+        raise ValueError(f"its version is {version!r}; this scorer reads the versions 1 and {VERSION}")
+    return saved
+
+
+def _from_version_1(saved: dict[str, Any]) -> dict[str, Any]:
+    """The content of a checkpoint of version 1 in the form of version 2.
+
+    Version 1 counted every environment in the logged return, as 0 before its first episode ended. The rest of the run
+    does the same, and `PackFolder.rows` leaves those returns out.
+    """
+    if not isinstance(saved.get("players"), game.Players):
+        raise ValueError("'version' is missing")
+    environments = saved.get("environments")
+    if isinstance(environments, dict) and set(environments) == {"pickle"}:
+        environments = {"format": "pickle", "pickle": bytes_tensor(environments["pickle"])}
+    elif isinstance(environments, dict):
+        environments = {"format": "compiled", **environments}
+    counted = torch.ones_like(saved["last_return"], dtype=torch.bool) if "last_return" in saved else None
+    return {name: plain(value) for name, value in saved.items()} | {"counted": counted, "environments": environments}
+
+
+def bytes_tensor(content: bytes) -> Tensor:
+    """`content` as a tensor of uint8."""
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+def check_keys(saved: Any, expected: Collection[str], key: str) -> None:
+    """Check that `saved`, which is stored under `key`, is a dict with exactly the `expected` keys.
+
+    Raises:
+        ValueError: if it is not; the message names the keys.
+    """
+    if type(saved) is not dict:
+        raise ValueError(f"'{key}' is of type {type(saved).__name__}, not dict")
+    prefix = f"{key}." if key else ""
+    wrong = [f"'{prefix}{name}' is missing" for name in expected if name not in saved]
+    wrong += [f"'{prefix}{name}' is unknown" for name in saved if name not in expected]
+    if wrong:
+        raise ValueError(", ".join(wrong))
+
+
+def fit(saved: Any, like: Any, key: str, lanes: Sequence[int] | None = None) -> Any:
+    """`saved`, which is stored under `key`, in the form of `like`: with its classes, on its device.
+
+    Only `lanes`, indices into the first axis of each saved tensor, are kept, if they are given.
+
+    Raises:
+        ValueError: if the keys, types, shapes or dtypes differ from those of `like`; the message names the key.
+    """
+    if hasattr(like, "_asdict"):
+        check_keys(saved, like._fields, key)
+        fields = {name: fit(saved[name], getattr(like, name), f"{key}.{name}", lanes) for name in like._fields}
+        return type(like)(**fields)
+    if isinstance(like, tuple):
+        if type(saved) is not list or len(saved) != len(like):
+            raise ValueError(f"'{key}' is not a list of {len(like)}")
+        return tuple(fit(*pair, f"{key}[{n}]", lanes) for n, pair in enumerate(zip(saved, like, strict=True)))
+    if not isinstance(like, Tensor):
+        if type(saved) is not type(like):
+            raise ValueError(f"'{key}' is of type {type(saved).__name__}, not {type(like).__name__}")
+        return saved
+    if type(saved) is not Tensor or saved.layout != torch.strided:
+        raise ValueError(f"'{key}' is of type {type(saved).__name__}, not a dense tensor")
+    if lanes is not None:
+        if saved.dim() == 0 or len(saved) <= max(lanes):
+            raise ValueError(f"'{key}' has shape {list(saved.shape)}, and no lane {max(lanes)}")
+        saved = saved[list(lanes)]
+    if saved.shape != like.shape:
+        raise ValueError(f"'{key}' has shape {list(saved.shape)}, not {list(like.shape)}")
+    if saved.dtype != like.dtype:
+        raise ValueError(f"'{key}' has dtype {saved.dtype}, not {like.dtype}")
+    return saved.to(like.device)
+
+
+def require_private(file: Path, content: bytes) -> None:
+    """Check that nobody but this process's user can have put `content` at the end of `file`.
+
+    Both are opened, and the open ones are checked, so that it makes no difference if somebody moves or replaces them or
+    a folder above them meanwhile: a folder that only its owner may write holds what its owner put there.
+
+    Raises:
+        RecordError: if `file` or its folder belongs to another user, or if its group or others may write to it.
+    """
+    rule = "its environments are a pickle, which can run code, so the file and its folder must be yours alone"
+    with suppress(OSError):
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            descriptor = os.open(file.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
+            with open(descriptor, "rb") as opened:  # noqa: PTH123, a descriptor
+                for path, status in ((file.parent, os.fstat(folder)), (file, os.fstat(descriptor))):
+                    if status.st_uid != os.geteuid():
+                        raise RecordError(
+                            f"{path}: {rule}, but it belongs to user {status.st_uid} and you are {os.geteuid()};"
+                            f" resume as its owner, or delete {file.parent.parent} to train its runs again"
+                        )
+                    if status.st_mode & WRITABLE_BY_OTHERS:
+                        raise RecordError(
+                            f"{path}: {rule}, but its group or others may write to it; if you trust everybody who"
+                            f" could, run: chmod go-w {file.parent} {file}"
+                        )
+                if opened.read().endswith(content):
+                    return
+        finally:
+            os.close(folder)
+    raise RecordError(f"{file}: {rule}, but the file is a link or was replaced while it was read; resume again")
+
+
+def make_private(folder: Path) -> None:
+    """Create `folder`, or take the group's and others' right to write to it away, so that `require_private` accepts it.
+
+    Raises:
+        RecordError: if the file system refuses.
+    """
+    try:
+        folder.mkdir(mode=0o777 & ~WRITABLE_BY_OTHERS, parents=True, exist_ok=True)
+        status = folder.stat()
+        if status.st_uid == os.geteuid() and status.st_mode & WRITABLE_BY_OTHERS:
+            folder.chmod(status.st_mode & 0o7777 & ~WRITABLE_BY_OTHERS)
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot be written: {error.strerror}") from error

@@ -1,0 +1,93 @@
+"""The outputs that version 0.1 wrote (tests/data/outputs-0.1) stay readable, and its interrupted runs resume."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from analysis.load import load_results
+from scorer_core.records import MEASURED, METRICS, PackFolder, pack_folders
+from scorer_core.train import train
+from slurm.board import board
+from sweeps.definition import load_submitted
+from sweeps.plan import find_run, make_plan
+from sweeps.study import study_in
+
+DATA = Path(__file__).parent / "data" / "outputs-0.1"
+
+# Scores as version 0.1 exported them, but for `best` and `auc`: it logged 0 before the first episode ended.
+FINAL = {
+    ("dqn", "minatar/breakout"): [0.0, 1.25],
+    ("dqn", "CartPole-v1"): [9.25, 9.25],
+    ("scorer", "minatar/breakout"): [0.0, 0.75],
+    ("scorer", "CartPole-v1"): [9.5, 10.0],
+}
+
+
+@pytest.fixture
+def outputs(tmp_path) -> Path:
+    shutil.copytree(DATA, tmp_path / "outputs")
+    return tmp_path / "outputs"
+
+
+def test_no_finished_run_is_planned_again_and_an_interrupted_one_is_continued(outputs):
+    planned = make_plan(load_submitted(outputs / "old"), outputs)
+    assert len(planned.done) == 8
+    assert planned.packs == []
+    planned = make_plan(load_submitted(outputs / "cut"), outputs)
+    assert {pack.folder.path.name for pack in planned.packs if pack.begun} == {"358b588d006097e8", "4be0387bc5fe9ef0"}
+    assert planned.missing == 8
+    assert sum(len(pack.configs) for pack in planned.packs) == 8
+
+
+def test_the_report_has_the_scores_of_version_0_1(outputs):
+    results = load_results(outputs / "old")
+    assert results.count() == {"done": 8}
+    assert results.problems == ()
+    for (variant, task), scores in FINAL.items():
+        assert results.scores()[variant][:, results.tasks.index(task)].tolist() == scores
+
+
+def test_a_return_of_0_before_the_first_episode_is_not_taken_for_a_return(outputs):
+    results = load_results(outputs / "old")
+    for curves in results.curves().values():
+        assert np.isnan(curves[..., 0]).any(), "CartPole and Breakout finish no episode in all environments so soon"
+        assert np.isfinite(curves[..., -1]).all()
+
+
+def test_status_finds_every_run(outputs):
+    assert {cell.state for cell in board(outputs / "old").cells} == {"done"}
+    states = [cell.state for cell in board(outputs / "cut").cells]
+    assert sorted(set(states)) == ["lost", "missing"]
+
+
+def test_a_run_is_found_by_its_new_id(outputs):
+    for run in load_submitted(outputs / "old").runs:
+        folder, config = find_run(outputs, run.run_id[:10])
+        assert config.run_id == run.run_id
+        assert folder.last_row(run.run_id)["step"] == 4_000
+
+
+def test_an_interrupted_pack_resumes_to_the_metrics_of_an_uninterrupted_one(outputs):
+    for folder in pack_folders(outputs / "cut" / "packs"):
+        assert folder.committed_step() == 2_000
+        assert train(folder, torch.device("cpu"), 60.0, lambda: False)
+        whole = PackFolder(outputs / "old" / "packs" / folder.pack_id)
+        assert folder.done().keys() == whole.done().keys() == set(folder.run_ids())
+        resumed, uninterrupted = (some.rows(["step", *METRICS, "diverged"]) for some in (folder, whole))
+        assert resumed.num_rows == 20
+        assert resumed.column_names == uninterrupted.column_names
+        assert not set(MEASURED) & set(resumed.column_names)
+        assert str(resumed.to_pylist()) == str(uninterrupted.to_pylist()), "as text, in which NaN equals NaN"
+
+
+def test_a_search_keeps_its_trials(outputs):
+    study = study_in(outputs / "oldsearch")
+    assert [trial.value for trial in study.trials()] == [0.25, 0.625, 0.25]
+    assert study.trials_left() == 0
+    wanted = {config.run_id for trial in study.trials() for config in study.search.runs(trial.params)}
+    assert study.finished_runs().keys() == wanted
+    for pack in study.finished_runs().values():
+        assert PackFolder(study.folder / "packs" / pack).done().keys() == wanted
