@@ -7,12 +7,12 @@ shares them. Planning, packing and searching read this declaration. No torch her
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from scorer_core.registry import (
     COUPLINGS,
@@ -40,12 +40,19 @@ def one_of(table: Mapping[str, Any], *besides: str) -> AfterValidator:
     return AfterValidator(lambda name: name if name in besides else known(table, name))
 
 
-Number = Annotated[float, Field(allow_inf_nan=False), AfterValidator(significant)]
+def not_boolean(value: Any) -> Any:
+    """Pydantic takes true for 1; YAML's `yes` and `on` are true as well."""
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is not a number")
+    return value
+
+
+Number = Annotated[float, BeforeValidator(not_boolean), Field(allow_inf_nan=False), AfterValidator(significant)]
 Rate = Annotated[Number, Field(gt=0)]
 Weight = Annotated[Number, Field(ge=0)]
 Power = Annotated[Number, Field(ge=0, le=4)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, BeforeValidator(not_boolean), Field(ge=1)]
 Widths = tuple[Count, ...]
 Algorithm = Literal["dqn", "ddqn", "dueling_dqn", "dueling_ddqn"]
 
@@ -190,6 +197,11 @@ class RunConfig(BaseModel):
         return math.ceil(self.total_steps / self.num_envs)
 
     @property
+    def log_steps(self) -> list[int]:
+        """The vector steps after which a row of metrics is logged."""
+        return spread(range(1, self.vector_steps + 1), self.log_points)
+
+    @property
     def rounds(self) -> float:
         """Rounds of a run that learns from its first step; one that waits plays fewer."""
         return self.vector_steps * self.num_envs / max(self.update_every, self.num_envs)
@@ -244,6 +256,12 @@ def objective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError):
         return dict(settings)
     return {**settings, "follower_objective": "variance", "follower_weight": weight}
+
+
+def spread(places: Sequence[int], points: int) -> list[int]:
+    """At most `points` of `places`, evenly spaced, the last among them."""
+    points = min(points, len(places))
+    return [places[-(-point * len(places) // points) - 1] for point in range(1, points + 1)]
 
 
 def digest(value: Any) -> str:
