@@ -166,7 +166,7 @@ class Search(BaseModel):
                 before = reached
 
     def _configs_that_log_differently(self) -> list[RunConfig]:
-        """The default with every combination of the ends of those searched fields that decide which steps are logged."""
+        """The default at every corner of the searched fields that decide which steps are logged."""
         default, searched = self.default[0], [f for f in ("num_envs", "log_points") if f in self.space]
         ends = [
             [*self.space[field].ends, *([getattr(default, field)] if self.space[field].when else [])]
