@@ -210,9 +210,8 @@ class Study:
         return True
 
     def how_to_retry(self, failed: int) -> str:
-        """Of a trial that has failed, in words: Optuna never begins a finished trial again."""
-        name, trials = self.search.name, self.search.trials + failed
-        return f"After the cause is fixed, add trials: scorer search {name} --trials {trials}"
+        """What to do about failed trials, which are never begun again."""
+        return f"After the cause is fixed, search again with --trials {self.search.trials + failed} to replace them"
 
     def _new_batch(self, points: dict[int, Settings]) -> Batch:
         name = f"{min(points):06d}"
@@ -288,6 +287,19 @@ class Study:
         """Trials that are still to be told, those in flight among them."""
         return self.search.trials_at_most - sum(trial.state.is_finished() for trial in self.trials())
 
+    def failures(self) -> dict[str, list[int]]:
+        """Why trials failed: the numbers of the trials by reason."""
+        reasons: dict[str, list[int]] = {}
+        for trial in self.trials():
+            if trial.state == TrialState.FAIL:
+                reasons.setdefault(trial.user_attrs.get("error", "no reason was recorded"), []).append(trial.number)
+        return reasons
+
+    def all_failed(self) -> bool:
+        """Has every trial failed?"""
+        states = {trial.state for trial in self.trials()}
+        return states == {TrialState.FAIL}
+
     def finished_runs(self) -> dict[str, str]:
         """Runs of complete trials, each with the pack that holds it: a point met again needs no training."""
         return {
@@ -361,6 +373,19 @@ def study_in(folder: Path) -> Study:
     if not (folder / "search.yaml").exists():
         raise DefinitionError(f"{folder}: no search has been begun here; scorer search NAME")
     return Study(load(str(folder / "search.yaml")), folder)
+
+
+def failures_in_words(study: Study, at_most: int = 3) -> list[str]:
+    """One line per reason for which trials failed; none if none did."""
+    lines = []
+    for why, numbers in study.failures().items():
+        more = f" and {len(numbers) - 10} more" if len(numbers) > 10 else ""
+        noun = "trial" if len(numbers) == 1 else "trials"
+        lines.append(f"{noun} {', '.join(map(str, numbers[:10]))}{more} failed: {why}")
+    if len(lines) > at_most:
+        rest = f"{len(lines) - at_most} more reasons: scorer search show {study.search.name} --json"
+        lines = [*lines[:at_most], rest]
+    return lines
 
 
 def find_study(outputs: Path, name: str | None) -> Study:
