@@ -20,6 +20,7 @@ from scorer_core.config import RunConfig
 from scorer_core.records import PackFolder, RecordError
 from slurm.policy import is_out_of_memory
 from sweeps import scores
+from sweeps.definition import DefinitionError
 from sweeps.layout import by_shape, even
 from sweeps.plan import worth_compiling
 from sweeps.pruning import to_prune
@@ -73,12 +74,11 @@ class BatchTraining:
         self._lanes, self._packs = lanes, study.folder / "packs"
         self._finished = study.finished_runs()
         self._runs: dict[int, list[RunConfig]] = {}
-        failed = {trial.number for trial in study.trials() if trial.state == TrialState.FAIL}
-        for number in batch.points.keys() - failed:
+        self._alive = batch.points.keys() - {t.number for t in study.trials() if t.state == TrialState.FAIL}
+        for number in sorted(self._alive):
             with self._failing([number]):
                 self._runs[number] = study.search.runs(batch.points[number])
         self._by_id = {config.run_id: config for configs in self._runs.values() for config in configs}
-        self._alive = set(self._runs)
         self._folders: list[PackFolder] = []
 
     def run(self) -> None:
@@ -122,7 +122,7 @@ class BatchTraining:
 
     def _fail(self, numbers: Iterable[int], error: Exception) -> None:
         numbers, why = sorted(numbers), one_line_reason(error)
-        expected = isinstance(error, RecordError)
+        expected = isinstance(error, RecordError | DefinitionError)
         log.error("trials %s failed: %s", ", ".join(map(str, numbers)), why, exc_info=None if expected else error)
         self._study.fail(numbers, why)
         self._alive -= set(numbers)
