@@ -132,6 +132,13 @@ def test_a_journal_that_another_process_keeps_locked_is_said(tmp_path, monkeypat
             assert message in one_line(refused)
 
 
+def test_a_lock_that_cannot_be_made_is_one_line_that_names_the_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError) as refused:
+        Study(search_of(), tmp_path / "file" / "syn")
+    assert one_line(refused).startswith(f"{tmp_path}/file/syn/asking.lock: cannot be locked: ")
+
+
 def test_a_locked_database_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv(STORAGE_VARIABLE, f"sqlite:///{tmp_path}/study.db")
     monkeypatch.setattr(storage, "CONNECT_SECONDS", 0.2)
