@@ -198,7 +198,7 @@ def _reason(error: BaseException) -> str:
         error = getattr(error, "orig", None) or error.__cause__ or error
     lines = [line for line in str(error).splitlines() if line.strip()]
     text = re.sub(r"\s+", " ", lines[0]) if lines else type(error).__name__
-    locked = "locked" in text or "timeout" in text
+    locked = re.search(r"locked|lock (wait )?timeout", text, re.IGNORECASE)  # a host that is silent times out as well
     return f"{'locked by another process' if locked else 'cannot be used'}: {text}"
 
 

@@ -15,11 +15,12 @@ ROOT = Path(__file__).parent.parent
 ROOMS = ("scorer_core", "sweeps", "slurm", "analysis", "scorer")
 ALLOWED = {
     "scorer_core": set(),
-    "sweeps": {f"scorer_core.{name}" for name in ("config", "records", "registry", "schedules", "verdicts")},
+    "sweeps": {f"scorer_core.{name}" for name in ("config", "records", "registry", "schedules", "scores", "verdicts")},
     "slurm": {"sweeps", "scorer_core"},
     "analysis": {
         "scorer_core.config",
         "scorer_core.records",
+        "scorer_core.scores",
         "scorer_core.verdicts",
         "sweeps.confirm",
         "sweeps.definition",

@@ -374,7 +374,7 @@ def test_a_worker_that_is_told_to_stop_does_not_count_against_its_trials(tmp_pat
 
 def test_a_sampler_that_raises_fails_its_trial_with_its_own_name_and_stops_the_worker(tmp_path, monkeypatch):
     class Singular(optuna.samplers.RandomSampler):
-        def sample_independent(self, *_: Any) -> Any:
+        def sample_independent(self, *_: Any, **__: Any) -> Any:
             raise np.linalg.LinAlgError("singular matrix")
 
     study = Study(search_of(trials=3), tmp_path / "syn")

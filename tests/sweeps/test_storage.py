@@ -139,6 +139,20 @@ def test_a_lock_that_cannot_be_made_is_one_line_that_names_the_file(tmp_path):
     assert one_line(refused).startswith(f"{tmp_path}/file/syn/asking.lock: cannot be locked: ")
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("canceling statement due to lock timeout", "locked by another process"),
+        ("(1205, 'Lock wait timeout exceeded; try restarting transaction')", "locked by another process"),
+        ("connection timeout expired", "cannot be used"),
+    ],
+)
+def test_a_database_that_does_not_answer_in_time_is_not_called_locked(words, reason):
+    with pytest.raises(StorageError) as refused, storage.told_in_a_line("db"):
+        raise sqlalchemy.exc.OperationalError("select 1", {}, RuntimeError(words))
+    assert one_line(refused) == f"storage db: {reason}: {words}"
+
+
 def test_a_locked_database_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv(STORAGE_VARIABLE, f"sqlite:///{tmp_path}/study.db")
     monkeypatch.setattr(storage, "CONNECT_SECONDS", 0.2)
