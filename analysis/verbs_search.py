@@ -50,7 +50,8 @@ def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
     states = [f"{summary.count(state)} {state}" for state in ("complete", "pruned", "fail", "running")]
     out.print(
         f"{len(summary.rows)} of {search.trials_at_most} trials ({', '.join(states)}), "
-        f"{summary.steps_trained:,} environment steps trained, {summary.steps_saved:,} saved by pruning",
+        f"{summary.steps_trained:,} environment steps trained by complete and pruned trials, "
+        f"{summary.steps_saved:,} saved by pruning",
         highlight=False,
     )
     labels = [objective_text(summary, index) for index in range(len(search.objective))]

@@ -75,9 +75,9 @@ def blocks(search: Search, runs: Sequence[RunConfig], curves: dict[str, Curve], 
 def iqm(scores: np.ndarray) -> np.ndarray:
     """Interquartile mean along the last axis: a quarter of the runs, rounded down, is cut at either end.
 
-    It is NaN if one run has no score: cutting the NaN would hide it.
+    It is NaN if one run has no score.
     """
-    return np.where(np.isfinite(scores).all(axis=-1), trim_mean(scores, 0.25, axis=-1), np.nan)
+    return trim_mean(scores, 0.25, axis=-1)
 
 
 def why_no_score(runs: Sequence[RunConfig], curves: dict[str, Curve], scores: np.ndarray) -> str:
