@@ -29,10 +29,8 @@ from sweeps.study import Batch, Study, one_line_reason, rung_key
 
 ENDED = ("done", "diverged")
 POLL_SECONDS = 0.2
-DISK = {
-    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE,
-    errno.EACCES, errno.EPERM,
-}  # fmt: skip
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
+OUTPUTS = DISK | {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}  # of a record; else the environment's own
 
 log = logging.getLogger("scorer")
 
@@ -58,7 +56,7 @@ def is_not_the_trials(error: BaseException) -> bool:
     if isinstance(error, StorageError | ToldToStopError):
         return True
     if isinstance(error, RecordError):
-        return isinstance(error.__cause__, OSError) and error.__cause__.errno in DISK
+        return isinstance(error.__cause__, OSError) and error.__cause__.errno in OUTPUTS
     if isinstance(error, OSError):
         return error.errno in DISK
     return "CUDA error" in str(error) and not is_out_of_memory(error)
@@ -74,10 +72,11 @@ class BatchTraining:
         self._lanes, self._packs = lanes, study.folder / "packs"
         self._finished = study.finished_runs()
         self._runs: dict[int, list[RunConfig]] = {}
-        self._alive = batch.points.keys() - {t.number for t in study.trials() if t.state == TrialState.FAIL}
-        for number in sorted(self._alive):
+        self._alive = set(batch.points)
+        for number, point in batch.points.items():
             with self._failing([number]):
-                self._runs[number] = study.search.runs(batch.points[number])
+                self._runs[number] = study.search.runs(point)
+        self._alive -= {trial.number for trial in study.trials() if trial.state == TrialState.FAIL}
         self._by_id = {config.run_id: config for configs in self._runs.values() for config in configs}
         self._folders: list[PackFolder] = []
 
@@ -90,6 +89,7 @@ class BatchTraining:
         """
         batch = self._batch
         self._make_packs()
+        self._keep_alive("failed")
         for number in self._alive:
             self._study.note(number, {"run ids": [config.run_id for config in self._runs[number]]})
         for rung, step in enumerate(self._study.search.rung_steps()):
@@ -97,6 +97,7 @@ class BatchTraining:
                 self._train_all(step)
                 batch.decisions.append({"step": step, "pruned": self._decide(rung)})
                 batch.write()
+                self._keep_alive("failed")
             pruned = self._alive & set(batch.decisions[rung]["pruned"])
             self._alive -= pruned
             self._keep_alive("pruned")
@@ -133,7 +134,8 @@ class BatchTraining:
         """The packs that the worker before left, or new ones of the runs that no trial has finished."""
         batch = self._batch
         if not batch.packs or not {run_id for pack in batch.packs for run_id in pack} <= self._by_id.keys():
-            missing = [config for run_id, config in self._by_id.items() if run_id not in self._finished]
+            needed = {c.run_id: c for number in sorted(self._alive) for c in self._runs[number]}
+            missing = [config for run_id, config in needed.items() if run_id not in self._finished]
             batch.packs = []
             for alike in by_shape(missing):
                 rest = iter(config.run_id for config in alike)

@@ -84,7 +84,7 @@ class Worker:
         """Claim, train and tell until no trial is left to claim; the exit code.
 
         Raises:
-            RecordError: if the storage or the disk cannot be used; the trials stay with their batch.
+            RecordError, OSError: if the storage or the disk cannot be used; the trials stay with their batch.
         """
         failed_in_a_row = 0
         while not self._should_stop():
@@ -97,10 +97,10 @@ class Worker:
             except ToldToStopError:
                 batch.forget_start()
                 return INTERRUPTED
-            except RecordError:  # the storage or the disk: the next worker goes on with these trials
+            except (RecordError, OSError):  # the storage or the disk: the next worker goes on with these trials
                 batch.forget_start()
                 raise
-            except (OSError, RuntimeError) as error:  # the device, perhaps: these trials are tried a few times more
+            except Exception as error:  # the device, perhaps: these trials are tried a few times more
                 batch.error = one_line_reason(error)
                 batch.write()
                 log.error("this worker stops: %s", batch.error, exc_info=error)
@@ -149,7 +149,7 @@ def main() -> int:
         trainer.device  # noqa: B018, before any trial is claimed: a wrong device is not the trials' fault
         study = study_in(arguments.folder)
         return Worker(study, trainer, arguments.together, arguments.lanes, should_stop).work()
-    except (RecordError, DefinitionError) as error:
+    except (RecordError, DefinitionError, OSError) as error:
         log.error("%s", error)
         return FAILED
 

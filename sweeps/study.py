@@ -204,7 +204,8 @@ class Study:
         if len(recent) > STARTS_WITHOUT_PROGRESS and all(start == recent[0] for start in recent):
             why = f"{STARTS_WITHOUT_PROGRESS} workers in a row ended without a new checkpoint of it"
             why += f"; the last error: {batch.error}" if batch.error else ", killed or out of memory; see their logs"
-            self.fail(batch.points, f"{why}. {self.how_to_retry(len(batch.points))}")
+            running = [number for number in batch.points if self._is_running(number)]
+            self.fail(running, f"{why}. {self.how_to_retry(len(running))}")
             return False
         batch.write()
         return True

@@ -286,11 +286,15 @@ def disk_full() -> RecordError:
     return error
 
 
-@pytest.mark.parametrize("error", [disk_full(), StorageError("the database does not answer")], ids=["disk", "storage"])
+@pytest.mark.parametrize(
+    "error",
+    [disk_full(), OSError(errno.ENOSPC, "No space left on device"), StorageError("the database does not answer")],
+    ids=["record", "disk", "storage"],
+)
 def test_a_full_disk_or_a_lost_storage_fails_no_trial_however_often(tmp_path, error):
     study = Study(search_of(trials=3), tmp_path / "syn")
     for _ in range(STARTS_WITHOUT_PROGRESS + 2):
-        with pytest.raises(RecordError, match=str(error)):
+        with pytest.raises(type(error)):
             Worker(study, Raising(error, every_run), 3).work()
         assert [trial.state for trial in study.trials()] == [TrialState.RUNNING] * 3
     assert Worker(study, SyntheticTrainer(), 3).work() == FINISHED
@@ -314,6 +318,26 @@ def test_a_broken_device_fails_its_trials_only_after_several_workers_and_then_sa
         "3 workers in a row ended without a new checkpoint of it; the last error: RuntimeError: CUDA error: an illegal "
         "memory access. After the cause is fixed, search again with --trials 6 to replace them"
     )
+
+
+def test_killed_right_after_a_trial_failed_the_others_go_on_from_their_commit(tmp_path, monkeypatch):
+    space = {"ratio": [1.0, 2.0, 4.0]}
+    study = Study(search_of(space=space, sampler="grid", trials=3), tmp_path / "syn")
+    failing = study.fail
+
+    def killed_after_failing(*arguments: Any) -> None:
+        failing(*arguments)
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(study, "fail", killed_after_failing)
+        with pytest.raises(KilledError):
+            Worker(study, Raising(ValueError("env"), lambda config: config.ratio == 2.0, commits=1), 3).work()
+    trainer = SyntheticTrainer()
+    assert Worker(study, trainer, 3).work() == FINISHED
+    assert points(study)["FAIL"] == [2.0]
+    assert len(points(study)["COMPLETE"]) == 2
+    assert not trainer.trained, "no run began again"
 
 
 class KilledError(BaseException):
