@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from sweeps.terminal import DEFAULT_OUTPUTS, AsJson, Outputs, SearchArgument, out, print_json
+from sweeps.terminal import DEFAULT_OUTPUTS, FAILED, AsJson, Outputs, SearchArgument, err, out, print_json
 
 if TYPE_CHECKING:
     from analysis.search_summary import SearchSummary
@@ -22,32 +22,36 @@ def show(
     figures: Annotated[bool, typer.Option(help="Draw them, into report/.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Show the best trials, importance, slices and what was confirmed; draw the figures."""
+    """Show the best trials, importance, slices and what was confirmed; draw the figures. Exit 1: all trials failed."""
     from analysis.search_summary import summarise_search  # a second of imports
     from sweeps.study import find_study
 
     summary = summarise_search(find_study(outputs, search), outputs / against if against else None)
     if as_json:
-        return print_json(_as_json(summary))
-    _print(summary, rows, against)
-    if figures:
+        print_json(_as_json(summary))
+    else:
+        _print(summary, rows, against)
+    if figures and not as_json:
         from analysis.search_report import write_report
 
         written = write_report(summary)
         drawn = sum(path.suffix == ".pdf" for path in written)
         out.print(f"Report: {written[0].parent} ({drawn} figures, trials.csv)", highlight=False, soft_wrap=True)
-    return None
+    if summary.study.all_failed():
+        raise typer.Exit(FAILED)
 
 
 def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
     from analysis.search_report import objective_text, shown
+    from sweeps.study import failures_in_words
 
     search = summary.search
     out.print(f"[bold]{search.name}[/]: {search.question}", highlight=False)
     states = [f"{summary.count(state)} {state}" for state in ("complete", "pruned", "fail", "running")]
     out.print(
         f"{len(summary.rows)} of {search.trials_at_most} trials ({', '.join(states)}), "
-        f"{summary.steps_trained:,} environment steps trained, {summary.steps_saved:,} saved by pruning",
+        f"{summary.steps_trained:,} environment steps trained by complete and pruned trials, "
+        f"{summary.steps_saved:,} saved by pruning",
         highlight=False,
     )
     labels = [objective_text(summary, index) for index in range(len(search.objective))]
@@ -58,9 +62,8 @@ def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
         point = [_setting(row.point.get(name)) for name in search.space]
         table.add_row(str(row.number), *point, *map(shown, row.estimates), row.note)
     out.print(table)
-    failed = [row for row in summary.rows if row.state == "fail"]
-    for row in failed[:3]:
-        out.print(f"trial {row.number} failed: {row.note}", highlight=False, markup=False)
+    for line in failures_in_words(summary.study):
+        err.print(line, highlight=False, markup=False, soft_wrap=True)
     for name, places in summary.slices.items():
         table = Table(name, "trials", labels[0], title=f"along {name}", title_justify="left")
         for place in places:
@@ -128,7 +131,10 @@ def _as_json(summary: "SearchSummary") -> dict[str, Any]:
         "steps_saved": summary.steps_saved,
         "best": [row.number for row in summary.best],
         "trials": [
-            {"number": r.number, "state": r.state, "point": r.point, "values": list(map(numbers, r.estimates))}
+            {
+                "number": r.number, "state": r.state, "point": r.point, "values": list(map(numbers, r.estimates)),
+                "note": r.note,
+            }
             for r in summary.rows
         ],
         "slices": {name: list(map(place, places)) for name, places in summary.slices.items()},

@@ -5,7 +5,7 @@ shares them. Planning, packing and searching read this declaration. No torch her
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -40,7 +40,7 @@ def one_of(table: Mapping[str, Any], *besides: str) -> AfterValidator:
     return AfterValidator(lambda name: name if name in besides else known(table, name))
 
 
-def not_a_truth_value(value: Any) -> Any:
+def not_boolean(value: Any) -> Any:
     """`value` itself. pydantic and Python take True for 1; a definition that says so has a mistake.
 
     Raises:
@@ -51,8 +51,8 @@ def not_a_truth_value(value: Any) -> Any:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(not_a_truth_value)]
-Number = Annotated[float, Field(allow_inf_nan=False), AfterValidator(significant), BeforeValidator(not_a_truth_value)]
+Whole = Annotated[int, BeforeValidator(not_boolean)]
+Number = Annotated[float, Field(allow_inf_nan=False), AfterValidator(significant), BeforeValidator(not_boolean)]
 Rate = Annotated[Number, Field(gt=0)]
 Weight = Annotated[Number, Field(ge=0)]
 Power = Annotated[Number, Field(ge=0, le=4)]
@@ -215,6 +215,11 @@ class RunConfig(BaseModel):
         return math.ceil(self.total_steps / self.num_envs)
 
     @property
+    def log_steps(self) -> list[int]:
+        """The vector steps after which a row of metrics is logged."""
+        return spread(range(1, self.vector_steps + 1), self.log_points)
+
+    @property
     def rounds(self) -> float:
         """Rounds of a run that learns from its first step; one that waits plays fewer."""
         return self.vector_steps * self.num_envs / max(self.update_every, self.num_envs)
@@ -271,6 +276,12 @@ def objective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     except (TypeError, ValueError):
         return dict(settings)
     return {**settings, "follower_objective": "variance", "follower_weight": weight}
+
+
+def spread(places: Sequence[int], points: int) -> list[int]:
+    """At most `points` of `places`, evenly spaced, the last among them."""
+    points = min(points, len(places))
+    return [places[-(-point * len(places) // points) - 1] for point in range(1, points + 1)]
 
 
 def resolve(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -342,7 +353,7 @@ class _LearningRates:
 
 def _positive(name: str, value: Any) -> float:
     try:
-        number = float(not_a_truth_value(value))
+        number = float(not_boolean(value))
     except (TypeError, ValueError):
         raise ValueError(f"{name}: {value!r} is not a number") from None
     if not (number > 0 and math.isfinite(number)):

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from scorer_core import acting, checkpoint, diagnostics, envs, game, networks, noise, objectives, replay
-from scorer_core.config import RunConfig
+from scorer_core.config import RunConfig, spread
 from scorer_core.game import Lane, Players
 from scorer_core.networks import Shape
 from scorer_core.recording import Captured, record
@@ -75,9 +75,8 @@ class Pack:
         self.drift = torch.zeros(lanes, 2, device=device)  # of the target copies since the last log point, and how many
         self.diverged = torch.zeros(lanes, dtype=torch.bool, device=device)
         self._target_every = self.lane.target_every.tolist()
-        log_steps = _spread(range(1, self.config.vector_steps + 1), self.config.log_points)
-        self._log_steps = set(log_steps)
-        self._instrument_steps = set(_spread(log_steps, diagnostics.points(self.config)))
+        self._log_steps = set(self.config.log_steps)
+        self._instrument_steps = set(spread(self.config.log_steps, diagnostics.points(self.config)))
         self._recorded: dict[str, Callable[..., Any]] = {}
 
     @property
@@ -302,8 +301,3 @@ def _lanes(values: Iterable[float]) -> Tensor:
 
 def _crossed(before: int, after: int, period: int) -> bool:
     return before // period != after // period
-
-
-def _spread(places: Sequence[int], points: int) -> list[int]:
-    """At most `points` of `places`, evenly spaced, the last among them."""
-    return sorted({places[-(-point * len(places) // points) - 1] for point in range(1, points + 1)})

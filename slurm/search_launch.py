@@ -83,13 +83,14 @@ class LocalWorkers:
 def train_here(study: Study, workers: LocalWorkers, processes: int, on_tick: Any) -> list[int]:
     """Run workers until every trial is told, others in the place of those that were killed; their last exit codes.
 
-    It gives up when they were killed without having told a trial or committed a step in between.
+    It gives up when they were killed without having told a trial, committed a step or taken over a batch in between;
+    a batch is taken over a few times only.
     """
     before = None
     while True:
         codes = workers.run(processes, on_tick)
         left = [trial for trial in study.trials() if trial.state == TrialState.RUNNING]
-        now = len(study.trials()), len(left), _committed(study)
+        now = len(study.trials()), len(left), _committed(study), _started(study)
         if workers.interrupts or (all(code == FINISHED for code in codes) and not left) or now == before:
             return codes
         if not any(code < 0 for code in codes):
@@ -101,6 +102,12 @@ def _committed(study: Study) -> int:
     """Checkpoints and finished packs there are: a number that moves when anything does."""
     packs = study.folder / "packs"
     return sum(int(path.stem) for path in packs.glob("*/checkpoint/*.ckpt")) + len(list(packs.glob("*/done.json")))
+
+
+def _started(study: Study) -> int:
+    """How often workers have begun a batch."""
+    batches = (Batch(path.parent, {}) for path in (study.folder / "batches").glob("*/batch.json"))
+    return sum(len(batch.starts) for batch in batches if batch.read())
 
 
 class SearchBars:
@@ -129,7 +136,9 @@ class SearchBars:
         trials = self._study.trials()
         told = sum(trial.state in TOLD for trial in trials)
         steps, speed = self._in_flight(trials)
-        text = f"[bold]{told} of {self._study.search.trials_at_most} trials[/]{best_so_far(self._study, trials)}"
+        failed = sum(trial.state == TrialState.FAIL for trial in trials)
+        text = f"[bold]{told} of {self._study.search.trials_at_most} trials[/]"
+        text += (f", {failed} failed" if failed else "") + best_so_far(self._study, trials)
         self._progress.update(self._bar, completed=told * self._steps_a_trial + steps, description=text, speed=speed)
         if not self._console.is_terminal and time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES:
             self._spoken = time.monotonic()
@@ -140,9 +149,10 @@ class SearchBars:
         names = {t.user_attrs["batch"] for t in trials if t.state == TrialState.RUNNING and "batch" in t.user_attrs}
         steps, speed, packs = 0, 0.0, self._study.folder / "packs"
         for name in names:
+            batch = Batch(self._study.folder / "batches" / name, {})
             try:
-                batch = Batch.read(self._study.folder / "batches" / name)
-                states = [PackFolder(packs / pack_id(ids)).state() for ids in (batch.packs if batch else [])]
+                batch.read()
+                states = [PackFolder(packs / pack_id(run_ids)).state() for run_ids in batch.packs]
             except RecordError:
                 continue  # drawn again in a moment
             steps += sum(state.get("step", 0) * state.get("lanes", 0) for state in states)

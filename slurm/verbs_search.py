@@ -19,6 +19,7 @@ from sweeps.terminal import (
     Outputs,
     Overrides,
     SearchArgument,
+    count,
     err,
     out,
     stop,
@@ -57,7 +58,7 @@ def run(
     out.print(f"[bold]{definition.name}[/]: {definition.question}", highlight=False)
     if not study.trials_left():
         out.print("Nothing is left to try; --trials asks for more.")
-        return out.print(f"To see it: scorer search show {definition.name}", highlight=False)
+        return _end(study)
     where = load_profile(profile) if profile else None
     lanes = lanes or (where.lanes if where else None) or definitions.LANES
     workers = workers or (JOBS if where else os.cpu_count() or 1)
@@ -74,10 +75,23 @@ def run(
         err.print(f"[red]a worker ended with {code}[/]; its log: {study.folder}/workers/*.log", highlight=False)
     if here.interrupts:
         stop(f"interrupted; all is committed. To go on: scorer search {search}", INTERRUPTED)
-    out.print(f"To see it: scorer search show {definition.name}", highlight=False)
-    if unfinished or any(codes):
-        stop(f"{unfinished} trials are unfinished. To go on: scorer search {search}", FAILED)
+    _end(study)
+    if unfinished or study.trials_left():
+        stop(f"{count(study.trials_left(), 'trial')} left to finish. To go on: scorer search {search}", FAILED)
+    if any(codes):
+        raise typer.Exit(FAILED)
     return None
+
+
+def _end(study: "Study") -> None:
+    """Print how to see the study and why trials failed; end the program if every trial did."""
+    from sweeps.study import failures_in_words
+
+    out.print(f"To see it: scorer search show {study.search.name}", highlight=False)
+    for line in failures_in_words(study):
+        err.print(line, highlight=False, markup=False, soft_wrap=True)
+    if study.all_failed():
+        stop(f"every trial of {study.search.name} failed. {study.how_to_retry(len(study.trials()))}", FAILED)
 
 
 def _send(study: "Study", where: Profile, profile: str, workers: int, together: int, lanes: int) -> None:

@@ -16,18 +16,27 @@ from sweeps.search import Search
 def to_prune(search: Search, scores: Mapping[int, np.ndarray], candidates: set[int]) -> set[int]:
     """Those of `candidates` that end here.
 
+    A trial with a run that has no score yet gives no evidence: it is not compared, so it neither ends here nor makes
+    another trial end. Equal trials are treated alike: their numbers decide nothing.
+
     Args:
         search: names the pruner and its settings.
-        scores: of every trial that has come to this rung, the candidates among them: a number a run, runs in one order.
+        scores: of every trial that has come to this rung, the candidates among them: one number per run, NaN if it
+            has no score yet; runs are in one order.
         candidates: trial numbers.
     """
     sign = 1 if search.directions[0] == "maximize" else -1
-    worth = {number: float(np.nan_to_num(sign * iqm(runs), nan=-np.inf)) for number, runs in scores.items()}
-    ranked = sorted(worth, key=lambda number: (-worth[number], number))
+    compared = {number: runs for number, runs in scores.items() if np.isfinite(runs).all()}
+    worth = {number: sign * float(iqm(runs)) for number, runs in compared.items()}
+    if not worth:
+        return set()
     if search.pruner == "halving":
-        return candidates - set(ranked[: math.ceil(search.pruner_keep * len(ranked))])
+        last_kept = sorted(worth.values(), reverse=True)[math.ceil(search.pruner_keep * len(worth)) - 1]
+        return {number for number in candidates & worth.keys() if worth[number] < last_kept}
     if search.pruner == "wilcoxon":
-        return {n for n in candidates if n != ranked[0] and _worse(search, scores[n], scores[ranked[0]])}
+        best = max(worth, key=lambda number: (worth[number], -number))
+        behind = {number for number in candidates & worth.keys() if worth[number] < worth[best]}
+        return {number for number in behind if _worse(search, compared[number], compared[best])}
     return set()
 
 

@@ -1,4 +1,4 @@
-"""What a trial is worth: from the rows its runs logged to one number an objective. Pure, but for reading the rows."""
+"""The score of a trial: from the rows that its runs logged to one number per objective. Only `read_curves` reads."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,10 +9,11 @@ from scipy.stats import trim_mean
 
 from scorer_core.config import RunConfig
 from scorer_core.records import PackFolder, RecordError
+from scorer_core.scores import FINAL_WINDOW, auc, final, steps_to_threshold
 from sweeps.search import Objective, Search
 
-FINAL_WINDOW = 0.1  # the last share of training that `iqm_final` averages, as a report's final score
-Curve = tuple[np.ndarray, np.ndarray]  # environment steps and returns, by step
+Curve = tuple[np.ndarray, np.ndarray]  # environment steps and returns, by step; NaN before the first finished episode
+NOTHING: Curve = (np.array([]), np.array([]))
 
 
 def read_curves(folders: Iterable[PackFolder], run_ids: Iterable[str]) -> dict[str, Curve]:
@@ -42,34 +43,52 @@ def read_curves(folders: Iterable[PackFolder], run_ids: Iterable[str]) -> dict[s
     return found
 
 
-def of_run(objective: Objective, curve: Curve, up_to: int) -> float:
-    """One run's number, of a run that was planned to end at step `up_to`; NaN if it logged nothing."""
+def of_run(objective: Objective, curve: Curve, up_to: int, total_steps: int) -> float:
+    """One run's score after `up_to` of `total_steps` environment steps; NaN if the run has no score yet."""
     steps, returns = curve
     if not len(steps):
         return float("nan")
     if objective.name == "iqm_final":
-        late = returns[steps > (1 - FINAL_WINDOW) * up_to]
-        return float(late.mean()) if len(late) else float(returns[-1])
+        between = up_to < total_steps and steps[-1] <= (1 - FINAL_WINDOW) * up_to  # a rung between two logged steps
+        return final(steps, returns, steps[-1] if between else up_to)
     if objective.name == "auc":
-        span = steps[-1] - steps[0]
-        return float(np.trapezoid(returns, steps) / span) if span else float(returns[0])
-    reached = np.flatnonzero(returns >= objective.threshold)
-    return float(steps[reached[0]]) if len(reached) else float(up_to)
+        return auc(steps, returns)
+    assert objective.threshold is not None
+    reached = steps_to_threshold(steps, returns, objective.threshold)
+    return float(up_to) if np.isnan(reached) else reached
 
 
 def blocks(search: Search, runs: Sequence[RunConfig], curves: dict[str, Curve], up_to: int) -> np.ndarray:
-    """Scores of a trial's runs as they stood at step `up_to`, objectives x runs, tasks scaled; NaN without rows."""
+    """Scores of a trial's runs after `up_to` steps, objectives x runs, tasks scaled; NaN if a run has no score yet."""
     scores = np.full((len(search.objective), len(runs)), np.nan)
     for column, run in enumerate(runs):
-        steps, returns = curves.get(run.run_id, (np.array([]), np.array([])))
+        steps, returns = curves.get(run.run_id, NOTHING)
         if up_to < run.total_steps:
             steps, returns = steps[steps <= up_to], returns[steps <= up_to]
         zero, one = search.scale.get(run.task, (0.0, 1.0))
         for row, objective in enumerate(search.objective):
-            scores[row, column] = of_run(objective, (steps, (returns - zero) / (one - zero)), up_to)
+            curve = steps, (returns - zero) / (one - zero)
+            scores[row, column] = of_run(objective, curve, up_to, run.total_steps)
     return scores
 
 
 def iqm(scores: np.ndarray) -> np.ndarray:
-    """Interquartile mean along the last axis: a quarter of the runs, rounded down, is cut at either end."""
+    """Interquartile mean along the last axis: a quarter of the runs, rounded down, is cut at either end.
+
+    It is NaN if one run has no score.
+    """
     return trim_mean(scores, 0.25, axis=-1)
+
+
+def why_no_score(runs: Sequence[RunConfig], curves: dict[str, Curve], scores: np.ndarray) -> str:
+    """In one line: the first run whose score is not finite, and why. `scores` are `blocks` at the end of training."""
+    run = runs[int(np.flatnonzero(~np.isfinite(scores).all(axis=0))[0])]
+    steps, returns = curves.get(run.run_id, NOTHING)
+    name = f"run {run.run_id} ({run.task}, seed {run.seed})"
+    if not len(steps):
+        return f"{name} logged nothing"
+    if np.isnan(returns).all():
+        return f"{name} finished no episode in {steps[-1]:,} steps, so it has no return; raise total_steps"
+    if np.isnan(final(steps, returns, run.total_steps)):
+        return f"{name} has no return in the last {FINAL_WINDOW:.0%} of training; its last row is of step {steps[-1]:,}"
+    return f"{name} has a score that is not finite"

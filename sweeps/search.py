@@ -1,13 +1,14 @@
 """A search: a sweep with distributions instead of values. Every mistake is one line that names file and field."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from scorer_core.config import RunConfig
+from scorer_core.config import Count, Number, RunConfig
 from sweeps import definition
 from sweeps.definition import DefinitionError, Sweep, one_line
 from sweeps.space import Dimension
@@ -25,13 +26,14 @@ class Objective(BaseModel):
     """What a trial is judged by: the interquartile mean, over its tasks and seeds, of a number of each run.
 
     `iqm_final`: the mean return over the last 10 % of training; `auc`: over all of it; `time_to_threshold`: the first
-    logged step with a return of `threshold`, the budget if there is none.
+    logged step with a return of `threshold`, the budget if there is none. Rows before the first finished episode have
+    no return and are left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
-    threshold: float | None = None
+    threshold: Number | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -49,6 +51,16 @@ class Objective(BaseModel):
         return self
 
 
+Share = Annotated[Number, Field(gt=0, lt=1)]
+
+
+def _zero_below_one(scale: tuple[float, float]) -> tuple[float, float]:
+    zero, one = scale
+    if not zero < one:
+        raise ValueError(f"[zero, one] needs zero below one, not [{zero:g}, {one:g}]")
+    return scale
+
+
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
@@ -61,20 +73,20 @@ class Search(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     question: Annotated[str, Field(min_length=1)]
     tasks: list[str]
-    total_steps: int
-    seeds: Any
-    trials: Annotated[int, Field(ge=1)]
+    total_steps: Count
+    seeds: Any  # the sweep of a trial validates them
+    trials: Annotated[Count, Field(le=1_000_000)]
     base: Settings = {}
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
-    scale: dict[str, tuple[float, float]] = {}  # of a task: the returns that become 0 and 1
+    scale: dict[str, Annotated[tuple[Number, Number], AfterValidator(_zero_below_one)]] = {}  # returns that become 0, 1
     objective: Annotated[list[Objective], BeforeValidator(_listed), Field(min_length=1)] = [Objective(name="iqm_final")]
     direction: Annotated[list[Direction], BeforeValidator(_listed)] | None = None
     sampler: Sampler = "tpe"
-    sampler_seed: Annotated[int, Field(ge=0)] = 0
+    sampler_seed: Annotated[int, Field(ge=0, lt=2**62, strict=True)] = 0
     pruner: Literal["none", "wilcoxon", "halving"] = "none"
-    rungs: list[Annotated[float, Field(gt=0, lt=1)]] = [0.25, 0.5]  # where a pruner looks, as shares of the budget
-    pruner_p: Annotated[float, Field(gt=0, lt=1)] = 0.1  # wilcoxon: prune below this p
-    pruner_keep: Annotated[float, Field(gt=0, lt=1)] = 0.5  # halving: the share that goes on from a rung
+    rungs: list[Share] = [0.25, 0.5]  # where a pruner looks, as shares of the budget
+    pruner_p: Share = 0.1  # wilcoxon: prune below this p
+    pruner_keep: Share = 0.5  # halving: the share that goes on from a rung
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -86,7 +98,7 @@ class Search(BaseModel):
                 if other not in before or self.space[other].numeric:
                     raise ValueError(f"space.{field}.when.{other}: not an earlier field of `space` with choices")
                 for value in values:
-                    if value not in self.space[other].values:
+                    if not self.space[other].has(value):
                         raise ValueError(f"space.{field}.when.{other}: {value!r} is none of its choices")
         if self.direction and len(self.direction) != len(self.objective):
             raise ValueError(f"direction: {len(self.objective)} needed, one an objective, not {len(self.direction)}")
@@ -95,7 +107,7 @@ class Search(BaseModel):
         for task in self.scale:
             if task not in self.tasks:
                 raise ValueError(f"scale.{task}: not one of `tasks`")
-        if len(self.tasks) > 1 and (unscaled := [task for task in self.tasks if task not in self.scale]):
+        if len(set(self.tasks)) > 1 and (unscaled := [task for task in self.tasks if task not in self.scale]):
             raise ValueError(f"scale.{unscaled[0]}: [zero, one] is needed to average tasks, whose returns differ")
         self._sampler_can_search()
         self._pruner_can_prune()
@@ -119,12 +131,50 @@ class Search(BaseModel):
             raise ValueError(f"pruner: {self.pruner} takes one objective")
         if not self.rungs or self.rungs != sorted(set(self.rungs)):
             raise ValueError("rungs: shares of the budget, each larger than the one before")
-        blocks = len(self.tasks) * len(_seeds(self.seeds))
+
+    def check_pruning(self) -> None:
+        """Refuse a pruner that could never prune, and rungs where it would have nothing to compare.
+
+        `seeds` are a list by now.
+
+        Raises:
+            DefinitionError: see there.
+        """
+        blocks = len(self.tasks) * len(self.seeds)
         if self.pruner == "wilcoxon" and 0.5**blocks >= self.pruner_p:
-            raise ValueError(
+            raise DefinitionError(
                 f"pruner_p: {self.pruner_p:g} is out of reach of {blocks} tasks x seeds, "
                 f"of which the smallest p is {0.5**blocks:g}: wilcoxon could never prune"
             )
+        for config in self._configs_that_log_differently():
+            where = f"total_steps {config.total_steps:,}, num_envs {config.num_envs}, log_points {config.log_points}"
+            first, before = config.log_steps[0] * config.num_envs, 0
+            for number, step in enumerate(self.rung_steps()):
+                rung = f"rungs.{number}: {self.rungs[number]:g} of the budget is step {step:,}"
+                reached = -(-step // config.num_envs)  # the vector step after which training pauses
+                if step < first:
+                    raise DefinitionError(
+                        f"{rung}, before step {first:,}, the first that is logged ({where}); "
+                        "give a later rung or more log_points"
+                    )
+                if reached >= config.vector_steps:
+                    raise DefinitionError(f"{rung}, where training ends ({where}); give an earlier rung")
+                if reached == before:
+                    raise DefinitionError(
+                        f"{rung}, in the same step of the environments as rungs.{number - 1} ({where}); remove one"
+                    )
+                before = reached
+
+    def _configs_that_log_differently(self) -> list[RunConfig]:
+        """The default at every corner of the searched fields that decide which steps are logged."""
+        default, searched = self.default[0], [f for f in ("num_envs", "log_points") if f in self.space]
+        ends = [
+            [*self.space[field].ends, *([getattr(default, field)] if self.space[field].when else [])]
+            for field in searched
+        ]
+        return [
+            default.model_copy(update=dict(zip(searched, corner, strict=True))) for corner in itertools.product(*ends)
+        ]
 
     @property
     def directions(self) -> list[Direction]:
@@ -203,9 +253,11 @@ def parse(raw: Mapping[str, Any], source: str) -> Search:
         for field, dimension in search.space.items():
             given = {other: values[0] for other, values in dimension.when.items()}
             search.sweep({_shown({field: end}): given | {field: end} for end in dimension.ends})
+        search = search.model_copy(update={"seeds": shapes.seeds})
+        search.check_pruning()
     except DefinitionError as error:
         raise DefinitionError(f"{source}: {str(error).removeprefix(f'search {search.name}: ')}") from None
-    return search.model_copy(update={"seeds": shapes.seeds})
+    return search
 
 
 def dump(search: Search) -> str:
@@ -224,7 +276,3 @@ def dump(search: Search) -> str:
 
 def _shown(point: Mapping[str, Any]) -> str:
     return " ".join(f"{field}={value}" for field, value in point.items()) or "base"
-
-
-def _seeds(seeds: Any) -> range | list[int]:
-    return range(seeds) if isinstance(seeds, int) else list(seeds)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import optuna
 
 Form = Literal["uniform", "log", "integer", "log_integer", "choice"]
+LARGEST = 1e15  # of a searched number; whole numbers up to here are exact as floats
 FORMS: tuple[Form, ...] = ("uniform", "log", "integer", "log_integer", "choice")
 
 
@@ -37,7 +38,7 @@ class Dimension(BaseModel):
         forms = [form for form in FORMS if form in written]
         if len(forms) != 1:
             raise ValueError(f"give a list of choices, or one of {', '.join(FORMS[:-1])} with [low, high]")
-        when = written.get("when") or {}
+        when = written.get("when", {})
         if not isinstance(when, Mapping):
             raise ValueError("when: not a mapping of a field to its values")
         rest = {key: value for key, value in written.items() if key not in (forms[0], "when")}
@@ -45,10 +46,22 @@ class Dimension(BaseModel):
         return {"form": forms[0], "values": written[forms[0]], "when": conditions, **rest}
 
     @model_validator(mode="after")
+    def _numbers_are_finite(self) -> Self:
+        for value in self.values:
+            if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:  # which NaN is not, either
+                raise ValueError(f"{self.form}: {_short(value)} is not a finite number of at most {LARGEST:g}")
+        for field, values in self.when.items():
+            if not values:
+                raise ValueError(f"when.{field}: at least one value is needed")
+        return self
+
+    @model_validator(mode="after")
     def _has_something_to_choose(self) -> Self:
         if self.form == "choice":
             if any(not isinstance(value, bool | int | float | str) for value in self.values):
                 raise ValueError("choices are numbers, words or truth values")
+            if len({isinstance(value, bool) for value in self.values}) > 1:
+                raise ValueError("choices are truth values (true, false) or none of them is one")
             if len(self.values) < 2 or any(self.values.count(value) > 1 for value in self.values):
                 raise ValueError("at least two choices are needed, each once")
             return self
@@ -72,6 +85,10 @@ class Dimension(BaseModel):
         """Both ends, or every choice: if these are valid settings, so is what lies between."""
         return self.values
 
+    def has(self, value: Any) -> bool:
+        """Is `value` one of the choices? True is not 1 here."""
+        return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.values)
+
     def exists(self, point: Mapping[str, Any]) -> bool:
         """Is this field searched at `point`, the values of the fields before it?"""
         return all(field in point and point[field] in values for field, values in self.when.items())
@@ -84,3 +101,8 @@ class Dimension(BaseModel):
         if self.form in ("integer", "log_integer"):
             return trial.suggest_int(field, low, high, log=self.form == "log_integer")
         return trial.suggest_float(field, low, high, log=self.form == "log")
+
+
+def _short(value: float) -> str:
+    """A number for a message: Python does not print whole numbers of thousands of digits."""
+    return "a number of hundreds of digits" if isinstance(value, int) and abs(value) > 10**100 else str(value)

@@ -33,6 +33,9 @@ class StorageError(RecordError):
     """A storage that cannot be used; the message names it, without its password."""
 
 
+STORAGE_ERRORS = (StorageError, SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
+
+
 class Lock:
     """An flock on a file: it goes when its process does, however that ends."""
 
@@ -41,22 +44,27 @@ class Lock:
         self._file: int | None = None
 
     def acquire(self, patience: float) -> bool:
-        """Take the lock, waiting at most `patience` seconds for it; False if another still holds it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-        end, pause = time.monotonic() + patience, 0.001
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        """Take the lock, waiting at most `patience` seconds for it; False if another still holds it.
+
+        Raises:
+            StorageError: if the file cannot be locked at all.
+        """
+        end, pause, file = time.monotonic() + patience, 0.001, None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            while not _locked(file):
                 if time.monotonic() >= end:
                     os.close(file)
                     return False
                 time.sleep(pause)
                 pause = min(2 * pause, 0.05)
-            else:
-                self._file = file
-                return True
+        except OSError as error:  # a read-only folder, or a file system without locks
+            if file is not None:
+                os.close(file)
+            raise StorageError(f"{self.path}: cannot be locked: {error.strerror}") from error
+        self._file = file
+        return True
 
     def release(self) -> None:
         if self._file is not None:
@@ -76,6 +84,14 @@ class Lock:
             yield
         finally:
             self.release()
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class JournalLock(BaseJournalFileLock):
@@ -182,7 +198,7 @@ def _reason(error: BaseException) -> str:
         error = getattr(error, "orig", None) or error.__cause__ or error
     lines = [line for line in str(error).splitlines() if line.strip()]
     text = re.sub(r"\s+", " ", lines[0]) if lines else type(error).__name__
-    locked = "locked" in text or "timeout" in text
+    locked = re.search(r"locked|lock (wait )?timeout", text, re.IGNORECASE)  # a host that is silent times out as well
     return f"{'locked by another process' if locked else 'cannot be used'}: {text}"
 
 

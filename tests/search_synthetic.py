@@ -38,11 +38,22 @@ def returns(config: RunConfig) -> np.ndarray:
     return (worth(config) + noise) * np.minimum(1.0, np.arange(1, POINTS + 1) / (0.5 * POINTS))
 
 
-class SyntheticTrainer:
-    """Commits every few rows; `pause` is called before each commit, and may be where it is killed."""
+def without_returns(config: RunConfig, first_episode: int) -> np.ndarray:
+    """A curve without a value before step `first_episode`, when the run's first episode ends."""
+    steps = config.total_steps * np.arange(1, POINTS + 1) // POINTS
+    return np.where(steps >= first_episode, returns(config), np.nan)
 
-    def __init__(self, pause: Callable[[], None] = lambda: None, should_stop: Callable[[], bool] = bool):
-        self._pause, self._should_stop = pause, should_stop
+
+class SyntheticTrainer:
+    """Commits every few rows of `curve`; `pause` is called before each commit, and may be where it is killed."""
+
+    def __init__(
+        self,
+        pause: Callable[[], None] = lambda: None,
+        should_stop: Callable[[], bool] = bool,
+        curve: Callable[[RunConfig], np.ndarray] = returns,
+    ):
+        self._pause, self._should_stop, self._curve = pause, should_stop, curve
         self.trained: list[str] = []  # run ids begun
         self.steps = 0  # environment steps of all runs together
 
@@ -51,7 +62,7 @@ class SyntheticTrainer:
         total, commit = configs[0].total_steps, folder.last_commit()
         point = int(commit.checkpoint) if commit else 0
         self.trained += [] if commit else folder.run_ids()
-        curves = [returns(config) for config in configs]
+        curves = [self._curve(config) for config in configs]
         while point < POINTS:
             if until is not None and total * point // POINTS >= until:
                 folder.write_state(phase="paused", step=total * point // POINTS, lanes=len(configs))

@@ -16,13 +16,15 @@ ROOMS = ("scorer_core", "sweeps", "slurm", "analysis", "scorer")
 ALLOWED = {
     "scorer_core": set(),
     "sweeps": {
-        f"scorer_core.{name}" for name in ("config", "identity", "records", "registry", "schedules", "verdicts")
+        f"scorer_core.{name}"
+        for name in ("config", "identity", "records", "registry", "schedules", "scores", "verdicts")
     },
     "slurm": {"sweeps", "scorer_core"},
     "analysis": {
         "scorer_core.config",
         "scorer_core.identity",
         "scorer_core.records",
+        "scorer_core.scores",
         "scorer_core.verdicts",
         "sweeps.confirm",
         "sweeps.definition",

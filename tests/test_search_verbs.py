@@ -8,10 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from scorer_core.config import RunConfig
+from slurm.search_worker import Worker
 from sweeps import search
+from sweeps.study import Study
+from tests.search_synthetic import SyntheticTrainer, without_returns
 from tests.test_scorer import call  # noqa: F401, a fixture
 
 SEARCH: dict[str, Any] = {
@@ -163,6 +168,17 @@ def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
         (["search", "nosuch"], 2, "nosuch: no such file, and no shipped sweep or search"),
         (["search", "quickstart"], 2, "space: missing, so this is no search but a sweep: scorer run quickstart"),
         (["search", "ratio_search", "-s", "space.ratio.log=[0,1]"], 2, "space.ratio: log: 0 is not above 0"),
+        (
+            ["search", "ratio_search", "-s", "scale={minatar/breakout: [5, 5]}"],
+            2,
+            "scale.minatar/breakout: [zero, one]",
+        ),
+        (["search", "ratio_search", "-s", "trials=true"], 2, "trials: true is not a number"),
+        (
+            ["search", "ratio_search", "-s", "pruner=halving", "-s", "rungs=[0.001]"],
+            2,
+            "rungs.0: 0.001 of the budget is",
+        ),
         (["search", "show"], 2, "no search has been begun here"),
         (["search", "show", "nosuch"], 2, "nosuch: no search has been begun here"),
         (["search", "confirm"], 2, "no search has been begun here"),
@@ -188,3 +204,51 @@ def test_the_shipped_search_is_listed_and_fits_its_promise(call):  # noqa: F811
     shipped = search.load("ratio_search")
     assert shipped.trials >= 24
     assert len(shipped.seeds) >= 3
+
+
+def test_a_search_of_which_every_trial_failed_says_why_and_exits_with_1(call, tmp_path):  # noqa: F811
+    path, outputs = tmp_path / "mine.yaml", tmp_path / "out"
+    path.write_text(yaml.safe_dump(SEARCH | {"trials": 2, "pruner": "none"}))
+    study = Study(search.load(str(path)), outputs / "mine")
+    assert Worker(study, SyntheticTrainer(curve=lambda config: without_returns(config, 9999)), 2).work() == 0
+    reason = "finished no episode in 800 steps, so it has no return; raise total_steps"
+    code, out, err = call("search", "show", "mine", "--outputs", outputs)
+    assert code == 1
+    assert "2 fail" in out
+    assert err.count(reason) == 2
+    code, out, _ = call("search", "show", "mine", "--outputs", outputs, "--json")
+    assert code == 1
+    assert [trial["note"].endswith(reason) for trial in json.loads(out)["trials"]] == [True, True]
+    code, out, err = call("search", path, "--outputs", outputs)
+    assert code == 1
+    assert reason in err
+    assert err.splitlines()[-1] == (
+        "every trial of mine failed. After the cause is fixed, search again with --trials 4 to replace them"
+    )
+
+
+def test_a_search_with_one_failed_trial_names_it_and_exits_with_0(call, tmp_path):  # noqa: F811
+    outputs = tmp_path / "out"
+    definition = search.parse(SEARCH | {"space": {"ratio": [1, 4]}, "sampler": "grid", "pruner": "none"}, "mine.yaml")
+    study = Study(definition, outputs / "mine")
+
+    def curve(config: RunConfig) -> np.ndarray:
+        return without_returns(config, 9999 if config.ratio == 4 else 0)
+
+    assert Worker(study, SyntheticTrainer(curve=curve), 2).work() == 0
+    code, out, err = call("search", "show", "mine", "--outputs", outputs, "--no-figures")
+    assert code == 0
+    assert "1 complete, 0 pruned, 1 fail" in out
+    assert "finished no episode in 800 steps" in err
+    assert err.count("\n") == 1
+
+
+def test_a_search_of_version_0_1_is_still_shown_and_gone_on_with(call, tmp_path):  # noqa: F811
+    outputs = tmp_path / "out"
+    shutil.copytree(Path(__file__).parent / "data" / "outputs-0.1", outputs)
+    code, out, err = call("search", "show", "oldsearch", "--outputs", outputs, "--no-figures")
+    assert (code, err) == (0, "")
+    assert "3 of 3 trials (3 complete" in out
+    more = search.load(str(outputs / "oldsearch" / "search.yaml"), ["trials=4"])
+    assert Worker(Study(more, outputs / "oldsearch"), SyntheticTrainer(), 1).work() == 0
+    assert "4 of 4 trials (4 complete" in call("search", "show", "oldsearch", "--outputs", outputs, "--no-figures")[1]

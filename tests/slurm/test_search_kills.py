@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from slurm.search_worker import Worker
 from sweeps.storage import STORAGE_VARIABLE
-from sweeps.study import Study
+from sweeps.study import STARTS_WITHOUT_PROGRESS, Batch, Study
 from tests.postgresql import postgresql  # noqa: F401, a fixture
 from tests.search_synthetic import SyntheticTrainer, returns, search_of
 from tests.slurm.test_search_worker import finishing_writes
@@ -41,6 +41,19 @@ class Process:
     def holds_trials(self) -> bool:
         return self.lives and "trials" in self.log.read_text()
 
+    def would_be_the_last_start(self, study: Study) -> bool:
+        """Has its batch begun so often without a commit that it is given up if this worker is killed, too?
+
+        test_search_worker.py tests that; here every trial is to be finished.
+        """
+        lines = [line for line in self.log.read_text().splitlines() if "trials " in line]
+        if not lines:
+            return False
+        first = int(lines[-1].split("trials ")[1].split(",")[0])
+        batch = Batch(study.folder / "batches" / f"{first:06d}", {})
+        recent = batch.starts[-STARTS_WITHOUT_PROGRESS:] if batch.read() else []
+        return len(recent) == STARTS_WITHOUT_PROGRESS and all(start == recent[0] for start in recent)
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -61,6 +74,7 @@ def search_and_kill(study: Study, seed: int) -> tuple[int, str]:
             victims = holding
             if starting and dice.random() < 0.2:
                 victims, starting = [i for i, worker in enumerate(workers) if worker.lives], starting - 1
+            victims = [i for i in victims if not workers[i].would_be_the_last_start(study)]
             if victims:
                 victim = dice.choice(victims)
                 workers[victim].kill()

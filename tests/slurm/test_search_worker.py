@@ -1,22 +1,27 @@
 """Workers of a search, through the code that trains: with a stand-in for training, whose records are real."""
 
+import errno
 import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from scorer_core.config import RunConfig
 from scorer_core.records import PackFolder, RecordError
 from slurm.job import FAILED, FINISHED, INTERRUPTED
 from slurm.search_worker import Worker
 from sweeps.confirm import ranking
 from sweeps.search import Search
-from sweeps.study import Study
-from tests.search_synthetic import BEST_RATIO, SyntheticTrainer, returns, search_of, worth
+from sweeps.storage import StorageError
+from sweeps.study import STARTS_WITHOUT_PROGRESS, Study, failures_in_words, one_line_reason
+from tests.search_synthetic import BEST_RATIO, SyntheticTrainer, returns, search_of, without_returns, worth
 
 
 def searched(search: Search, folder: Path, together: int = 4) -> tuple[Study, SyntheticTrainer]:
@@ -174,29 +179,301 @@ def test_wilcoxon_prunes_what_is_worse_run_for_run_and_spares_what_is_not(tmp_pa
         assert worse.sum() >= 4, "pruned though it won as many pairs as it lost"
 
 
-def test_a_batch_that_cannot_be_trained_fails_once_with_its_reason_and_the_next_goes_on(tmp_path):
-    class Fragile(SyntheticTrainer):
+class Raising(SyntheticTrainer):
+    """Raises after so many commits of a pack that holds a run which is `bad`."""
+
+    def __init__(self, error: BaseException, bad: Callable[[RunConfig], bool], commits: int = 0):
+        super().__init__()
+        self._error, self._bad, self._commits = error, bad, commits
+
+    def train(self, folder: PackFolder, until: int | None) -> bool:
+        if not any(self._bad(config) for config in folder.configs()):
+            return super().train(folder, until)
+        left = self._commits
+
+        def ended() -> bool:
+            nonlocal left
+            left -= 1
+            return left < 0
+
+        finished = SyntheticTrainer(should_stop=ended).train(folder, until)
+        if left < 0:
+            raise self._error
+        return finished
+
+
+def every_run(_: RunConfig) -> bool:
+    return True
+
+
+def points(study: Study) -> dict[str, list[float]]:
+    """The ratios of the trials by state."""
+    found: dict[str, list[float]] = {}
+    for trial in study.trials():
+        found.setdefault(trial.state.name, []).append(trial.params["ratio"])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("error", "pruner", "commits"),
+    [
+        (RecordError("the environment cannot be made"), "none", 1),
+        (ValueError("action 7 is invalid"), "none", 0),
+        (KeyError("reward"), "halving", 0),
+        (RuntimeError("the emulator crashed"), "halving", 1),
+        (MemoryError(), "none", 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_a_trial_that_raises_fails_alone_once_with_its_reason_and_is_never_adopted(tmp_path, error, pruner, commits):
+    """Trials of one pack: the others go on, from the pack's last commit, to the scores that they have without it."""
+    search = search_of(space={"ratio": [1.0, 2.0, 4.0, 8.0]}, sampler="grid", trials=4, pruner=pruner, pruner_keep=0.99)
+    study = Study(search, tmp_path / "syn")
+    trainer = Raising(error, lambda config: config.ratio == 2.0, commits)
+    assert Worker(study, trainer, 4).work() == FINISHED
+    assert points(study)["FAIL"] == [2.0]
+    assert sorted(points(study)["COMPLETE"]) == [1.0, 4.0, 8.0]
+    failed = next(trial for trial in study.trials() if trial.state == TrialState.FAIL)
+    assert failed.user_attrs["error"] == one_line_reason(error)
+    assert set(finishing_writes(study).values()) == {1}
+    for trial in study.trials():
+        if trial.state == TrialState.COMPLETE:
+            assert trial.value == pytest.approx(np.mean([returns(c)[-4:].mean() for c in search.runs(trial.params)]))
+    if commits:
+        assert not trainer.trained, "the other trials go on from the commit of the pack that raised"
+    assert Worker(study, SyntheticTrainer(), 4).work() == FINISHED
+    assert points(study)["FAIL"] == [2.0]
+
+
+def test_a_pack_that_is_too_large_for_the_memory_is_divided_and_no_trial_fails(tmp_path):
+    class Small(SyntheticTrainer):
         def train(self, folder: PackFolder, until: int | None) -> bool:
-            if not self.trained:
-                self.trained.append("")
-                raise RecordError(f"{folder.path}: no space left on device")
+            if len(folder.run_ids()) > 2:
+                raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
             return super().train(folder, until)
 
-    study = Study(search_of(trials=9), tmp_path / "syn")
-    assert Worker(study, Fragile(), 3).work() == FINISHED
-    states = [trial.state for trial in study.trials()]
-    assert states == [TrialState.FAIL] * 3 + [TrialState.COMPLETE] * 6
-    assert study.trials()[0].user_attrs["error"].endswith("no space left on device")
-    assert set(finishing_writes(study).values()) == {1}
+    study = Study(search_of(trials=4, pruner="halving"), tmp_path / "syn")
+    assert Worker(study, Small(), 4).work() == FINISHED
+    assert "FAIL" not in points(study)
+    assert sum(map(len, points(study).values())) == 4
+
+
+def test_a_point_that_is_no_valid_setting_fails_alone(tmp_path):
+    space = {"ratio": [1.0, 2.0], "batch_size": [8, 300], "replay_size": [200, 400]}
+    search = search_of(space=space, sampler="grid", trials=8, base={"num_envs": 8, "replay_size": 400})
+    study = Study(search, tmp_path / "syn")
+    assert Worker(study, SyntheticTrainer(), 8).work() == FINISHED
+    failed = [trial for trial in study.trials() if trial.state == TrialState.FAIL]
+    assert len(failed) == 2
+    for trial in failed:
+        assert (trial.params["batch_size"], trial.params["replay_size"]) == (300, 200)
+        assert "batch_size (300) is larger than replay_size (200)" in trial.user_attrs["error"]
+        assert "\n" not in trial.user_attrs["error"]
 
 
 def test_when_everything_fails_a_worker_gives_up_before_the_budget_is_spent(tmp_path):
-    def full() -> None:
-        raise RecordError("disk full")
-
     study = Study(search_of(trials=30), tmp_path / "syn")
-    assert Worker(study, SyntheticTrainer(pause=full), 2).work() == FAILED
+    trainer = Raising(ValueError("no such ROM"), every_run)
+    assert Worker(study, trainer, 2).work() == FAILED
     assert [trial.state for trial in study.trials()] == [TrialState.FAIL] * 4
+    assert study.all_failed()
+    assert failures_in_words(study) == ["trials 0, 1, 2, 3 failed: ValueError: no such ROM"]
+
+
+def disk_full() -> RecordError:
+    error = RecordError("packs/1/state.json: cannot be written: No space left on device")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [disk_full(), OSError(errno.ENOSPC, "No space left on device"), StorageError("the database does not answer")],
+    ids=["record", "disk", "storage"],
+)
+def test_a_full_disk_or_a_lost_storage_fails_no_trial_however_often(tmp_path, error):
+    study = Study(search_of(trials=3), tmp_path / "syn")
+    for _ in range(STARTS_WITHOUT_PROGRESS + 2):
+        with pytest.raises(type(error)):
+            Worker(study, Raising(error, every_run), 3).work()
+        assert [trial.state for trial in study.trials()] == [TrialState.RUNNING] * 3
+    assert Worker(study, SyntheticTrainer(), 3).work() == FINISHED
+    assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * 3
+
+
+def test_a_broken_device_fails_its_trials_only_after_several_workers_and_then_says_so(tmp_path):
+    study = Study(search_of(trials=4), tmp_path / "syn")
+    broken = Raising(RuntimeError("CUDA error: an illegal memory access"), lambda config: config.ratio == first)
+    batch = study.claim(2)
+    assert batch is not None
+    first = search_of().runs(batch.points[0])[0].ratio
+    batch.forget_start()
+    batch.release()
+    for _ in range(STARTS_WITHOUT_PROGRESS):
+        assert Worker(study, broken, 2).work() == FAILED
+        assert [trial.state for trial in study.trials()] == [TrialState.RUNNING] * 2
+    assert Worker(study, broken, 2).work() == FINISHED
+    assert [trial.state for trial in study.trials()] == [TrialState.FAIL] * 2 + [TrialState.COMPLETE] * 2
+    assert study.trials()[0].user_attrs["error"] == (
+        "3 workers in a row ended without a new checkpoint of it; the last error: RuntimeError: CUDA error: an illegal "
+        "memory access. After the cause is fixed, search again with --trials 6 to replace them"
+    )
+
+
+def test_killed_right_after_a_trial_failed_the_others_go_on_from_their_commit(tmp_path, monkeypatch):
+    space = {"ratio": [1.0, 2.0, 4.0]}
+    study = Study(search_of(space=space, sampler="grid", trials=3), tmp_path / "syn")
+    failing = study.fail
+
+    def killed_after_failing(*arguments: Any) -> None:
+        failing(*arguments)
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(study, "fail", killed_after_failing)
+        with pytest.raises(KilledError):
+            Worker(study, Raising(ValueError("env"), lambda config: config.ratio == 2.0, commits=1), 3).work()
+    trainer = SyntheticTrainer()
+    assert Worker(study, trainer, 3).work() == FINISHED
+    assert points(study)["FAIL"] == [2.0]
+    assert len(points(study)["COMPLETE"]) == 2
+    assert not trainer.trained, "no run began again"
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: no code of the worker handles it."""
+
+
+def test_a_batch_that_kills_its_workers_is_given_up_and_the_search_goes_on(tmp_path):
+    study = Study(search_of(trials=6), tmp_path / "syn")
+    killing = Raising(KilledError(), lambda config: config.run_id in first)
+    first = [run.run_id for run in study.search.runs(_first_point(study))]
+    for _ in range(STARTS_WITHOUT_PROGRESS):
+        with pytest.raises(KilledError):
+            Worker(study, killing, 2).work()
+    assert Worker(study, killing, 2).work() == FINISHED
+    assert [trial.state for trial in study.trials()] == [TrialState.FAIL] * 2 + [TrialState.COMPLETE] * 4
+    assert (
+        study.trials()[1]
+        .user_attrs["error"]
+        .startswith(
+            "3 workers in a row ended without a new checkpoint of it, killed or out of memory; see their logs. After"
+        )
+    )
+    assert set(finishing_writes(study).values()) == {1}
+
+
+def _first_point(study: Study) -> dict[str, Any]:
+    """The point of the first trial, which a worker drew before it was killed."""
+    batch = study.claim(2)
+    assert batch is not None
+    batch.forget_start()
+    batch.release()
+    return batch.points[0]
+
+
+@pytest.mark.parametrize("pruner", ["none", "halving"])
+def test_a_batch_whose_workers_are_killed_after_each_commit_is_finished(tmp_path, pruner):
+    study = Study(search_of(trials=2, pruner=pruner), tmp_path / "syn")
+    killed = 0
+    while True:
+        try:
+            assert Worker(study, Raising(KilledError(), every_run, commits=1), 2).work() == FINISHED
+            break
+        except KilledError:
+            killed += 1
+    assert killed > STARTS_WITHOUT_PROGRESS
+    assert {trial.state for trial in study.trials()} <= {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_a_worker_that_is_told_to_stop_does_not_count_against_its_trials(tmp_path):
+    study = Study(search_of(trials=2), tmp_path / "syn")
+    for _ in range(STARTS_WITHOUT_PROGRESS + 3):
+        asked = itertools.count()
+        told = lambda asked=asked: next(asked) > 0  # noqa: E731, once it has claimed
+        assert Worker(study, SyntheticTrainer(should_stop=lambda: True), 2, should_stop=told).work() == INTERRUPTED
+    assert Worker(study, SyntheticTrainer(), 2).work() == FINISHED
+    assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * 2
+
+
+def test_a_sampler_that_raises_fails_its_trial_with_its_own_name_and_stops_the_worker(tmp_path, monkeypatch):
+    class Singular(optuna.samplers.RandomSampler):
+        def sample_independent(self, *_: Any, **__: Any) -> Any:
+            raise np.linalg.LinAlgError("singular matrix")
+
+    study = Study(search_of(trials=3), tmp_path / "syn")
+    with monkeypatch.context() as patched:
+        patched.setattr("sweeps.study.make_sampler", lambda *_: Singular())
+        with pytest.raises(RecordError, match="sampler tpe failed: LinAlgError: singular matrix"):
+            Worker(study, SyntheticTrainer(), 1).work()
+    assert [trial.state for trial in study.trials()] == [TrialState.FAIL]
+    assert Worker(study, SyntheticTrainer(), 1).work() == FINISHED
+    assert [trial.state for trial in study.trials()] == [TrialState.FAIL] + [TrialState.COMPLETE] * 2
+    assert study.trials()[0].user_attrs["error"] == "sampler tpe failed: LinAlgError: singular matrix"
+
+
+def test_a_trial_that_kills_whoever_draws_its_point_is_given_up(tmp_path, monkeypatch):
+    def killing(search: Search, number: int) -> Any:
+        raise KilledError
+
+    study = Study(search_of(trials=2), tmp_path / "syn")
+    with monkeypatch.context() as patched:
+        patched.setattr("sweeps.study.make_sampler", killing)
+        for _ in range(1 + STARTS_WITHOUT_PROGRESS):
+            with pytest.raises(KilledError):
+                study.claim(1)
+    assert Worker(study, SyntheticTrainer(), 1).work() == FINISHED
+    assert [trial.state for trial in study.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert (
+        study.trials()[0].user_attrs["error"].startswith("3 workers in a row ended while sampler tpe drew its point.")
+    )
+
+
+def test_a_damaged_batch_is_one_line_that_says_what_to_remove_and_then_its_trials_begin_again(tmp_path):
+    study = Study(search_of(trials=2), tmp_path / "syn")
+    _first_point(study)
+    file = study.folder / "batches" / "000000" / "batch.json"
+    for text in ("{", "[]", '{"points": 3}', '{"points": {"x": {}}, "packs": [], "decisions": []}'):
+        file.write_text(text)
+        with pytest.raises(RecordError, match=r"batch\.json: ") as refused:
+            study.claim(2)
+        assert "\n" not in str(refused.value)
+    file.unlink()
+    assert Worker(study, SyntheticTrainer(), 2).work() == FINISHED
+    assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * 2
+
+
+def test_a_run_without_an_episode_fails_its_trial_with_the_reason(tmp_path):
+    def curve(config: RunConfig) -> np.ndarray:
+        return without_returns(config, 99_999 if config.ratio == 2.0 and config.seed == 1 else 1000)
+
+    search = search_of(space={"ratio": [1.0, 2.0, 4.0]}, sampler="grid", trials=3, seeds=5)
+    study = Study(search, tmp_path / "syn")
+    assert Worker(study, SyntheticTrainer(curve=curve), 3).work() == FINISHED
+    assert points(study)["FAIL"] == [2.0]
+    failed = next(trial for trial in study.trials() if trial.state == TrialState.FAIL)
+    run = search.runs({"ratio": 2.0})[1]
+    assert failed.user_attrs["error"] == (
+        f"run {run.run_id} (minatar/breakout, seed 1) finished no episode in 4,000 steps, so it has no return; "
+        "raise total_steps"
+    )
+
+
+@pytest.mark.parametrize("pruner", ["halving", "wilcoxon"])
+def test_a_trial_without_a_return_at_a_rung_is_not_pruned_there_and_none_for_its_number(tmp_path, pruner):
+    """Before step 1,500 no run has a return; the trials of odd ratios have none before step 2,500."""
+
+    def curve(config: RunConfig) -> np.ndarray:
+        return without_returns(config, 2500 if config.ratio in (0.03, 30.0) else 1500)
+
+    space = {"ratio": [0.03, 0.1, 1.0, 4.0, 10.0, 30.0]}
+    search = search_of(space=space, sampler="grid", trials=6, seeds=6, pruner=pruner, rungs=[0.25, 0.5])
+    study = Study(search, tmp_path / "syn")
+    assert Worker(study, SyntheticTrainer(curve=curve), 6).work() == FINISHED
+    stopped = {trial.params["ratio"]: trial.user_attrs.get("stopped at") for trial in study.trials()}
+    assert set(stopped.values()) <= {None, 2000}
+    assert stopped[0.03] is stopped[30.0] is stopped[4.0] is None
+    assert stopped[0.1] == 2000
 
 
 def test_trials_asked_for_by_a_worker_that_died_asking_are_taken_over_once(tmp_path):

@@ -10,6 +10,8 @@ from sweeps import definition, search
 from sweeps.definition import DefinitionError
 from tests.search_synthetic import search_of
 
+TASK, INF, NAN = "minatar/breakout", float("inf"), float("nan")
+SMALL = {"num_envs": 8, "replay_size": 400, "batch_size": 8}
 SHAPES = {
     "ratio": {"log": [0.1, 100]},
     "gamma": {"uniform": [0.9, 0.99]},
@@ -55,6 +57,45 @@ SHAPES = {
         ({"tasks": ["minatar/pong"]}, "tasks.0: unknown game 'pong'"),
         ({"base": {"ratoi": 1}}, "base.ratoi: no such setting here"),
         ({"axes": {"ratio": [1]}}, "axes: unknown key"),
+        ({"scale": {TASK: [5, 5]}}, f"scale.{TASK}: [zero, one] needs zero below one, not [5, 5]"),
+        ({"scale": {TASK: [10, 5]}}, f"scale.{TASK}: [zero, one] needs zero below one, not [10, 5]"),
+        ({"scale": {TASK: [1, INF]}}, f"scale.{TASK}.1: Input should be a finite number, not inf"),
+        ({"scale": {TASK: [NAN, 1]}}, f"scale.{TASK}.0: Input should be a finite number, not nan"),
+        ({"scale": {TASK: [False, 1]}}, f"scale.{TASK}.0: false is not a number"),
+        ({"objective": {"time_to_threshold": NAN}}, "objective.0.threshold: Input should be a finite number, not nan"),
+        (
+            {"objective": {"time_to_threshold": -INF}},
+            "objective.0.threshold: Input should be a finite number",
+        ),
+        ({"objective": {"time_to_threshold": True}}, "objective.0.threshold: true is not a number"),
+        ({"trials": True}, "trials: true is not a number"),
+        ({"total_steps": True}, "total_steps: true is not a number"),
+        ({"sampler_seed": True}, "sampler_seed: Input should be a valid integer, not True"),
+        ({"rungs": [True]}, "rungs.0: true is not a number"),
+        ({"pruner_p": True}, "pruner_p: true is not a number"),
+        ({"pruner_keep": NAN}, "pruner_keep: Input should be a finite number, not nan"),
+        ({"seeds": None, "pruner": "wilcoxon"}, "seeds: Input should be a valid list, not None"),
+        ({"seeds": None, "pruner": "halving"}, "seeds: Input should be a valid list, not None"),
+        ({"space": {"ratio": {"uniform": [True, 2]}}}, "space.ratio: uniform takes [low, high], two numbers"),
+        ({"space": {"ratio": {"uniform": [1, INF]}}}, "space.ratio: uniform: inf is not a finite number"),
+        ({"space": {"ratio": {"log": [NAN, 1]}}}, "space.ratio: log: nan is not a finite number"),
+        ({"space": {"target_every": {"integer": [1, 10**5000]}}}, "integer: a number of hundreds of digits is not"),
+        ({"space": {"ratio": [1, 1.0]}}, "space.ratio: at least two choices are needed, each once"),
+        ({"space": {"ratio": [True, 2]}}, "space.ratio: choices are truth values (true, false) or none of them is one"),
+        ({"space": {"ratio": [1, NAN]}}, "space.ratio: choice: nan is not a finite number"),
+        (
+            {"space": {"ratio": {"log": [1, 2], "when": None}}},
+            "space.ratio: when: not a mapping",
+        ),
+        (
+            {"space": {"follower_steps": [1, 2], "ratio": {"log": [1, 2], "when": {"follower_steps": []}}}},
+            "space.ratio: when.follower_steps: at least one value is needed",
+        ),
+        (
+            {"space": {"follower_steps": [1, 2], "ratio": {"log": [1, 2], "when": {"follower_steps": True}}}},
+            "space.ratio.when.follower_steps: True is none of its choices",
+        ),
+        ({"tasks": [TASK, TASK]}, f"tasks: {TASK} stands twice"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_file_and_field(changes, message):
@@ -63,6 +104,43 @@ def test_a_mistake_is_one_line_that_names_file_and_field(changes, message):
     assert str(refused.value).startswith("syn.yaml: ")
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (  # 500 steps of 8 environments, of which every 167th is logged
+            {"rungs": [0.3, 0.5], "base": SMALL | {"log_points": 3}},
+            "rungs.0: 0.3 of the budget is step 1,200, before step 1,336, the first that is logged "
+            "(total_steps 4,000, num_envs 8, log_points 3); give a later rung or more log_points",
+        ),
+        (
+            {"rungs": [0.02], "space": {"num_envs": [8, 100]}},
+            "rungs.0: 0.02 of the budget is step 80, before step 100, the first that is logged "
+            "(total_steps 4,000, num_envs 100, log_points 100)",
+        ),
+        (
+            {"rungs": [0.1], "space": {"log_points": {"log_integer": [4, 100]}}},
+            "rungs.0: 0.1 of the budget is step 400, before step 1,000, the first that is logged",
+        ),
+        ({"rungs": [0.9999]}, "rungs.0: 0.9999 of the budget is step 4,000, where training ends"),
+        ({"rungs": [0.9989]}, "rungs.0: 0.9989 of the budget is step 3,996, where training ends"),
+        ({"rungs": [0.5, 0.50001]}, "rungs.1: 0.50001 of the budget is step 2,000, in the same step"),
+        ({"rungs": [0.5004, 0.5009]}, "rungs.1: 0.5009 of the budget is step 2,004, in the same step"),
+    ],
+)
+def test_a_rung_where_nothing_can_be_compared_is_rejected_with_the_step_and_the_reason(changes, message):
+    with pytest.raises(DefinitionError) as refused:
+        search_of(pruner="halving", **changes)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert search_of(**changes), "without a pruner nothing looks at the rungs"
+
+
+def test_a_rung_at_the_first_logged_step_is_accepted():
+    accepted = search_of(pruner="halving", rungs=[0.334, 0.5], base=SMALL | {"log_points": 3})
+    assert accepted.rung_steps() == [1336, 2000]
+    assert [step * 8 for step in accepted.default[0].log_steps] == [1336, 2672, 4000]
 
 
 def test_a_definition_written_out_reads_back_as_itself():

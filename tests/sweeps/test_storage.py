@@ -15,6 +15,7 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from scorer_core.records import RecordError
 from slurm.search_worker import Worker
@@ -130,6 +131,27 @@ def test_a_journal_that_another_process_keeps_locked_is_said(tmp_path, monkeypat
             with pytest.raises(StorageError) as refused:
                 Study(search_of(), tmp_path / "syn").claim(1)
             assert message in one_line(refused)
+
+
+def test_a_lock_that_cannot_be_made_is_one_line_that_names_the_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError) as refused:
+        Study(search_of(), tmp_path / "file" / "syn")
+    assert one_line(refused).startswith(f"{tmp_path}/file/syn/asking.lock: cannot be locked: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("canceling statement due to lock timeout", "locked by another process"),
+        ("(1205, 'Lock wait timeout exceeded; try restarting transaction')", "locked by another process"),
+        ("connection timeout expired", "cannot be used"),
+    ],
+)
+def test_a_database_that_does_not_answer_in_time_is_not_called_locked(words, reason):
+    with pytest.raises(StorageError) as refused, storage.told_in_a_line("db"):
+        raise OperationalError("select 1", {}, RuntimeError(words))
+    assert one_line(refused) == f"storage db: {reason}: {words}"
 
 
 def test_a_locked_database_is_said(tmp_path, monkeypatch):
