@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scorer_core.records import PackFolder, RecordError, provenance, write_json
+from scorer_core.provenance import provenance
+from scorer_core.records import PackFolder, RecordError, write_json
 from slurm.policy import halve, halves, history, is_out_of_memory, refusal
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 75

@@ -22,7 +22,8 @@ import numpy as np
 from optuna.trial import TrialState
 
 from scorer_core.config import RunConfig
-from scorer_core.records import PackFolder, RecordError, provenance, write_json
+from scorer_core.provenance import provenance
+from scorer_core.records import PackFolder, RecordError, write_json
 from slurm.job import FAILED, FINISHED, INTERRUPTED
 from sweeps import scores
 from sweeps.definition import DefinitionError
