@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from scorer_core.records import PackFolder, read_json, write_json
+from scorer_core.records import PackFolder, read_record, write_json
 from slurm.job import INTERRUPTED
 from slurm.launch import LocalLauncher, Outcome
 from slurm.scheduler import Queued, SchedulerError
@@ -61,8 +62,8 @@ def queue(submission: Submission) -> dict[str, dict[int, Queued]]:
     """What runs and what waits here, as `slurm.scheduler.queue` has it for a cluster."""
     if not alive(submission):
         return {}
-    content = read_json(submission.folder / "queue.json") or {}
-    first = {int(i): Queued(s, "all processes are busy" if s == "pending" else "", "") for i, s in content.items()}
+    content = read_record(submission.folder / "queue.json", dict[int, Literal["running", "pending"]]) or {}
+    first = {i: Queued(s, "all processes are busy" if s == "pending" else "", "") for i, s in content.items()}
     report = {submission.last.name: {0: Queued("pending", "Dependency")}} if submission.last else {}
     return {submission.requests[0].name: first, **report}
 

@@ -21,9 +21,10 @@ import numpy as np
 import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
+from pydantic import BaseModel
 
 from scorer_core.config import digest
-from scorer_core.records import read_json, replace_file, write_json
+from scorer_core.records import read_record, replace_file, write_json
 from sweeps.definition import DefinitionError
 from sweeps.samplers import make_sampler
 from sweeps.search import Search, Settings, dump, load
@@ -31,6 +32,21 @@ from sweeps.storage import Lock, open_storage, told_in_a_line, where
 
 ASKING_PATIENCE_SECONDS = 900.0  # hundreds of workers that start together ask one after the other
 BOUND_TO = "scorer"  # the study's attribute that holds the definition and the version of Optuna
+
+
+class Decision(BaseModel):
+    """What happened at one rung."""
+
+    step: int
+    pruned: list[int]
+
+
+class BatchRecord(BaseModel):
+    """batch.json"""
+
+    points: dict[int, dict[str, Any]]
+    packs: list[list[str]]
+    decisions: list[Decision]
 
 
 @dataclass
@@ -48,11 +64,11 @@ class Batch:
 
     @classmethod
     def read(cls, path: Path) -> "Batch | None":
-        raw = read_json(path / "batch.json")
-        if raw is None:
+        record = read_record(path / "batch.json", BatchRecord)
+        if record is None:
             return None
-        points = {int(number): point for number, point in raw["points"].items()}
-        return cls(path, points, raw["packs"], raw["decisions"], adopted=True)
+        decisions = [decision.model_dump() for decision in record.decisions]
+        return cls(path, record.points, record.packs, decisions, adopted=True)
 
     def write(self) -> None:
         write_json(
