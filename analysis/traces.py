@@ -1,7 +1,8 @@
 """The rows that runs logged, read from the parts of their packs; whatever cannot be read becomes a remark."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scorer_core.config import RunConfig
 from scorer_core.records import (
     PackFolder,
     RecordError,
@@ -41,7 +43,9 @@ class Trace:
         return self.status in ("done", "diverged")
 
 
-def read_packs(folder: Path, wanted: set[str], metrics: Sequence[str], problems: list[str]) -> dict[str, Trace]:
+def read_packs(
+    folder: Path, wanted: Mapping[str, RunConfig], metrics: Sequence[str], problems: list[str]
+) -> dict[str, Trace]:
     """The wanted runs that have rows. A run that stands in two packs is taken where it is finished, or went further."""
     found: dict[str, Trace] = {}
     problems += [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
@@ -53,7 +57,7 @@ def read_packs(folder: Path, wanted: set[str], metrics: Sequence[str], problems:
             continue
         if not run_ids:
             continue
-        for trace_id, trace in _traces(pack, run_ids, metrics, problems):
+        for trace_id, trace in _traces(pack, {run_id: wanted[run_id] for run_id in run_ids}, metrics, problems):
             known = found.get(trace_id)
             if known is None or (trace.finished, len(trace.steps)) > (known.finished, len(known.steps)):
                 found[trace_id] = trace
@@ -61,26 +65,31 @@ def read_packs(folder: Path, wanted: set[str], metrics: Sequence[str], problems:
 
 
 def _traces(
-    pack: PackFolder, run_ids: Sequence[str], metrics: Sequence[str], problems: list[str]
+    pack: PackFolder, configs: Mapping[str, RunConfig], metrics: Sequence[str], problems: list[str]
 ) -> Iterable[tuple[str, Trace]]:
-    """Of each run with rows; where done.json or a metrics part is damaged, of each run, unfinished and without rows."""
+    """Of each run with rows; where done.json or a metrics part is damaged, of each run, unfinished and without rows.
+
+    A run without its last rows is unfinished though done.json names it: version 0.1 recorded no checksums of parts.
+    """
     code = _code_version(pack, problems)
     done: dict[str, dict[str, Any]] = {}
     try:
         done = pack.done()
-        table = pack.rows([*metrics, "diverged"], run_ids)
+        if done:
+            pack.verify_results()
+        table = pack.rows([*metrics, "diverged"], configs)
     except RecordError as error:
         advice = f". {retrain(pack.path.parent.parent.name)}" if done else ""
-        problems.append(f"{error}; the pack's {len(run_ids)} runs count as unfinished{advice}")
+        problems.append(f"{error}; the pack's {len(configs)} runs count as unfinished{advice}")
         nothing = np.array([], np.int64), np.zeros((len(metrics), 0))
-        yield from ((run_id, Trace("partial", code, pack.path, *nothing, None)) for run_id in run_ids)
+        yield from ((run_id, Trace("partial", code, pack.path, *nothing, None)) for run_id in configs)
         return
     owners = np.array(table["run_id"].to_pylist(), object)
     steps, diverged = table["step"].to_numpy(), table["diverged"].to_numpy()
     values = np.stack([table[metric].to_numpy() for metric in metrics]).astype(float)
-    starts = np.flatnonzero(np.r_[True, owners[1:] != owners[:-1]]) if len(owners) else np.array([], np.int64)
-    places = {owners[start]: slice(start, end) for start, end in zip(starts, [*starts[1:], len(owners)], strict=True)}
-    for run_id in run_ids:
+    bounds = [0, *(np.flatnonzero(owners[1:] != owners[:-1]) + 1), len(owners)]
+    places = {owners[start]: slice(start, end) for start, end in itertools.pairwise(bounds) if end > start}
+    for run_id, config in configs.items():
         result = done.get(run_id)
         if run_id not in places:
             if result:
@@ -88,11 +97,14 @@ def _traces(
             continue
         here = places[run_id]
         status: Status = "partial"
-        if result:
+        if result and len(steps[here]) < min(config.log_points, config.vector_steps):
+            lost = min(config.log_points, config.vector_steps) - len(steps[here])
+            problems.append(f"{pack.path / 'metrics'}: {lost} rows of run {run_id} are lost; it counts as unfinished")
+        elif result:
             status = "diverged" if result["status"] == "diverged" else "done"
         blown = np.flatnonzero(diverged[here])
         diverged_at = int(steps[here][blown[0]]) if blown.size else None
-        verdicts = tuple(result.get("verdicts", ())) if result else ()
+        verdicts = tuple(result.get("verdicts", ())) if result and status != "partial" else ()
         yield run_id, Trace(status, code, pack.path, steps[here], values[:, here], diverged_at, verdicts)
 
 

@@ -291,10 +291,15 @@ class PackFolder:
         return self.path.name
 
     def configs(self) -> list[RunConfig]:
+        runs = self._pack().runs
         try:
-            return [RunConfig(**config) for config in self._pack().runs.values()]
+            configs = [RunConfig(**config) for config in runs.values()]
         except ValidationError as error:
             raise RecordError(f"{self.path / 'pack.json'}: {first_fault(error)}") from None
+        for run_id, config in zip(runs, configs, strict=True):
+            if config.run_id != run_id:
+                raise RecordError(f"{self.path / 'pack.json'}: damaged: run {run_id} has another run's configuration")
+        return configs
 
     def run_ids(self) -> list[str]:
         return list(self._pack().runs)
@@ -310,6 +315,8 @@ class PackFolder:
         pack = read_record(self.path / "pack.json", PackRecord)
         if not pack or not pack.runs:
             raise RecordError(f"{self.path / 'pack.json'}: missing, or names no run")
+        if pack_id(list(pack.runs)) != self.pack_id:
+            raise RecordError(f"{self.path / 'pack.json'}: damaged: the folder is named after other runs")
         return pack
 
     @contextmanager
@@ -493,13 +500,24 @@ class PackFolder:
         return rows.slice(rows.num_rows - 1).to_pylist()[0] if rows.num_rows else {}
 
     def verify(self) -> None:
-        """Read every committed part and compare its checksum.
+        """Compare done.json with pack.json, and every committed part with its checksum.
 
         Raises:
-            RecordError: if one is missing or damaged; the message names it.
+            RecordError: if they differ, or a part is missing or damaged; the message names the file.
         """
+        self.verify_results()
         for name, checksum in self._committed_parts().items():
             self._check_part(name, checksum)
+
+    def verify_results(self) -> None:
+        """Compare the runs in done.json with those in pack.json.
+
+        Raises:
+            RecordError: if pack.json does not have all of them.
+        """
+        strange = self.done().keys() - set(self.run_ids())
+        if strange:
+            raise RecordError(f"{self.path / 'done.json'}: damaged: pack.json has no run {min(strange)}")
 
     def parts(self) -> list[Path]:
         """The parts on disk, committed or not."""
@@ -537,7 +555,7 @@ class PackFolder:
         except OSError as error:  # the disk or the network, not the file
             raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
         if checksum and hashlib.sha256(content).hexdigest() != checksum:
-            raise DamagedError(f"{path}: damaged: its SHA-256 is not the recorded one")
+            raise DamagedError(f"{path}: damaged: not the SHA-256 that done.json, or the checkpoint, lists")
         return content
 
     def _read_part(self, name: str, checksum: str, schema: pa.Schema) -> pa.Table:
