@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import IO, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -321,9 +321,12 @@ class PackFolder:
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
-        """True while this process alone may write here, False if another holds the folder."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as file:
+        """True while this process alone may write here, False if another holds the folder.
+
+        Raises:
+            RecordError: if the lock cannot be opened.
+        """
+        with open_lock(self.path / "lock") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -571,6 +574,8 @@ class PackFolder:
                 if field.name not in there:
                     table = table.append_column(field, pa.array(np.full(table.num_rows, np.nan, np.float32)))
             table = table.select(schema.names).cast(schema)
+            if not checksum:
+                table.validate(full=True)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise DamagedError(f"{path}: damaged: {' '.join(str(error).split())[:120]}") from error
         if table["run_id"].null_count or table["step"].null_count:
@@ -599,6 +604,20 @@ def _set_aside(path: Path) -> None:
     path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:4]}.damaged"))
 
 
+def open_lock(path: Path) -> IO[bytes]:
+    """The file at `path`, made if there is none; no content is changed, and no link is followed.
+
+    Raises:
+        RecordError: if it cannot be opened.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b")
+    except OSError as error:
+        reason = "is a link; remove it" if path.is_symlink() else f"cannot be opened: {error.strerror}"
+        raise RecordError(f"{path}: {reason}") from error
+
+
 def pack_folders(packs: Path) -> list[PackFolder]:
     """Every pack under `packs`, by name: folders named by a pack id, but for those that halves have replaced."""
     return [PackFolder(path) for path in _folders(packs) if PACK_NAME.fullmatch(path.name) and _holds_pack(path)]
@@ -607,7 +626,8 @@ def pack_folders(packs: Path) -> list[PackFolder]:
 def _holds_pack(path: Path) -> bool:
     if (path / "pack.json").exists():
         return True
-    return not (path / HALVED).exists() and any((path / name).exists() for name in ("done.json", "metrics"))
+    begun = any((path / name).exists() for name in ("done.json", "state.json", "checkpoint"))
+    return begun and not (path / HALVED).exists()
 
 
 def other_folders(packs: Path) -> list[Path]:

@@ -234,8 +234,12 @@ def _judge_without_submission(pack: PackState) -> None:
     phase = pack.heartbeat.get("phase")
     if phase is None:
         return
-    with pack.folder.lock() as free:
-        alive = not free
+    try:
+        with pack.folder.lock() as free:
+            alive = not free
+    except RecordError as error:  # another user's folder, for instance
+        pack.state, pack.note = "unknown", str(error)
+        return
     if alive:
         pack.state, pack.note = "running", "by scorer run"
     elif phase == "failed":

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from scorer_core.records import PackFolder, read_record, write_json
+from scorer_core.records import PackFolder, RecordError, open_lock, read_record, write_json
 from slurm.job import INTERRUPTED
 from slurm.launch import LocalLauncher, Outcome
 from slurm.scheduler import Queued, SchedulerError
@@ -50,6 +50,8 @@ def alive(submission: Submission) -> bool:
         file = (submission.folder / "lock").open("r+")
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise RecordError(f"{submission.folder / 'lock'}: cannot be opened: {error.strerror}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,7 +74,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submission", type=Path)
     submission = read(parser.parse_args().submission)
-    with (submission.folder / "lock").open("w") as file:
+    with open_lock(submission.folder / "lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # who only looks whether it is held holds it for a moment
         return _workers(submission) if submission.command else _packs(submission)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from scorer_core.records import RecordError, Time, first_fault, now, numbered, read_json, replace_file
+from scorer_core.records import RecordError, Time, first_fault, now, numbered, open_lock, read_json, replace_file
 from slurm.profile import Profile
 
 HEARTBEAT_SECONDS = 15.0  # a rename on a shared file system for each pack
@@ -118,12 +118,6 @@ def _shares(throttle: int | None, sizes: Sequence[int]) -> list[int | None]:
 @contextmanager
 def alone(sweep_folder: Path) -> Iterator[None]:
     """While this lasts no other process submits to, or cancels in, this sweep; a second one waits its turn."""
-    folder = sweep_folder / "submissions"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise RecordError(f"{folder}: cannot be written: {error.strerror}") from error
-    with file:
+    with open_lock(sweep_folder / "submissions" / "lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
