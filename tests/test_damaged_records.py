@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import typer.main
 import yaml
 
 import scorer
-from scorer_core.records import now, pack_folders, write_json
+from scorer_core.records import PackFolder, now, pack_folders, write_json
 from slurm.profile import Profile
 from slurm.submission import new
 from sweeps import definition
@@ -163,7 +164,8 @@ def test_a_damaged_record_is_named_and_no_command_crashes_and_no_score_changes(o
             told = {}
             about = {"plan": sweep, "status": name, "show": run_ids[pack][0], "logs": pack, "export": sweep}
             for verb in verbs:
-                code, told[verb] = call(verb, about[verb], "--outputs", work)
+                form = ["--json"] if name != "mine" and verb in ("plan", "show") else []  # tables take time
+                code, told[verb] = call(verb, about[verb], "--outputs", work, *form)
                 assert code in (0, 1, 2), here
                 assert "Traceback" not in told[verb], here
             after = scores(work / name)
@@ -178,3 +180,145 @@ def test_a_damaged_record_is_named_and_no_command_crashes_and_no_score_changes(o
             shutil.rmtree(work)
             tried += 1
     assert tried > 50
+
+
+CSV = "variant,task,seed,step,return\ntheirs,minatar/breakout,0,400,1\ntheirs,minatar/breakout,0,800,1\n"
+
+
+def test_a_record_of_another_form_crashes_no_command_that_writes(outputs, call, tmp_path):
+    assert call("status", "mine", "--outputs", outputs)[0] == 0  # writes the index
+    sweep = shutil.copy(outputs / "mine" / "sweep.yaml", tmp_path / "sweep.yaml")
+    (tmp_path / "theirs.csv").write_text(CSV)
+    for record in records(outputs, "mine"):
+        pack = next((path for path in record.parents if (path / "pack.json").exists()), None)
+        run_ids = PackFolder(pack).run_ids() if pack else ["a"]
+        for how, damage in damages(record, run_ids):
+            if how in ("truncated", "one bit", "emptied", "removed"):  # as in the test above
+                continue
+            work = tmp_path / "work"
+            shutil.copytree(outputs / "mine", work / "mine")
+            damage(work / record.relative_to(outputs))
+            for words in [
+                ("submit", sweep, "--profile", "local", "--dry-run"), ("resume", "mine", "--dry-run"),
+                ("retry", "mine", "--dry-run"), ("cancel", "mine", "-y"), ("import", sweep, tmp_path / "theirs.csv"),
+                ("clean", "mine", "-y"),
+            ]:  # fmt: skip
+                code, told = call(*words, "--outputs", work)
+                assert code in (0, 1, 2), f"{record.name}, {how}, {words}: {told}"
+                assert "Traceback" not in told
+            shutil.rmtree(work)
+
+
+@pytest.mark.parametrize("name", ["search.yaml", "study.journal", "batch.json", "pack.json", "done.json", "state.json"])
+def test_a_damaged_record_of_a_search_is_one_line(outputs, call, tmp_path, name):
+    (record,) = (outputs / "oldsearch").rglob(name)
+    for how, damage in damages(record, ["a"]):
+        work = tmp_path / "work"
+        shutil.copytree(outputs / "oldsearch", work / "oldsearch")
+        damage(work / record.relative_to(outputs))
+        code, told = call("search", "show", "oldsearch", "--outputs", work, "--no-figures")
+        assert code in (0, 1, 2), how
+        assert "Traceback" not in told
+        assert code == 0 or told.count("\n") == 1, f"{how}: {told}"
+        shutil.rmtree(work)
+
+
+def test_the_report_says_which_part_is_lost_and_how_to_train_again(outputs, call, tmp_path):
+    shutil.copytree(outputs / "mine", tmp_path / "mine")
+    sweep = tmp_path / "mine" / "sweep.yaml"
+    part = next(pack for pack in pack_folders(tmp_path / "mine" / "packs") if pack.done()).parts()[-1]
+    part.unlink()
+    code, told = call("report", sweep, "--outputs", tmp_path, "--figure", "intervals", "--format", "png")
+    assert code == 0
+    assert f"{part}: missing; the pack's 1 runs count as unfinished" in told
+    assert "scorer clean mine --state damaged, then scorer run mine" in told
+
+
+def test_a_damaged_pack_is_trained_again_after_its_user_has_removed_it(outputs, call, tmp_path):
+    shutil.copytree(outputs / "mine", tmp_path / "mine")
+    sweep = tmp_path / "mine" / "sweep.yaml"
+    finished = [pack for pack in pack_folders(tmp_path / "mine" / "packs") if pack.done()]
+    for pack in finished:
+        pack.parts()[0].unlink()
+    (finished[1].path / "pack.json").write_text("{")
+    (finished[1].path / "done.json").unlink()  # nothing says which runs it had
+    planned = make_plan(definition.load(str(sweep)), tmp_path, 1)
+    assert (len(planned.packs), planned.missing, len(planned.damaged)) == (1, 1, 2)
+    status = json.loads(call("status", "mine", "--outputs", tmp_path, "--json")[1])
+    assert {name: pack["state"] for name, pack in status["packs"].items() if pack["state"] == "damaged"}.keys() == {
+        finished[0].pack_id
+    }
+    assert len(status["problems"]) == 2
+    assert call("clean", "mine", "--outputs", tmp_path, "--state", "damaged", "-y")[0] == 0
+    assert not any(pack.path.exists() for pack in finished)
+    planned = make_plan(definition.load(str(sweep)), tmp_path, 1)
+    assert (len(planned.packs), planned.missing, planned.problems) == (3, 3, ())
+
+
+def test_a_copy_of_a_pack_or_attempt_or_submission_is_ignored_and_that_of_a_pack_is_told(outputs, call, tmp_path):
+    shutil.copytree(outputs / "mine", tmp_path / "mine")
+    folder = tmp_path / "mine"
+    (pack, *_) = pack_folders(folder / "packs")
+    before = call("status", "mine", "--outputs", tmp_path)
+    shutil.copytree(pack.path / "attempts" / "1", pack.path / "attempts" / "1-copy")
+    shutil.copytree(pack.path / "attempts" / "1", pack.path / "attempts" / "1.bak")
+    shutil.copytree(folder / "submissions" / "1", folder / "submissions" / "1-old")
+    shutil.copy(folder / "plan-1.json", folder / "plan-1 copy.json")
+    assert call("status", "mine", "--outputs", tmp_path) == before
+    shutil.copytree(pack.path, folder / "packs" / "copy of x")
+    (folder / "packs" / ".DS_Store").write_text("")
+    for words in (("status", "mine"), ("plan", folder / "sweep.yaml"), ("export", folder / "sweep.yaml")):
+        code, told = call(*words, "--outputs", tmp_path)
+        assert code == 0
+        assert f"{folder}/packs/copy of x: is not named like a pack and is not read" in told
+    assert call("logs", pack.pack_id, "--outputs", tmp_path)[0] == 0
+    assert call("clean", "mine", "--outputs", tmp_path, "-y")[0] == 0
+    make_plan(definition.load(str(folder / "sweep.yaml")), tmp_path, 1).write()
+    assert (folder / "plan-2.json").exists()
+
+
+def test_clean_removes_a_link_and_never_what_it_points_to(outputs, call, tmp_path):
+    shutil.copytree(outputs / "mine", tmp_path / "mine")
+    folder, other = tmp_path / "mine", tmp_path / "other"
+    linked, pack = [pack.path for pack in pack_folders(folder / "packs") if pack.done()]
+    linked.rename(other)
+    linked.symlink_to(other)
+    (other / "attempts" / "2").mkdir()
+    (other / ".state.json.1234.tmp").write_text("x")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "stdout.log").write_text("x")
+    (pack / "attempts" / "2").symlink_to(tmp_path / "logs")
+    (pack / "attempts" / "3").mkdir()
+    (folder / "code").mkdir()
+    (folder / "code" / "x").symlink_to(tmp_path / "logs")
+    there = sorted(other.rglob("*"))
+    code, told = call("clean", "mine", "--outputs", tmp_path, "-y")
+    assert code == 0
+    assert "4 files removed" in told  # two of attempt 1, and two links
+    assert not (pack / "attempts" / "2").is_symlink()
+    assert not (folder / "code" / "x").is_symlink()
+    assert (tmp_path / "logs" / "stdout.log").exists()
+    assert sorted(other.rglob("*")) == there
+    assert call("clean", "mine", "--outputs", tmp_path, "--state", "done", "-y")[0] == 0
+    assert not linked.is_symlink()
+    assert not pack.exists()
+    assert sorted(other.rglob("*")) == there
+
+
+def test_a_job_names_a_damaged_record_in_one_line_and_replaces_a_damaged_heartbeat(outputs, tmp_path):
+    shutil.copytree(outputs / "mine", tmp_path / "mine")
+    packs = {bool(pack.done()): pack.path for pack in pack_folders(tmp_path / "mine" / "packs")}
+
+    def job(pack: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "slurm.job", str(pack), "--device", "nonsense", "--series", "1"]
+        return subprocess.run(command, capture_output=True, text=True, cwd=OLD.parent.parent.parent)
+
+    (packs[True] / "done.json").write_text("[1]")
+    ended = job(packs[True])
+    assert ended.returncode == 1
+    assert ended.stderr == f"{packs[True]}/done.json: input should be an object\n"
+    (packs[False] / "state.json").write_text("[1]")
+    ended = job(packs[False])
+    assert ended.stderr.startswith(f"{packs[False]}/state.json: input should be an object; it is replaced")
+    state = PackFolder(packs[False]).state()
+    assert (state["phase"], state["attempt"], state["starts"]) == ("failed", 2, [400])
