@@ -48,6 +48,7 @@ FORMS = {
     "batch.json": ["[1]", '{"points": 5}', "null"],
     "plan-1.json": ["[1]"],
 }  # fmt: skip
+SHOWN = ("state.json", "done.json", "provenance.json")
 NUMBERED = (".parquet", ".ckpt")
 
 
@@ -72,7 +73,8 @@ def form_of(text: str, run_ids: list[str]) -> str:
 def damages(path: Path, run_ids: list[str]) -> Iterator[tuple[str, Callable[[Path], Any]]]:
     content = path.read_bytes()
     yield "truncated", lambda path: path.write_bytes(content[: len(content) // 2])
-    yield "emptied", lambda path: path.write_bytes(b"")
+    if path.suffix in NUMBERED:
+        yield "emptied", lambda path: path.write_bytes(b"")
     yield "a folder", to_folder
     yield "removed", Path.unlink
     if content and path.suffix != ".yaml":  # a definition is not a record: a changed one asks for other runs
@@ -134,11 +136,12 @@ def scores(folder: Path) -> dict[str, tuple[str, ...]]:
 
 
 def records(outputs: Path, name: str) -> list[Path]:
-    """Those of one finished and one unfinished pack, the newest of its checkpoints and parts; and the sweep's own."""
+    """Of one finished and one unfinished pack, with the newest checkpoint and part; of `mine` the sweep's own too."""
     folder = outputs / name
     packs = {bool(pack.done()): pack.path for pack in pack_folders(folder / "packs")}
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "lock")
-    found = [path for path in found if "packs" not in path.parts or set(path.parents) & set(packs.values())]
+    mine = name == "mine"
+    found = [path for path in found if set(path.parents) & set(packs.values()) or (mine and "packs" not in path.parts)]
     return list({(path.parent, path.suffix if path.suffix in NUMBERED else path.name): path for path in found}.values())
 
 
@@ -164,7 +167,8 @@ def test_a_damaged_record_is_named_and_no_command_crashes_and_no_score_changes(o
             told = {}
             about = {"plan": sweep, "status": name, "show": run_ids[pack][0], "logs": pack, "export": sweep}
             for verb in verbs:
-                form = ["--json"] if name != "mine" and verb in ("plan", "show") else []  # tables take time
+                tables = verb == "show" and record.name in SHOWN  # they take most of the time
+                form = ["--json"] if verb in ("plan", "show") and not tables else []
                 code, told[verb] = call(verb, about[verb], "--outputs", work, *form)
                 assert code in (0, 1, 2), here
                 assert "Traceback" not in told[verb], here
@@ -179,7 +183,7 @@ def test_a_damaged_record_is_named_and_no_command_crashes_and_no_score_changes(o
                     assert damaged.name in told["status"], f"{here}: {told['status']}"
             shutil.rmtree(work)
             tried += 1
-    assert tried > 50
+    assert tried > 20
 
 
 CSV = "variant,task,seed,step,return\ntheirs,minatar/breakout,0,400,1\ntheirs,minatar/breakout,0,800,1\n"
