@@ -84,11 +84,11 @@ def _traces(
         nothing = np.array([], np.int64), np.zeros((len(metrics), 0))
         yield from ((run_id, Trace("partial", code, pack.path, *nothing, None)) for run_id in configs)
         return
-    owners = np.array(table["run_id"].to_pylist(), object)
+    owners = table["run_id"].to_pylist()
     steps, diverged = table["step"].to_numpy(), table["diverged"].to_numpy()
     values = np.stack([table[metric].to_numpy() for metric in metrics]).astype(float)
-    bounds = [0, *(np.flatnonzero(owners[1:] != owners[:-1]) + 1), len(owners)]
-    places = {owners[start]: slice(start, end) for start, end in itertools.pairwise(bounds) if end > start}
+    starts = [row for row in range(len(owners)) if row == 0 or owners[row] != owners[row - 1]]
+    places = {owners[start]: slice(start, end) for start, end in itertools.pairwise([*starts, len(owners)])}
     for run_id, config in configs.items():
         result = done.get(run_id)
         if run_id not in places:

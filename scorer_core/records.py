@@ -435,8 +435,10 @@ class PackFolder:
                 self._drop_parts_but(commit.parts)
                 self._committed = commit.parts
                 return commit
-        if checkpoints:
-            log.warning("%s: no commit is whole; training starts again from step 0", self.path)
+        parts = self.parts()
+        if checkpoints or parts:
+            told = "%s: no commit is whole: %d metrics parts are dropped, and training starts again from step 0"
+            log.warning(told, self.path, len(parts))
         self._drop_parts_but([])
         self._committed = {}
         return None

@@ -205,10 +205,12 @@ def test_a_part_that_differs_only_in_a_page_is_noticed_by_its_page_checksum(fold
 
 def test_outputs_of_version_0_1_are_read_without_checksums(tmp_path):
     shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
-    for pack in [*pack_folders(tmp_path / "old" / "packs"), *pack_folders(tmp_path / "cut" / "packs")]:
+    cut, old = (pack_folders(tmp_path / name / "packs") for name in ("cut", "old"))
+    for pack in (*cut, *old):
         expected = pa.concat_tables([pq.read_table(part) for part in pack.parts()])
         assert pack.rows(SCHEMA.names).num_rows == expected.num_rows
         pack.verify()
+    pack = cut[0]
     pack.parts()[0].write_bytes(pack.parts()[0].read_bytes()[:-40])
     with pytest.raises(RecordError, match=rf"{pack.parts()[0]}: damaged"):
         pack.verify()
@@ -234,6 +236,7 @@ def test_a_commit_whose_newest_part_is_damaged_is_not_used_and_nothing_whole_is_
     flip(folder.parts()[1])
     with caplog.at_level(logging.WARNING, logger="scorer"):
         commit = PackFolder(folder.path).last_commit()
+    assert commit is not None
     assert (commit.step, commit.checkpoint) == (100, b"state 100")
     assert f"{folder.path}/metrics/part-00000000000200.parquet: damaged" in caplog.text
     assert [path.name[:19] for path in (folder.path / "checkpoint").glob("*.damaged")] == ["00000000000200.ckpt"]
@@ -245,7 +248,7 @@ def test_where_no_commit_is_whole_training_starts_again_and_a_warning_says_so(fo
     flip(folder.parts()[0])
     with caplog.at_level(logging.WARNING, logger="scorer"):
         assert folder.last_commit() is None
-    assert "no commit is whole; training starts again from step 0" in caplog.text
+    assert "no commit is whole: 2 metrics parts are dropped, and training starts again from step 0" in caplog.text
     assert folder.parts() == []
     folder.commit(50, rows(50), b"state 50")
     assert folder.last_commit().step == 50
@@ -263,7 +266,7 @@ def test_a_newest_checkpoint_that_cannot_be_read_falls_back_to_the_one_before(fo
         pytest.skip("root reads every file")
     else:
         newest.chmod(0)
-    assert folder.rows(["return"]).num_rows == 4 if how == "unreadable" else 2
+    assert folder.rows(["return"])["step"].to_pylist() == [100, 100]
     assert folder.last_commit().step == 100
     assert folder.committed_step() == 100
     folder.commit(200, rows(200), b"state 200")
