@@ -575,7 +575,8 @@ class PackFolder:
                     raise DamagedError(f"{path}: damaged: has no column {field.name}")
                 if field.name not in there:
                     table = table.append_column(field, pa.array(np.full(table.num_rows, np.nan, np.float32)))
-            table = table.select(schema.names).cast(schema)
+            if not table.schema.equals(schema):
+                table = table.select(schema.names).cast(schema)
             if not checksum:
                 table.validate(full=True)
         except (pa.ArrowException, OSError, ValueError) as error:
