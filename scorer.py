@@ -28,6 +28,7 @@ from sweeps.terminal import (
     Processes,
     RunByDefault,
     SweepArgument,
+    count,
     err,
     out,
     stop,
@@ -64,6 +65,9 @@ def run(
     print_plan(planned)
     print_price(planned)
     if not planned.packs:
+        if planned.damaged:
+            report_on(planned.folder)
+            stop(f"{count(len(planned.damaged), 'run')} not trained: a record of their pack is damaged", FAILED)
         out.print("Nothing is missing.")
         return report_on(planned.folder)
     launcher = LocalLauncher(planned.layout.processes, device, commit_seconds)
@@ -75,7 +79,7 @@ def run(
     if outcome.interrupted or outcome.waiting:
         stop(f"interrupted; all is committed. To go on: scorer run {sweep}", INTERRUPTED)
     report_on(planned.folder)
-    if outcome.failed:
+    if outcome.failed or planned.damaged:
         raise typer.Exit(FAILED)
     return None
 

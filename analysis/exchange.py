@@ -20,10 +20,12 @@ TYPES = {"variant": pa.string(), "task": pa.string(), "seed": pa.int64(), "step"
 LONG = pa.schema(list(TYPES.items()))
 
 
-def export(folder: Path, to: Path | None = None, overrides: Sequence[str] = ()) -> list[Path]:
+def export(
+    folder: Path, to: Path | None = None, overrides: Sequence[str] = (), problems: list[str] | None = None
+) -> list[Path]:
     """Write a sweep's results for other tools, under `folder`/report/export unless told where.
 
-    `overrides` are of its definition (analysis/load.py).
+    `overrides` are of its definition (analysis/load.py). What cannot be read is appended to `problems`.
 
     runs.csv, runs.parquet      a row a run: variant, task, seed, status, scores, code
     curves.csv, curves.parquet  a row a logged step of a finished run: variant, task, seed, step, return
@@ -34,6 +36,8 @@ def export(folder: Path, to: Path | None = None, overrides: Sequence[str] = ()) 
         ReportError, RecordError: as `make_report`.
     """
     results = load_results(folder, overrides=overrides)
+    if problems is not None:
+        problems += results.problems
     to = to or folder / "report" / "export"
     rows = [
         {

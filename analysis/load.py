@@ -146,7 +146,7 @@ def load_results(folder: Path, metrics: Sequence[str] = ("return",), overrides: 
 
     planned = {run.run_id: run.config for run in sweep.runs}
     problems: list[str] = []
-    found = read_packs(folder, set(planned), metrics, problems)
+    found = read_packs(folder, planned, metrics, problems)
     elsewhere = read_imported(folder, problems) if metrics[0] == "return" else {}
     ours = [trace.steps for trace in found.values() if trace.finished]
     grid = _common_steps(ours, [trace.steps for trace in elsewhere.values()], problems)

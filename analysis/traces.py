@@ -1,16 +1,26 @@
 """The rows that runs logged, read from the parts of their packs; whatever cannot be read becomes a remark."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from scorer_core.records import PackFolder, RecordError, pack_folders, read_json
+from scorer_core.config import RunConfig
+from scorer_core.records import (
+    PackFolder,
+    RecordError,
+    other_folders,
+    pack_folders,
+    read_json,
+    read_provenance,
+    retrain,
+)
 
 Status = Literal["done", "diverged", "partial", "missing"]
 IMPORTED = "imported"  # the folder, in a sweep's, of runs from elsewhere
@@ -33,9 +43,12 @@ class Trace:
         return self.status in ("done", "diverged")
 
 
-def read_packs(folder: Path, wanted: set[str], metrics: Sequence[str], problems: list[str]) -> dict[str, Trace]:
+def read_packs(
+    folder: Path, wanted: Mapping[str, RunConfig], metrics: Sequence[str], problems: list[str]
+) -> dict[str, Trace]:
     """The wanted runs that have rows. A run that stands in two packs is taken where it is finished, or went further."""
     found: dict[str, Trace] = {}
+    problems += [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
     for pack in pack_folders(folder / "packs"):
         try:
             run_ids = [run_id for run_id in pack.run_ids() if run_id in wanted]
@@ -44,12 +57,7 @@ def read_packs(folder: Path, wanted: set[str], metrics: Sequence[str], problems:
             continue
         if not run_ids:
             continue
-        try:
-            done = {run_id: (str(e["status"]), *map(str, e.get("verdicts", ()))) for run_id, e in pack.done().items()}
-        except (RecordError, KeyError, TypeError, AttributeError) as error:
-            problems.append(f"{pack.path / 'done.json'}: cannot be read ({error}); its runs count as unfinished")
-            done = {}
-        for trace_id, trace in _traces(pack, run_ids, done, metrics, problems):
+        for trace_id, trace in _traces(pack, {run_id: wanted[run_id] for run_id in run_ids}, metrics, problems):
             known = found.get(trace_id)
             if known is None or (trace.finished, len(trace.steps)) > (known.finished, len(known.steps)):
                 found[trace_id] = trace
@@ -57,67 +65,59 @@ def read_packs(folder: Path, wanted: set[str], metrics: Sequence[str], problems:
 
 
 def _traces(
-    pack: PackFolder,
-    run_ids: Sequence[str],
-    done: dict[str, tuple[str, ...]],
-    metrics: Sequence[str],
-    problems: list[str],
+    pack: PackFolder, configs: Mapping[str, RunConfig], metrics: Sequence[str], problems: list[str]
 ) -> Iterable[tuple[str, Trace]]:
-    """Of each run with rows; `done` holds the status of a finished one, then its verdicts."""
-    lanes, steps, values, diverged, unreadable = _read_parts(pack, run_ids, metrics)
-    for part, error in unreadable:
-        problems.append(f"{part}: cannot be read ({error}); the pack's {len(run_ids)} runs count as unfinished")
+    """Of each run with rows; where done.json or a metrics part is damaged, of each run, unfinished and without rows.
+
+    A run without its last rows is unfinished though done.json names it: version 0.1 recorded no checksums of parts.
+    """
     code = _code_version(pack, problems)
-    order = np.lexsort((steps, lanes))
-    lanes, steps, values, diverged = lanes[order], steps[order], values[:, order], diverged[order]
-    ends = np.searchsorted(lanes, np.arange(len(run_ids) + 1))
-    for lane, run_id in enumerate(run_ids):
-        here = slice(ends[lane], ends[lane + 1])
-        if here.start == here.stop:
-            if run_id in done and not unreadable:
+    done: dict[str, dict[str, Any]] = {}
+    try:
+        done = pack.done()
+        if done:
+            pack.verify_results()
+        table = pack.rows([*metrics, "diverged"], configs)
+    except RecordError as error:
+        advice = f". {retrain(pack.path.parent.parent.name)}" if done else ""
+        problems.append(f"{error}; the pack's {len(configs)} runs count as unfinished{advice}")
+        nothing = np.array([], np.int64), np.zeros((len(metrics), 0))
+        yield from ((run_id, Trace("partial", code, pack.path, *nothing, None)) for run_id in configs)
+        return
+    owners = table["run_id"].to_pylist()
+    steps, diverged = table["step"].to_numpy(), table["diverged"].to_numpy()
+    values = np.stack([table[metric].to_numpy() for metric in metrics]).astype(float)
+    starts = [row for row in range(len(owners)) if row == 0 or owners[row] != owners[row - 1]]
+    places = {owners[start]: slice(start, end) for start, end in itertools.pairwise([*starts, len(owners)])}
+    for run_id, config in configs.items():
+        result = done.get(run_id)
+        if run_id not in places:
+            if result:
                 problems.append(f"{pack.path}: run {run_id} is done but has no metrics; it counts as missing")
             continue
+        here = places[run_id]
         status: Status = "partial"
-        if run_id in done and not unreadable:
-            status = "diverged" if done[run_id][0] == "diverged" else "done"
+        if result and len(steps[here]) < min(config.log_points, config.vector_steps):
+            lost = min(config.log_points, config.vector_steps) - len(steps[here])
+            problems.append(f"{pack.path / 'metrics'}: {lost} rows of run {run_id} are lost; it counts as unfinished")
+        elif result:
+            status = "diverged" if result["status"] == "diverged" else "done"
         blown = np.flatnonzero(diverged[here])
         diverged_at = int(steps[here][blown[0]]) if blown.size else None
-        verdicts = done[run_id][1:] if status != "partial" else ()
-        yield run_id, Trace(status, code, pack.path, steps[here], values[:, here].astype(float), diverged_at, verdicts)
-
-
-def _read_parts(
-    pack: PackFolder, run_ids: Sequence[str], metrics: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[tuple[Path, str]]]:
-    """Lanes, steps, metrics (x rows) and diverged of every part that is whole, and the parts that are not."""
-    lane_of = {run_id: lane for lane, run_id in enumerate(run_ids)}
-    nothing = np.array([], np.int64)
-    columns: list[tuple[np.ndarray, ...]] = [(nothing, nothing, np.zeros((len(metrics), 0)), nothing)]
-    unreadable = []
-    for part in pack.parts():
-        try:
-            table = pq.ParquetFile(part).read(columns=["run_id", "step", *metrics, "diverged"])
-            ids = table["run_id"].combine_chunks()
-            ids = ids if isinstance(ids, pa.DictionaryArray) else ids.dictionary_encode()
-            lane = np.array([lane_of.get(run_id, -1) for run_id in ids.dictionary.to_pylist()], np.int64)
-            lanes = lane[ids.indices.to_numpy()]
-            ours = lanes >= 0
-            values = np.stack([table[metric].to_numpy()[ours] for metric in metrics])
-            columns.append((lanes[ours], table["step"].to_numpy()[ours], values, table["diverged"].to_numpy()[ours]))
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            unreadable.append((part, " ".join(str(error).split())[:120]))
-    lanes, steps, values, diverged = (np.concatenate(column, axis=-1) for column in zip(*columns, strict=True))
-    return lanes, steps, values, diverged.astype(bool), unreadable
+        verdicts = tuple(result.get("verdicts", ())) if result and status != "partial" else ()
+        yield run_id, Trace(status, code, pack.path, steps[here], values[:, here], diverged_at, verdicts)
 
 
 def _code_version(pack: PackFolder, problems: list[str]) -> str:
     """Commit and hash of the uncommitted changes of each attempt; two of them if it was resumed with other code."""
     versions = []
-    for path in sorted((pack.path / "attempts").glob("*/provenance.json")):
+    for attempt in pack.attempts():
         try:
-            provenance = read_json(path)
+            provenance = read_provenance(attempt)
         except RecordError as error:
-            problems.append(str(error))
+            problems.append(f"{error}; the code version of this attempt is not known")
+            continue
+        if not provenance:
             continue
         version = (provenance.get("git_commit") or "no commit")[:10]
         if provenance.get("git_diff"):

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+from rich.markup import escape
 
 from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, Score, Venue
 from sweeps import definition
-from sweeps.terminal import DEFAULT_OUTPUTS, FAILED, USAGE, Outputs, Overrides, SweepArgument, out, stop
+from sweeps.terminal import DEFAULT_OUTPUTS, FAILED, USAGE, Outputs, Overrides, SweepArgument, err, out, stop
 
 app = typer.Typer()
 
@@ -67,9 +68,12 @@ def export(
     """Write runs and curves as CSV and Parquet, and the score arrays that rliable takes."""
     from analysis.exchange import export as write
 
+    problems: list[str] = []
     with _refusals():
-        for path in write(_trained(sweep, overrides, outputs), to, overrides or ()):
+        for path in write(_trained(sweep, overrides, outputs), to, overrides or (), problems):
             out.print(path, highlight=False, soft_wrap=True)
+    for problem in problems:
+        err.print(f"problem: {problem}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("import", epilog="Example: scorer import quickstart theirs.csv --variant algo --return episodic_return")
@@ -134,5 +138,5 @@ def report_on(folder: Path, *settings: Any, **drawn: Any) -> None:
     for line in (made.answer, *made.against_random):
         out.print(line, highlight=False)
     for warning in made.warnings:
-        out.print(f"[yellow]note:[/] {warning}", highlight=False)
+        out.print(f"[yellow]note:[/] {escape(warning)}", highlight=False, soft_wrap=True)
     out.print(f"Report: {made.page or made.folder}", highlight=False, soft_wrap=True)

@@ -7,10 +7,11 @@
       attempts/<n>/               stdout.log, stderr.log, provenance.json
       checkpoint/<step>.ckpt      the last two commits
       metrics/part-<step>.parquet one part a commit: the rows since the commit before
-      done.json                   names the runs that are finished
+      done.json                   the finished runs, and the metrics parts with their SHA-256
 
-A commit is a metrics part, then a checkpoint that names every part up to it: a part no checkpoint names was never
-committed and is dropped on resume. Every write is temp + fsync + `os.replace`. No torch here.
+A commit is a metrics part, then a checkpoint that lists every part up to it with its SHA-256: a part no checkpoint
+lists was never committed and is dropped on resume. Every write is temp + fsync + `os.replace`. docs/records.md says
+what each damage leads to. No torch here.
 """
 
 import fcntl
@@ -18,22 +19,21 @@ import hashlib
 import json
 import logging
 import os
-import platform
+import re
 import socket
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import distributions
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Annotated, Any, Literal, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
 
 from scorer_core import identity
 from scorer_core.config import RunConfig
@@ -86,14 +86,143 @@ SCHEMA = pa.schema(
 )
 
 KEPT_COMMITS = 2
-SNAPSHOT = "snapshot.json"  # beside kept code: the version it had where it was taken
-
+HALVED = "halved.json"  # names the two packs that replaced a pack which ran out of memory
+PACK_NAME = re.compile(r"[0-9a-f]{16}")
+PART_NAME = re.compile(r"part-[0-9]+\.parquet")
+Record = TypeVar("Record")
 
 log = logging.getLogger("scorer")
 
 
 class RecordError(Exception):
     """A record that cannot be read or written; the message names the file."""
+
+
+class DamagedError(RecordError):
+    """A checkpoint or metrics part that is missing, or is not what was written."""
+
+
+# --- what each record must hold; fields of a newer version are ignored ---
+
+
+def _time(value: str) -> str:
+    if datetime.fromisoformat(value).tzinfo is None:
+        raise ValueError("has no time zone")
+    return value
+
+
+Time = Annotated[str, AfterValidator(_time)]  # as `now` writes it
+
+
+class PackRecord(BaseModel):
+    """pack.json"""
+
+    schema_version: Annotated[int, Field(alias="schema")] = 1  # of the run ids
+    compiled: bool = False
+    halved_from: str | None = None
+    runs: dict[str, dict[str, Any]] = {}
+
+    @property
+    def of_version_1(self) -> bool:
+        """Did version 0.1 write it? Its run ids are of another schema, and its returns count 0 before an episode."""
+        return self.schema_version < identity.SCHEMA_VERSION
+
+
+class RunResult(BaseModel):
+    """One run in done.json."""
+
+    status: Literal["done", "diverged", "pruned"]
+    verdicts: list[str] = []
+
+
+class DoneRecord(BaseModel):
+    """done.json"""
+
+    finished: str = ""
+    runs: dict[str, RunResult]
+    parts: dict[str, str] | None = None  # SHA-256 of each metrics part; version 0.1 did not record it
+
+
+class StateRecord(BaseModel):
+    """state.json"""
+
+    time: Time
+    host: str = ""
+    pid: int = 0
+    phase: str = ""
+    step: int = 0
+    total_steps: int = 0
+    lanes: int = 0
+    steps_per_second: float | None = None
+    attempt: int = 0
+    series: str = ""
+    starts: list[int] = []
+    error: str = ""
+
+
+class ProvenanceRecord(BaseModel):
+    """attempts/<n>/provenance.json"""
+
+    started: str = ""
+    argv: list[str] = []
+    host: str = ""
+    platform: str = ""
+    device: str = ""
+    slurm_job_id: str | None = None
+    git_commit: str | None = None
+    git_diff: str | None = None
+    python: str = ""
+    packages: dict[str, str] = {}
+
+
+class HalvedRecord(BaseModel):
+    """halved.json"""
+
+    into: list[str]
+
+
+def read_record(path: Path, kind: type[Record]) -> Record | None:
+    """The content of `path`, checked; None if there is no such file.
+
+    Raises:
+        RecordError: if the file cannot be read or has another form; the message names the file and the field.
+    """
+    try:
+        return _reader(kind).validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise RecordError(f"{path}: {first_fault(error)}") from None
+
+
+@cache
+def _reader(kind: type[Record]) -> TypeAdapter[Record]:
+    return TypeAdapter(kind)
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault that pydantic found, in one line: the field, then what is wrong with it."""
+    fault = error.errors(include_url=False)[0]
+    field = "".join(f"{part}: " for part in [".".join(map(str, fault["loc"]))] if part)
+    message = " ".join(fault["msg"].removeprefix("Value error, ").split())
+    if fault["type"] == "json_invalid":
+        return f"cannot be read: {message}"
+    if fault["type"] == "extra_forbidden":
+        return f"unknown field {field.removesuffix(': ')}; written by a newer version?"
+    return f"{field}{message[:1].lower()}{message[1:]}"
+
+
+def numbered(folder: Path) -> list[Path]:
+    """The entries of `folder` whose whole name is a number, the smallest first; none if there is no such folder."""
+    try:
+        found = [path for path in folder.iterdir() if path.name.isascii() and path.name.isdecimal()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot be read: {error.strerror}") from error
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def replace_file(path: Path, content: bytes | pa.Buffer, mode: int = 0o666) -> None:
@@ -143,18 +272,10 @@ def read_json(path: Path) -> Any:
         raise RecordError(f"{path}: cannot be read: {error}") from error
 
 
-def _first_line(error: Exception) -> str:
-    """The first thing that is wrong, in one line."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error)
-
-
 @dataclass(frozen=True)
 class Commit:
     step: int
-    parts: list[str]  # names of the metrics parts up to `step`
+    parts: dict[str, str]  # the metrics parts up to `step`: name and SHA-256
     checkpoint: bytes
 
 
@@ -163,6 +284,7 @@ class PackFolder:
 
     def __init__(self, path: Path):
         self.path = path
+        self._committed: dict[str, str] | None = None  # the parts of the last commit, once this process has read it
 
     @classmethod
     def create(cls, packs: Path, configs: Sequence[RunConfig], compiled: bool = False, **notes: Any) -> "PackFolder":
@@ -185,25 +307,26 @@ class PackFolder:
         """In the order of the pack's lanes."""
         return list(self._names().values())
 
-    def _recorded(self, pack: dict[str, Any]) -> dict[str, RunConfig]:
+    def _recorded(self, pack: PackRecord) -> dict[str, RunConfig]:
         """Configurations by the run ids in the pack's files."""
-        recorded = {}
-        for run_id, settings in pack["runs"].items():
-            try:
-                recorded[run_id] = RunConfig(**settings)
-            except (TypeError, ValueError) as error:
-                raise RecordError(f"{self.path / 'pack.json'}: run {run_id}: {_first_line(error)}") from error
+        try:
+            recorded = {run_id: RunConfig(**settings) for run_id, settings in pack.runs.items()}
+        except ValidationError as error:
+            raise RecordError(f"{self.path / 'pack.json'}: {first_fault(error)}") from None
+        for run_id, config in recorded.items():
+            if not pack.of_version_1 and config.run_id != run_id:
+                raise RecordError(f"{self.path / 'pack.json'}: damaged: run {run_id} has another run's configuration")
         return recorded
 
     def _names(self) -> dict[str, str]:
-        """Run ids, by the run ids in the pack's files: others if version 0.1 wrote them.
+        """Run ids, by the run ids in the pack's files: other ones if version 0.1 wrote them.
 
         A run for which version 0.1 had another result, or that equals another run of the pack, keeps its old id, which
         no definition asks for.
         """
         pack = self._pack()
-        if pack.get("schema", 1) >= identity.SCHEMA_VERSION:
-            return {run_id: run_id for run_id in pack["runs"]}
+        if not pack.of_version_1:
+            return {run_id: run_id for run_id in pack.runs}
         names: dict[str, str] = {}
         for recorded, config in self._recorded(pack).items():
             new = not identity.computes_otherwise_since_version_1(config) and config.run_id not in names.values()
@@ -211,19 +334,28 @@ class PackFolder:
         return names
 
     def compiled(self) -> bool:
-        return self._pack()["compiled"]
+        return self._pack().compiled
 
-    def _pack(self) -> dict[str, Any]:
-        pack = read_json(self.path / "pack.json")
-        if not isinstance(pack, dict) or not pack.get("runs"):
+    def halved_from(self) -> str | None:
+        """The pack this is a half of."""
+        return self._pack().halved_from
+
+    def _pack(self) -> PackRecord:
+        pack = read_record(self.path / "pack.json", PackRecord)
+        if not pack or not pack.runs:
             raise RecordError(f"{self.path / 'pack.json'}: missing, or names no run")
+        if pack_id(list(pack.runs)) != self.pack_id:
+            raise RecordError(f"{self.path / 'pack.json'}: damaged: the folder is named after other runs")
         return pack
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
-        """True while this process alone may write here, False if another holds the folder."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as file:
+        """True while this process alone may write here, False if another holds the folder.
+
+        Raises:
+            RecordError: if the lock cannot be opened.
+        """
+        with open_lock(self.path / "lock") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -235,17 +367,26 @@ class PackFolder:
 
     def done(self) -> dict[str, dict[str, Any]]:
         """Finished runs, each with its `status`, `done` or `diverged`, and its `verdicts`."""
-        runs: dict[str, dict[str, Any]] = (read_json(self.path / "done.json") or {"runs": {}})["runs"]
-        if not runs:
+        done = self._done()
+        if not done:
             return {}
         names = self._names()
-        return {names.get(run_id, run_id): entry for run_id, entry in runs.items()}
+        return {names.get(name, name): run.model_dump(exclude_unset=True) for name, run in done.runs.items()}
+
+    def _done(self) -> DoneRecord | None:
+        return read_record(self.path / "done.json", DoneRecord)
 
     def finish(self, statuses: Mapping[str, dict[str, Any]]) -> None:
-        """Name every run finished; the checkpoints have served."""
-        write_json(self.path / "done.json", {"finished": now(), "runs": statuses})
-        for checkpoint in self._checkpoints():
-            checkpoint.unlink()
+        """Name every run finished, and list the metrics parts; then the checkpoints are of no more use.
+
+        Raises:
+            RecordError: if a committed part is damaged, or done.json cannot be written.
+        """
+        parts = {name: self._check_part(name, checksum) for name, checksum in self._committed_parts().items()}
+        write_json(self.path / "done.json", {"finished": now(), "runs": statuses, "parts": parts})
+        for checkpoint in (self.path / "checkpoint").glob("*.ckpt*"):  # those that were set aside too
+            if not checkpoint.is_dir():
+                checkpoint.unlink()
 
     # --- state ---
 
@@ -261,7 +402,9 @@ class PackFolder:
             (self.path / "cancelled").unlink(missing_ok=True)
 
     def state(self) -> dict[str, Any]:
-        return read_json(self.path / "state.json") or {}
+        """The last heartbeat; empty before the first."""
+        state = read_record(self.path / "state.json", StateRecord)
+        return state.model_dump(exclude_unset=True) if state else {}
 
     def write_state(self, **state: Any) -> None:
         write_json(self.path / "state.json", {"time": now(), "host": socket.gethostname(), "pid": os.getpid(), **state})
@@ -271,120 +414,294 @@ class PackFolder:
     def new_attempt(self) -> Path:
         """The folder of a new attempt; their numbers count the starts of this pack."""
         attempts = self.path / "attempts"
-        number = 1 + max((int(folder.name) for folder in attempts.glob("[0-9]*")), default=0)
+        number = 1 + max((int(entry.name) for entry in numbered(attempts)), default=0)
         (attempts / str(number)).mkdir(parents=True)
         return attempts / str(number)
 
+    def attempts(self) -> list[Path]:
+        """The folders of the attempts, the first one first."""
+        return [entry for entry in numbered(self.path / "attempts") if entry.is_dir()]
+
     def provenance(self) -> dict[str, Any]:
         """Of the last attempt; empty before the first."""
-        attempts = sorted(
-            (self.path / "attempts").glob("[0-9]*/provenance.json"), key=lambda path: int(path.parent.name)
-        )
-        return (read_json(attempts[-1]) or {}) if attempts else {}
+        written = [attempt for attempt in self.attempts() if (attempt / "provenance.json").exists()]
+        return read_provenance(written[-1]) if written else {}
 
     # --- commits ---
 
     def commit(self, step: int, rows: pa.Table, checkpoint: bytes) -> None:
-        """Make everything up to `step` durable: the new metric rows, then the checkpoint that names them."""
+        """Make everything up to `step` durable: the new metric rows, then the checkpoint that lists their part."""
+        if self._committed is None:
+            self._committed = self._committed_parts()
+        parts = dict(self._committed)
         if rows.num_rows:
             sink = pa.BufferOutputStream()
-            pq.write_table(rows, sink, compression="zstd")
-            replace_file(self._part(step), sink.getvalue())
-        header = json.dumps({"step": step, "parts": [part.name for part in self.parts()]}).encode() + b"\n"
+            pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
+            content = sink.getvalue()
+            replace_file(self.path / "metrics" / f"part-{step:014d}.parquet", content)
+            parts[f"part-{step:014d}.parquet"] = hashlib.sha256(content).hexdigest()
+        header = json.dumps({"step": step, "parts": parts}).encode() + b"\n"
         payload = header + checkpoint
         checksum = hashlib.sha256(payload).hexdigest().encode()
         replace_file(self.path / "checkpoint" / f"{step:014d}.ckpt", checksum + b"\n" + payload, 0o644)
+        self._committed = parts
         for old in self._checkpoints()[:-KEPT_COMMITS]:
             old.unlink()
 
     def last_commit(self) -> Commit | None:
-        """The newest commit that is whole, everything after it dropped; None to begin anew."""
-        for path in reversed(self._checkpoints()):
+        """The newest commit that is whole, everything after it dropped; None to begin from step 0.
+
+        A checkpoint that is damaged, or one of whose metrics parts is, is set aside with a warning.
+
+        Raises:
+            RecordError: if a part cannot be read though it is there; nothing is dropped then.
+        """
+        checkpoints = self._checkpoints()
+        for path in reversed(checkpoints):
             try:
                 commit = self._read_checkpoint(path)
-            except RecordError as error:
+            except DamagedError as error:
                 log.warning("%s; going back to the commit before", error)
-                path.unlink()
+                _set_aside(path)
             else:
                 self._drop_parts_but(commit.parts)
+                self._committed = commit.parts
                 return commit
+        parts = self.parts()
+        if checkpoints or parts:
+            told = "%s: no commit is whole: %d metrics parts are dropped, and training starts again from step 0"
+            log.warning(told, self.path, len(parts))
         self._drop_parts_but([])
+        self._committed = {}
         return None
 
-    def _drop_parts_but(self, committed: Sequence[str]) -> None:
+    def _drop_parts_but(self, committed: Collection[str]) -> None:
         for part in self.parts():
             if part.name not in committed:
-                part.unlink()
+                _set_aside(part) if part.is_dir() else part.unlink()
 
     def _read_checkpoint(self, path: Path) -> Commit:
-        checksum, _, payload = path.read_bytes().partition(b"\n")
+        try:
+            checksum, _, payload = path.read_bytes().partition(b"\n")
+        except OSError as error:
+            raise DamagedError(f"{path}: cannot be read: {error.strerror}") from error
         if hashlib.sha256(payload).hexdigest().encode() != checksum:
-            raise RecordError(f"{path}: corrupt checkpoint")
+            raise DamagedError(f"{path}: corrupt checkpoint")
         header, _, checkpoint = payload.partition(b"\n")
-        commit = Commit(**json.loads(header), checkpoint=checkpoint)
-        missing = set(commit.parts) - {part.name for part in self.parts()}
-        if missing:
-            raise RecordError(f"{path}: its metrics part {min(missing)} is gone")
-        return commit
-
-    def last_row(self, run_id: str) -> dict[str, Any]:
-        """The newest committed metrics of one run; empty before its first commit."""
-        for part in reversed(self.parts()):
-            rows = pq.read_table(part, filters=[("run_id", "=", run_id)])
-            if rows.num_rows:
-                return rows.slice(rows.num_rows - 1).to_pylist()[0]
-        return {}
+        step, listed = _read_header(header, path)
+        try:
+            parts = {name: self._check_part(name, expected) for name, expected in listed.items()}
+        except DamagedError as error:
+            raise DamagedError(f"{path}: cannot be used: {error}") from error
+        return Commit(step, parts, checkpoint)
 
     def committed_step(self) -> int:
         """Where the next attempt will begin, if the newest checkpoint is whole."""
         return max((int(path.stem) for path in self._checkpoints()), default=0)
 
     def _checkpoints(self) -> list[Path]:
-        return sorted((self.path / "checkpoint").glob("*.ckpt"))
+        found = (self.path / "checkpoint").glob("*.ckpt")
+        return sorted((path for path in found if path.stem.isdecimal()), key=lambda path: int(path.stem))
 
-    def _part(self, step: int) -> Path:
-        return self.path / "metrics" / f"part-{step:014d}.parquet"
+    # --- metrics ---
+
+    def rows(self, columns: Sequence[str], run_ids: Collection[str] | None = None) -> pa.Table:
+        """The committed metric rows: `run_id`, `step` and `columns`, sorted by run and step; of `run_ids` if given.
+
+        A metric that an older version did not log is NaN. Version 0.1 logged 0 before an environment's first episode
+        ended: its returns are NaN as long as the run has finished fewer episodes than it has environments.
+
+        Raises:
+            RecordError: if done.json cannot be read, or a part that it or the newest checkpoint lists is missing or
+                damaged, or a row occurs twice.
+        """
+        schema = pa.schema([SCHEMA.field(name) for name in dict.fromkeys(("run_id", "step", *columns))])
+        pack = self._pack()
+        read = schema
+        if pack.of_version_1 and "return" in columns and "episodes" not in columns:
+            read = schema.append(SCHEMA.field("episodes"))
+        tables = [self._read_part(name, checksum, read) for name, checksum in self._committed_parts().items()]
+        table = pa.concat_tables([read.empty_table(), *tables]).unify_dictionaries().combine_chunks()
+        if not table.num_rows:
+            return schema.empty_table()
+        if pack.of_version_1:
+            table = self._from_version_1(table).select(schema.names)
+        owners, steps = table["run_id"].chunk(0), table["step"].to_numpy()
+        names = np.array(owners.dictionary.to_pylist())
+        runs = np.argsort(np.argsort(names))[owners.indices.to_numpy()]  # the place of each row's run among the runs
+        order = np.lexsort((steps, runs))
+        twice = np.flatnonzero((np.diff(runs[order]) == 0) & (np.diff(steps[order]) == 0))
+        if twice.size:
+            row = order[twice[0]]
+            raise RecordError(f"{self.path / 'metrics'}: run {owners[row].as_py()} has two rows for step {steps[row]}")
+        if run_ids is not None:
+            order = order[np.isin(names, list(run_ids))[owners.indices.to_numpy()][order]]
+        return table.take(pa.array(order))
+
+    def _from_version_1(self, table: pa.Table) -> pa.Table:
+        """Rows of version 0.1 with the run ids of this version, and without returns of 0 that nobody earned."""
+        names, owners = self._names(), table["run_id"].chunk(0)
+        renamed = pa.array([names.get(name, name) for name in owners.dictionary.to_pylist()], pa.string())
+        owners = pa.DictionaryArray.from_arrays(owners.indices, renamed)
+        table = table.set_column(table.column_names.index("run_id"), SCHEMA.field("run_id"), owners)
+        if "return" in table.column_names:
+            unknown = table["episodes"].to_numpy() < self.configs()[0].num_envs
+            returns = pa.array(np.where(unknown, np.float32("nan"), table["return"].to_numpy()))
+            table = table.set_column(table.column_names.index("return"), SCHEMA.field("return"), returns)
+        return table
+
+    def last_row(self, run_id: str) -> dict[str, Any]:
+        """The newest committed metrics of one run; empty before its first commit."""
+        rows = self.rows(SCHEMA.names, [run_id])
+        return rows.slice(rows.num_rows - 1).to_pylist()[0] if rows.num_rows else {}
+
+    def verify(self) -> None:
+        """Compare done.json with pack.json, and every committed part with its checksum.
+
+        Raises:
+            RecordError: if they differ, or a part is missing or damaged; the message names the file.
+        """
+        self.verify_results()
+        for name, checksum in self._committed_parts().items():
+            self._check_part(name, checksum)
+
+    def verify_results(self) -> None:
+        """Compare the runs in done.json with those in pack.json.
+
+        Raises:
+            RecordError: if pack.json does not have all of them.
+        """
+        strange = self.done().keys() - set(self.run_ids())
+        if strange:
+            raise RecordError(f"{self.path / 'done.json'}: damaged: pack.json has no run {min(strange)}")
 
     def parts(self) -> list[Path]:
-        return sorted((self.path / "metrics").glob("part-*.parquet"))
+        """The parts on disk, committed or not."""
+        return sorted(path for path in (self.path / "metrics").glob("part-*.parquet") if PART_NAME.fullmatch(path.name))
+
+    def _committed_parts(self) -> dict[str, str]:
+        """The committed parts, each with its SHA-256 ("" where version 0.1 recorded none).
+
+        done.json lists the parts of a finished pack, the newest readable checkpoint those of an unfinished one.
+        """
+        for _ in range(2):  # another process may write done.json and remove the checkpoints in between
+            done = self._done()
+            if done:
+                return dict.fromkeys((part.name for part in self.parts()), "") if done.parts is None else done.parts
+            for path in reversed(self._checkpoints()):
+                with suppress(OSError, DamagedError), path.open("rb") as file:
+                    file.readline()
+                    return _read_header(file.readline(), path)[1]
+        return {}
+
+    def _check_part(self, name: str, checksum: str) -> str:
+        """The checksum of a part that is whole."""
+        if not checksum:
+            self._read_part(name, checksum, SCHEMA)
+        return hashlib.sha256(self._part_content(name, checksum)).hexdigest()
+
+    def _part_content(self, name: str, checksum: str) -> bytes:
+        path = self.path / "metrics" / name
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise DamagedError(f"{path}: missing") from None
+        except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+            raise DamagedError(f"{path}: cannot be read: {error.strerror}") from error
+        except OSError as error:  # the disk or the network, not the file
+            raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+        if checksum and hashlib.sha256(content).hexdigest() != checksum:
+            raise DamagedError(f"{path}: damaged: not the SHA-256 that done.json, or the checkpoint, lists")
+        return content
+
+    def _read_part(self, name: str, checksum: str, schema: pa.Schema) -> pa.Table:
+        content = self._part_content(name, checksum)
+        path = self.path / "metrics" / name
+        try:
+            file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+            there = set(file.schema_arrow.names)
+            table = file.read([column for column in schema.names if column in there], use_threads=False)
+            for field in schema:
+                if field.name not in there and field.name not in METRICS:
+                    raise DamagedError(f"{path}: damaged: has no column {field.name}")
+                if field.name not in there:
+                    table = table.append_column(field, pa.array(np.full(table.num_rows, np.nan, np.float32)))
+            if not table.schema.equals(schema):
+                table = table.select(schema.names).cast(schema)
+            if not checksum:
+                table.validate(full=True)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise DamagedError(f"{path}: damaged: {' '.join(str(error).split())[:120]}") from error
+        if table["run_id"].null_count or table["step"].null_count:
+            raise DamagedError(f"{path}: damaged: a row without run or step")
+        return table
+
+
+def read_provenance(attempt: Path) -> dict[str, Any]:
+    """What the attempt in this folder recorded about its code and machine; empty if it recorded nothing."""
+    found = read_record(attempt / "provenance.json", ProvenanceRecord)
+    return found.model_dump(exclude_unset=True) if found else {}
+
+
+def _read_header(header: bytes, path: Path) -> tuple[int, dict[str, str]]:
+    """The step of a checkpoint, and the metrics parts that it lists; version 0.1 lists them without checksums."""
+    try:
+        content = json.loads(header)
+        step, parts = content["step"], content["parts"]
+        return int(step), dict(parts) if isinstance(parts, dict) else dict.fromkeys(map(str, parts), "")
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedError(f"{path}: corrupt checkpoint") from error
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a damaged file or folder, so that it is in nobody's way and nothing is lost."""
+    path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:4]}.damaged"))
+
+
+def open_lock(path: Path) -> IO[bytes]:
+    """The file at `path`, made if there is none; no content is changed, and no link is followed.
+
+    Raises:
+        RecordError: if it cannot be opened.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b")
+    except OSError as error:
+        reason = "is a link; remove it" if path.is_symlink() else f"cannot be opened: {error.strerror}"
+        raise RecordError(f"{path}: {reason}") from error
 
 
 def pack_folders(packs: Path) -> list[PackFolder]:
-    """Every pack under `packs`, by name."""
-    return [PackFolder(path.parent) for path in sorted(packs.glob("*/pack.json"))]
+    """Every pack under `packs`, by name: folders named by a pack id, but for those that halves have replaced."""
+    return [PackFolder(path) for path in _folders(packs) if PACK_NAME.fullmatch(path.name) and _holds_pack(path)]
+
+
+def _holds_pack(path: Path) -> bool:
+    if (path / "pack.json").exists():
+        return True
+    begun = any((path / name).exists() for name in ("done.json", "state.json", "checkpoint"))
+    return begun and not (path / HALVED).exists()
+
+
+def other_folders(packs: Path) -> list[Path]:
+    """Folders under `packs` that are not named by a pack id: copies, for instance. No command reads them."""
+    return [path for path in _folders(packs) if not path.name.startswith(".") and not PACK_NAME.fullmatch(path.name)]
+
+
+def _folders(packs: Path) -> list[Path]:
+    try:
+        return sorted(path for path in packs.iterdir() if path.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RecordError(f"{packs}: cannot be read: {error.strerror}") from error
+
+
+def retrain(sweep: str) -> str:
+    """How a user trains the runs of a damaged pack again."""
+    return f"To train them again: scorer clean {sweep} --state damaged, then scorer run {sweep} (or scorer resume)"
 
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def provenance(device: str) -> dict[str, Any]:
-    """Where and with what an attempt ran: host, versions, job, and the commit and diff of the code that is running."""
-    source = Path(__file__).resolve().parent.parent
-    return {
-        "started": now(),
-        "argv": sys.argv,
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "device": device,
-        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
-        **code_version(source),
-        "python": platform.python_version(),
-        "packages": {dist.name: dist.version for dist in sorted(distributions(), key=lambda dist: dist.name.lower())},
-    }
-
-
-def code_version(source: Path) -> dict[str, str | None]:
-    """Commit and diff of the tree at `source`; of a snapshot, those of the tree it was taken of."""
-    kept = read_json(source / SNAPSHOT)
-    if kept is not None:
-        return kept
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", source, *arguments], capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    return {"git_commit": git("rev-parse", "HEAD"), "git_diff": git("diff", "HEAD")}

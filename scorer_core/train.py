@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from scorer_core import verdicts
@@ -138,8 +137,7 @@ def part_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:
     _restore(pack, old, commit, [place[run_id] for run_id in run_ids])
     if pack.environments.pickled:
         make_private(new.path / CHECKPOINTS)
-    rows = [pq.read_table(part, schema=SCHEMA, filters=[("run_id", "in", run_ids)]) for part in old.parts()]
-    new.commit(commit.step, pa.concat_tables([SCHEMA.empty_table(), *rows]), pack.state())
+    new.commit(commit.step, old.rows(SCHEMA.names, run_ids), pack.state())
 
 
 class Clock:

@@ -7,11 +7,9 @@ verdicts, or none, which is no proof of health.
 from collections.abc import Mapping
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from scorer_core.config import RunConfig
-from scorer_core.records import PackFolder, RecordError
+from scorer_core.records import PackFolder
 
 LATE = 0.1
 COLLAPSED_RANK = 0.1  # of the feature size
@@ -54,23 +52,14 @@ def of_pack(folder: PackFolder) -> dict[str, list[str]]:
     Raises:
         RecordError: if its records cannot be read.
     """
-    parts = []
-    for part in folder.parts():
-        try:
-            parts.append(pq.ParquetFile(part).read(columns=["run_id", *COLUMNS]))
-        except (pa.ArrowException, OSError) as error:
-            raise RecordError(f"{part}: cannot be read: {error}") from error
+    table = folder.rows(COLUMNS)
+    run_ids = np.array(table["run_id"].to_pylist())
+    columns = {name: table[name].to_numpy() for name in COLUMNS}
     logged: dict[str, dict[str, np.ndarray]] = {}
-    if parts:
-        table = pa.concat_tables(parts).unify_dictionaries().sort_by("step")
-        run_ids = np.array(table["run_id"].to_pylist())
-        columns = {name: table[name].to_numpy() for name in COLUMNS}
-        for run_id in dict.fromkeys(run_ids.tolist()):
-            logged[run_id] = {name: column[run_ids == run_id] for name, column in columns.items()}
-    return {
-        config.run_id: verdicts(logged[config.run_id], config) if config.run_id in logged else []
-        for config in folder.configs()
-    }
+    for run_id in dict.fromkeys(run_ids.tolist()):
+        logged[run_id] = {name: column[run_ids == run_id] for name, column in columns.items()}
+    configs = zip(folder.run_ids(), folder.configs(), strict=True)
+    return {run_id: verdicts(logged[run_id], config) if run_id in logged else [] for run_id, config in configs}
 
 
 def _late(rows: Mapping[str, np.ndarray], column: str) -> float:

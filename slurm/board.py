@@ -2,27 +2,38 @@
 
 A run is done exactly when a `done.json` names it. What the scheduler has is running or pending. What it does not have,
 though it answered, failed (its state says so), was cancelled (a marker says so) or is lost. Where it does not answer,
-a fresh heartbeat is a running run, and everything else that was submitted is `unknown`, never dead.
+a fresh heartbeat is a running run, and everything else that was submitted is `unknown`, never dead. A pack that nothing
+trains and whose pack.json, done.json or metrics are not what was written is `damaged`; other packs are not affected.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from scorer_core.records import PackFolder, RecordError, now, read_json
+from pydantic import BaseModel
+
+from scorer_core.records import PackFolder, RecordError, Time, now, other_folders, pack_folders, read_record
 from slurm import local, scheduler
 from slurm.grid import Grid, GridRun, grid
-from slurm.policy import HALVED
 from slurm.scheduler import Queued, SchedulerError
 from slurm.submission import Request, Submission, submissions
 from sweeps.terminal import duration
 
-STATES = ("done", "diverged", "running", "pending", "failed", "lost", "cancelled", "unknown", "missing")
+STATES = ("done", "diverged", "running", "pending", "failed", "lost", "damaged", "cancelled", "unknown", "missing")
 FRESH_SECONDS = 120.0  # a heartbeat no older is a living job, even where the scheduler is silent
 MISSING = "missing.json"  # beside the submissions: which runs the report does without
 SETTLE_SECONDS = 5.0  # file systems of a cluster show a file of another node a little later
+
+
+class MadeReport(BaseModel):
+    """submissions/missing.json: what the report job wrote."""
+
+    time: Time
+    report: bool
+    runs: dict[str, Any]
 
 
 @dataclass
@@ -40,9 +51,10 @@ class PackState:
     request: Request | None = None
     index: int = 0
     queued: Queued | None = None
+    damage: str = ""  # which file of it is damaged, and how
 
     def state_of(self, run_id: str) -> str:
-        return self.done[run_id]["status"] if run_id in self.done else self.state
+        return self.done[run_id]["status"] if run_id in self.done and self.state != "damaged" else self.state
 
     @property
     def speed(self) -> float:
@@ -72,6 +84,8 @@ class Board:
     packs: dict[str, PackState]
     submissions: list[Submission]
     silence: str = ""  # why the scheduler's side is missing
+    problems: list[str] = field(default_factory=list)  # records that cannot be read, but for those of damaged packs
+    report: MadeReport | None = None  # of the newest submission, once it is made
     last: dict[str, Queued] = field(default_factory=dict)  # jobs that will draw the report, by submission
     jobs: dict[str, str] = field(default_factory=dict)  # Slurm's number of each array that it has, by name
 
@@ -80,12 +94,18 @@ def board(folder: Path, accounting: bool = True) -> Board:
     """Everything about the sweep in `folder`: at most one call of squeue, and one of sacct if runs are lost.
 
     Raises:
-        RecordError: if a record cannot be read.
+        RecordError: if a submission cannot be read, or a folder.
     """
     # In this order: a job that is not in the queue has written its last word by the time that the packs are read.
     sent = submissions(folder)
-    jobs, silence = _jobs(sent, folder / "packs")
-    packs = _read_packs(folder / "packs")
+    problems = [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
+    report = None
+    try:
+        report = _report_of(folder, sent)
+    except RecordError as error:
+        problems.append(str(error))
+    jobs, silence = _jobs(sent, folder / "packs", report is not None)
+    packs = _read_packs(folder / "packs", problems)
     places = {
         name: (submission, request, index)
         for submission in sent
@@ -99,7 +119,7 @@ def board(folder: Path, accounting: bool = True) -> Board:
     numbers = {name: next(iter(jobs[name].values())).job for name in names}
     for name, pack in packs.items():
         place = places.get(name) or places.get(pack.halved_from or "")
-        if pack.done:
+        if pack.done and not pack.damage:
             pack.state = "done"
         elif place:
             submission, pack.request, pack.index = place
@@ -108,43 +128,53 @@ def board(folder: Path, accounting: bool = True) -> Board:
             _judge(pack, submission, silence)
         else:
             _judge_without_submission(pack)
+        if pack.damage and pack.state not in ("running", "pending"):
+            pack.state, pack.note = "damaged", pack.damage
     if accounting and not silence:
         _ask_how_the_lost_ended(packs.values())
     by_run = {run_id: pack for pack in packs.values() for run_id in pack.run_ids}
     known = grid(folder) if (folder / "sweep.yaml").exists() else Grid(folder.name, "", [])
     cells = [_cell(run, by_run.get(run.run_id)) for run in known.runs]
-    return Board(folder, known.question, cells, packs, sent, silence, last, numbers)
+    return Board(folder, known.question, cells, packs, sent, silence, problems, report, last, numbers)
 
 
 def _cell(run: GridRun, pack: PackState | None) -> Cell:
     return Cell(run, pack, pack.state_of(run.run_id) if pack else "missing")
 
 
-def report_of(folder: Path, sent: Sequence[Submission]) -> dict[str, Any]:
-    """What the last job of the newest submission wrote about the report; empty if it has not come so far."""
-    made = read_json(folder / "submissions" / MISSING) or {}
+def _report_of(folder: Path, sent: Sequence[Submission]) -> MadeReport | None:
+    """What the last job of the newest submission wrote about the report; None if it has not come so far."""
+    made = read_record(folder / "submissions" / MISSING, MadeReport)
     newest = max((submission.time for submission in sent if submission.packs), default="")
-    return made if made and made["time"] >= newest else {}
+    return made if made and made.time >= newest else None
 
 
-def _read_packs(packs: Path) -> dict[str, PackState]:
-    """Two small files a pack; configurations are not built, identities suffice."""
+def _read_packs(packs: Path, problems: list[str]) -> dict[str, PackState]:
+    """Two small files per pack, and the metrics parts of a finished one; configurations are not built."""
     found = {}
-    for folder in sorted(packs.iterdir()) if packs.is_dir() else ():
-        pack = PackFolder(folder)
-        done = pack.done()
-        if done:
-            found[folder.name] = PackState(pack, list(done), done, {})
-            continue
-        content = read_json(folder / "pack.json")
-        if isinstance(content, dict) and content.get("runs"):
-            found[folder.name] = PackState(pack, list(content["runs"]), {}, pack.state(), content.get("halved_from"))
-        elif not (folder / HALVED).exists() and content is not None:
-            raise RecordError(f"{folder / 'pack.json'}: missing, or names no run")
+    for pack in pack_folders(packs):
+        state = PackState(pack, [], {}, {})
+        try:
+            state.done = pack.done()
+            if state.done:
+                state.run_ids = list(state.done)
+                pack.verify()
+            else:
+                state.run_ids, state.halved_from = pack.run_ids(), pack.halved_from()
+        except RecordError as error:
+            state.damage = str(error)
+            with suppress(RecordError):
+                state.run_ids = state.run_ids or pack.run_ids()
+        if not state.done:
+            try:
+                state.heartbeat = pack.state()
+            except RecordError as error:
+                problems.append(str(error))
+        found[pack.pack_id] = state
     return found
 
 
-def _jobs(sent: Sequence[Submission], packs: Path) -> tuple[dict[str, dict[int, Queued]], str]:
+def _jobs(sent: Sequence[Submission], packs: Path, reported: bool) -> tuple[dict[str, dict[int, Queued]], str]:
     """What the schedulers have, by the name of the request and its index; and why Slurm does not say."""
     jobs: dict[str, dict[int, Queued]] = {}
     for submission in sent:
@@ -152,7 +182,7 @@ def _jobs(sent: Sequence[Submission], packs: Path) -> tuple[dict[str, dict[int, 
             jobs |= local.queue(submission)
     if all(submission.profile.scheduler == "local" for submission in sent):
         return jobs, ""
-    if report_of(packs.parent, sent) and all((path / "done.json").exists() for path in packs.glob("*")):
+    if reported and all((pack.path / "done.json").exists() for pack in pack_folders(packs)):
         return jobs, ""
     try:
         return jobs | scheduler.queue(), ""
@@ -185,7 +215,7 @@ def _judge(pack: PackState, submission: Submission, silence: str) -> None:
     elif queued:
         pack.state, pack.note = "pending", queued.reason
     elif phase == "failed":
-        pack.state, pack.note = "failed", beat["error"]
+        pack.state, pack.note = "failed", beat.get("error", "no reason was recorded")
     elif pack.folder.cancelled:
         pack.state, pack.note = "cancelled", f"at step {beat['step']:,}" if beat.get("step") else ""
     elif silence:
@@ -204,19 +234,24 @@ def _judge_without_submission(pack: PackState) -> None:
     phase = pack.heartbeat.get("phase")
     if phase is None:
         return
-    with pack.folder.lock() as free:
-        alive = not free
+    try:
+        with pack.folder.lock() as free:
+            alive = not free
+    except RecordError as error:  # another user's folder, for instance
+        pack.state, pack.note = "unknown", str(error)
+        return
     if alive:
         pack.state, pack.note = "running", "by scorer run"
     elif phase == "failed":
-        pack.state, pack.note = "failed", pack.heartbeat["error"]
+        pack.state, pack.note = "failed", pack.heartbeat.get("error", "no reason was recorded")
     else:
         pack.state, pack.note = "lost", _last_words(pack.heartbeat)
 
 
 def _last_words(beat: dict[str, Any]) -> str:
-    how = {"interrupted": "told to stop", "killed": beat.get("error", "killed")}.get(beat["phase"], "last seen")
-    return f"{how} at step {beat.get('step', 0):,}, {duration(age(beat['time']))} ago on {beat['host']}"
+    how = {"interrupted": "told to stop", "killed": beat.get("error", "killed")}.get(beat.get("phase", ""), "last seen")
+    where = f" on {beat['host']}" if "host" in beat else ""
+    return f"{how} at step {beat.get('step', 0):,}, {duration(age(beat['time']))} ago{where}"
 
 
 def age(time: str) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
+from scorer_core.records import RecordError
 from slurm.board import Board
 from slurm.policy import HALVED
 
@@ -12,13 +13,16 @@ ENDED = ("done", "diverged")
 
 
 def leftovers(board: Board) -> list[Path]:
-    """Attempts but the last of finished packs, halved packs, temporary files, and code that nothing will run."""
+    """Attempts but the last of finished packs, halved packs, temporary files, and code that nothing will run.
+
+    Nothing behind a link is among them.
+    """
     doomed: list[Path] = []
     for pack in board.packs.values():
-        if pack.state in ENDED:
-            attempts = sorted((pack.folder.path / "attempts").glob("[0-9]*"), key=lambda path: int(path.name))
-            doomed += attempts[:-1]
-            doomed += pack.folder.path.rglob(".*.tmp")
+        folder = pack.folder.path
+        if pack.state in ENDED and not folder.is_symlink():
+            doomed += [] if (folder / "attempts").is_symlink() else pack.folder.attempts()[:-1]
+            doomed += folder.rglob(".*.tmp")
     packs = board.folder / "packs"
     doomed += [path.parent for path in packs.glob(f"*/{HALVED}") if not (path.parent / "pack.json").exists()]
     live = {pack.submission for pack in board.packs.values() if pack.state not in ENDED}
@@ -29,14 +33,23 @@ def leftovers(board: Board) -> list[Path]:
 
 
 def weigh(doomed: Iterable[Path]) -> tuple[int, int]:
-    """How many files these are, with what is in them, and their bytes."""
-    files = [file for path in doomed for file in chain([path], path.rglob("*")) if file.is_file()]
-    return len(files), sum(file.stat().st_size for file in files)
+    """How many files and links these are, with what is in them, and their bytes."""
+    paths = [path for top in doomed for path in chain([top], () if top.is_symlink() else top.rglob("*"))]
+    files = [path for path in paths if path.is_symlink() or path.is_file()]
+    return len(files), sum(file.lstat().st_size for file in files)
 
 
 def remove(doomed: Iterable[Path]) -> None:
+    """Remove these files and folders; of a link the link, never what it points to.
+
+    Raises:
+        RecordError: if one cannot be removed.
+    """
     for path in doomed:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecordError(f"{error.filename or path}: cannot be removed: {error.strerror}") from error

@@ -42,6 +42,10 @@ class Filter:
         run = cell.run
         return self.empty or self.takes(run.variant, run.family, run.task, run.seed, cell.state)
 
+    def takes_pack(self, state: str) -> bool:
+        """Is a pack in this state meant whose runs are not known?"""
+        return not (self.variants or self.tasks or self.seeds) and _chosen(self.states, lambda name: name == state)
+
     def takes_run(self, run: Run) -> bool:
         return self.takes(run.variant.name, run.variant.family, run.config.task, run.config.seed)
 

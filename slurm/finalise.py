@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from scorer_core.records import now, write_json
+from scorer_core.records import now, open_lock, write_json
 from slurm.board import MISSING, board
 
 
@@ -15,7 +15,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submission", type=Path)
     folder = parser.parse_args().submission.resolve().parent.parent
-    with (folder / "submissions" / "report.lock").open("w") as file:
+    with open_lock(folder / "submissions" / "report.lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # of two submissions that end at once, one draws after the other
         written = folder / "sweep.yaml"
         standing = board(folder)

@@ -3,8 +3,8 @@
 import time
 from pathlib import Path
 
-from scorer_core.records import PackFolder, RecordError, read_json
-from slurm.policy import HALVED
+from scorer_core.records import PACK_NAME, PackFolder, RecordError
+from slurm.policy import halves
 from slurm.submission import submissions
 from sweeps.terminal import out
 
@@ -19,7 +19,8 @@ def find(outputs: Path, name: str) -> PackFolder:
         RecordError: if none does, or several.
     """
     sweep, _, start = name.rpartition("/")
-    folders = [folder for packs in sorted(outputs.glob(f"{sweep or '*'}/packs")) for folder in sorted(packs.iterdir())]
+    folders = [folder for packs in sorted(outputs.glob(f"{sweep or '*'}/packs")) for folder in sorted(packs.glob("*/"))]
+    folders = [folder for folder in folders if PACK_NAME.fullmatch(folder.name)]
     found = [folder for folder in folders if folder.name.startswith(start)]
     found = found or [folder for folder in folders if any(run_id.startswith(start) for run_id in _run_ids(folder))]
     if len(found) != 1:
@@ -34,10 +35,10 @@ def show(pack: PackFolder, attempt: int | None, follow: bool) -> None:
     Raises:
         RecordError: if there is no such attempt.
     """
-    halved = read_json(pack.path / HALVED)
+    halved = [half.pack_id for half in halves(pack)]
     if halved:
-        out.print(f"This pack ran out of memory and was halved: scorer logs {' , scorer logs '.join(halved['into'])}")
-    places = sorted((pack.path / "attempts").glob("[0-9]*"), key=lambda place: int(place.name))
+        out.print(f"This pack ran out of memory and was halved: scorer logs {' , scorer logs '.join(halved)}")
+    places = pack.attempts()
     if attempt is not None:
         places = [place for place in places if int(place.name) == attempt]
         if not places:
@@ -50,14 +51,17 @@ def show(pack: PackFolder, attempt: int | None, follow: bool) -> None:
         out.print(f"It has said nothing. {pack.path}: {state.get('phase', 'not started')}", soft_wrap=True)
     while follow and not pack.done() and pack.state().get("phase") != "failed":
         time.sleep(POLL_SECONDS)
-        for log in sorted((pack.path / "attempts").glob("[0-9]*/std*.log"), key=lambda log: int(log.parent.name)):
-            if not places or int(log.parent.name) >= int(places[-1].name):
-                _print_new(log, shown)
+        for place in pack.attempts():
+            if not places or int(place.name) >= int(places[-1].name):
+                for stream in STREAMS:
+                    _print_new(place / stream, shown)
 
 
 def _run_ids(folder: Path) -> list[str]:
-    pack = read_json(folder / "pack.json")
-    return list(pack["runs"]) if isinstance(pack, dict) else []
+    try:
+        return PackFolder(folder).run_ids()
+    except RecordError:  # it is found by its name only
+        return []
 
 
 def _job_logs(pack: PackFolder) -> list[Path]:
@@ -79,6 +83,8 @@ def _print_new(log: Path, shown: dict[Path, int]) -> bool:
             text = file.read()
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise RecordError(f"{log}: cannot be read: {error.strerror}") from error
     if not text:
         return False
     if log not in shown:

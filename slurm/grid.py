@@ -5,8 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import BaseModel
+
 from scorer_core import config, identity, registry
-from scorer_core.records import RecordError, read_json, write_json
+from scorer_core.records import RecordError, read_record, write_json
 from sweeps import definition
 
 INDEX = "index.json"
@@ -20,6 +22,15 @@ class GridRun(NamedTuple):
     family: str
     task: str
     seed: int
+
+
+class Index(BaseModel):
+    """submissions/index.json"""
+
+    of: str  # a hash of what it was made from
+    name: str
+    question: str
+    runs: list[GridRun]
 
 
 class Grid(NamedTuple):
@@ -42,9 +53,9 @@ def grid(folder: Path) -> Grid:
         raise RecordError(f"{written}: cannot be read: {error.strerror}") from None
     index = folder / "submissions" / INDEX
     with suppress(RecordError):
-        known = read_json(index)
-        if known and known["of"] == digest:
-            return Grid(known["name"], known["question"], [GridRun(*run) for run in known["runs"]])
+        known = read_record(index, Index)
+        if known and known.of == digest:
+            return Grid(known.name, known.question, known.runs)
     sweep = definition.load_submitted(folder)
     runs: dict[str, GridRun] = {}
     for run in sweep.runs:

@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from scorer_core.records import PackFolder, RecordError, provenance, write_json
+from scorer_core.provenance import provenance
+from scorer_core.records import PackFolder, RecordError, write_json
 from slurm.policy import halve, halves, history, is_out_of_memory, refusal
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 75
@@ -41,8 +42,12 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, lambda number, _: TOLD_TO_STOP.append(number))
     folder = PackFolder(arguments.folder)
-    parts = halves(folder) or [folder]
-    codes = [_alone(part, arguments) if not TOLD_TO_STOP else INTERRUPTED for part in parts]
+    try:
+        parts = halves(folder) or [folder]
+        codes = [_alone(part, arguments) if not TOLD_TO_STOP else INTERRUPTED for part in parts]
+    except RecordError as error:
+        print(error, file=sys.stderr)
+        return FAILED
     if HALVED in codes and not arguments.died:
         os.execv(sys.executable, [sys.executable, "-m", "slurm.job", *sys.argv[1:]])
     return INTERRUPTED if {INTERRUPTED, HALVED} & set(codes) else max(codes)
@@ -64,10 +69,17 @@ def _alone(folder: PackFolder, arguments: argparse.Namespace) -> int:
 
 def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
     """One start, with its own logs; what it prints and how it fails is kept beside its provenance."""
+    try:
+        folder.state()
+    except RecordError as error:
+        print(f"{error}; it is replaced, and earlier attempts do not count against --max-attempts", file=sys.stderr)
+        folder.write_state(phase="starting")
     state: dict[str, Any] = history(folder, arguments.series) if arguments.series else {}
     refused = refusal(folder, state["starts"], arguments.max_attempts) if state else None
     if refused:
-        _say_failed(folder, refused, {key: folder.state()[key] for key in ("attempt", "series", "starts")})
+        before = folder.state()
+        kept = {key: before[key] for key in ("attempt", "series", "starts") if key in before}
+        _say_failed(folder, refused, kept)
         return FAILED
     place = folder.new_attempt()
     state["attempt"] = int(place.name)

@@ -117,5 +117,5 @@ def _why(folder: PackFolder, code: int, complaint: str) -> str:
     except RecordError as error:
         return str(error)
     if state.get("phase") == "failed":
-        return state["error"]
+        return state.get("error", "no reason was recorded")
     return complaint.strip().splitlines()[-1] if complaint.strip() else f"exit code {code}"

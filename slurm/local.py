@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from scorer_core.records import PackFolder, read_json, write_json
+from scorer_core.records import PackFolder, RecordError, open_lock, read_record, write_json
 from slurm.job import INTERRUPTED
 from slurm.launch import LocalLauncher, Outcome
 from slurm.scheduler import Queued, SchedulerError
@@ -49,6 +50,8 @@ def alive(submission: Submission) -> bool:
         file = (submission.folder / "lock").open("r+")
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise RecordError(f"{submission.folder / 'lock'}: cannot be opened: {error.strerror}") from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,8 +64,8 @@ def queue(submission: Submission) -> dict[str, dict[int, Queued]]:
     """What runs and what waits here, as `slurm.scheduler.queue` has it for a cluster."""
     if not alive(submission):
         return {}
-    content = read_json(submission.folder / "queue.json") or {}
-    first = {int(i): Queued(s, "all processes are busy" if s == "pending" else "", "") for i, s in content.items()}
+    content = read_record(submission.folder / "queue.json", dict[int, Literal["running", "pending"]]) or {}
+    first = {i: Queued(s, "all processes are busy" if s == "pending" else "", "") for i, s in content.items()}
     report = {submission.last.name: {0: Queued("pending", "Dependency")}} if submission.last else {}
     return {submission.requests[0].name: first, **report}
 
@@ -71,7 +74,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submission", type=Path)
     submission = read(parser.parse_args().submission)
-    with (submission.folder / "lock").open("w") as file:
+    with open_lock(submission.folder / "lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # who only looks whether it is held holds it for a moment
         return _workers(submission) if submission.command else _packs(submission)
 

@@ -6,9 +6,8 @@ No torch here, and no scheduler: the same policy holds on a cluster and on this 
 from typing import Any
 
 from scorer_core.config import RunConfig
-from scorer_core.records import PackFolder, RecordError, read_json, write_json
+from scorer_core.records import HALVED, HalvedRecord, PackFolder, read_record, write_json
 
-HALVED = "halved.json"
 NO_PROGRESS = 2  # attempts that end where they began
 
 
@@ -40,8 +39,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def halves(folder: PackFolder) -> list[PackFolder]:
     """The two packs that took the place of this one; none if it was never halved."""
-    halved = read_json(folder.path / HALVED)
-    return [PackFolder(folder.path.parent / name) for name in halved["into"]] if halved else []
+    halved = read_record(folder.path / HALVED, HalvedRecord)
+    return [PackFolder(folder.path.parent / name) for name in halved.into] if halved else []
 
 
 def halve(folder: PackFolder) -> bool:
@@ -51,7 +50,7 @@ def halve(folder: PackFolder) -> bool:
     old `pack.json` goes last, so that cut off anywhere the runs are in a pack.
     """
     configs = folder.configs()
-    if len(configs) == 1 or halved_from(folder):
+    if len(configs) == 1 or folder.halved_from():
         return False
     middle = (len(configs) + 1) // 2
     packs, compiled = folder.path.parent, folder.compiled()
@@ -60,11 +59,3 @@ def halve(folder: PackFolder) -> bool:
     write_json(folder.path / HALVED, {"into": into, "lanes": len(configs), "because": "out of memory"})
     (folder.path / "pack.json").unlink()
     return True
-
-
-def halved_from(folder: PackFolder) -> str | None:
-    """The pack this is a half of."""
-    pack = read_json(folder.path / "pack.json")
-    if not isinstance(pack, dict):
-        raise RecordError(f"{folder.path / 'pack.json'}: missing, or names no run")
-    return pack.get("halved_from")

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from scorer_core.records import now
-from slurm.board import STATES, Board, Cell, PackState, age, report_of
+from scorer_core.records import now, retrain
+from slurm.board import STATES, Board, Cell, PackState, age
 from slurm.profile import Profile
 from slurm.submission import HEARTBEAT_SECONDS, Submission
 from slurm.submit import Selection
@@ -20,7 +20,7 @@ from sweeps.layout import makespan
 from sweeps.plan import Plan, PlannedPack
 from sweeps.terminal import count, duration
 
-COLOURS = {"done": "green", "running": "cyan", "failed": "red", "lost": "red", "diverged": "yellow"}
+COLOURS = {"done": "green", "running": "cyan", "failed": "red", "lost": "red", "damaged": "red", "diverged": "yellow"}
 SHOWN_PACKS = 8  # of each kind of trouble
 FILES_OF_A_PACK = 5  # pack.json, lock, state.json, done.json, and the report of its last checkpoint
 FILES_OF_AN_ATTEMPT = 3
@@ -72,9 +72,13 @@ def _pace(cells: Sequence[Cell]) -> tuple[str, str]:
 
 def _verdicts(cells: Sequence[Cell]) -> str:
     """How many of the finished runs of `cells` earned each verdict."""
-    done = [cell.pack.done[cell.run.run_id] for cell in cells if cell.pack and cell.run.run_id in cell.pack.done]
+    done = [cell.pack.done[cell.run.run_id] for cell in cells if cell.pack and _is_done(cell)]
     earned = Counter(verdict for entry in done for verdict in entry.get("verdicts", []))
     return ", ".join(f"{escape(verdict)} {many} of {len(done)}" for verdict, many in earned.items())
+
+
+def _is_done(cell: Cell) -> bool:
+    return cell.pack is not None and not cell.pack.damage and cell.run.run_id in cell.pack.done
 
 
 def _remarks(board: Board, cells: Sequence[Cell]) -> list[str]:
@@ -82,6 +86,7 @@ def _remarks(board: Board, cells: Sequence[Cell]) -> list[str]:
     lines = []
     if board.silence:
         lines.append(f"[yellow]Slurm does not answer[/] ({escape(board.silence)}): this is what the files say.")
+    lines += damage(board)
     reasons = Counter(pack.note for pack in packs if pack.state == "pending")
     if reasons:
         lines.append(
@@ -102,8 +107,20 @@ def _remarks(board: Board, cells: Sequence[Cell]) -> list[str]:
     return lines
 
 
+def damage(board: Board) -> list[str]:
+    """A line, with markup, on each record that cannot be read and each damaged pack, and how to train these again."""
+    lines = [f"[red]problem:[/] {escape(problem)}" for problem in board.problems]
+    damaged = [pack for pack in board.packs.values() if pack.damage]  # no cell has one whose runs are not known
+    lines += [f"[red]damaged[/] {_line(pack)}" for pack in damaged[:SHOWN_PACKS]]
+    if len(damaged) > SHOWN_PACKS:
+        lines.append(f"  and {count(len(damaged) - SHOWN_PACKS, 'more pack')} damaged")
+    if any(pack.state == "damaged" for pack in damaged):
+        lines.append(retrain(escape(board.folder.name)))
+    return lines
+
+
 def _line(pack: PackState) -> str:
-    return f"pack {pack.folder.pack_id} ({count(len(pack.run_ids), 'run')}): {escape(pack.note)}"
+    return f"pack {pack.folder.pack_id} ({count(len(pack.run_ids), 'run')}): {escape(pack.damage or pack.note)}"
 
 
 def _advice(board: Board, cells: Sequence[Cell]) -> list[str]:
@@ -116,14 +133,14 @@ def _advice(board: Board, cells: Sequence[Cell]) -> list[str]:
         lines.append(f"Nothing that was committed is lost. To go on: scorer resume {name}")
     elif "missing" in states and board.submissions:
         lines.append(f"To submit what is missing: scorer resume {name}")
-    report = report_of(board.folder, board.submissions)
+    report = board.report
     if board.last:
         lines.append("The report is drawn when these jobs have ended.")
     elif report:
-        without = f", without {count(len(report['runs']), 'run')}" if report["runs"] else ", with every run"
-        made = "was drawn" if report["report"] else "[red]could not be drawn[/]"
+        without = f", without {count(len(report.runs), 'run')}" if report.runs else ", with every run"
+        made = "was drawn" if report.report else "[red]could not be drawn[/]"
         lines.append(
-            f"The report {made} {duration(age(report['time']))} ago{without}: {escape(str(board.folder / 'report'))}"
+            f"The report {made} {duration(age(report.time))} ago{without}: {escape(str(board.folder / 'report'))}"
         )
     elif _is_drawn(board):
         lines.append(f"The report has all that is done: {escape(str(board.folder / 'report'))}")
@@ -176,6 +193,7 @@ def as_json(board: Board) -> dict[str, Any]:
             for name, pack in packs.items()
         },
         "report_pending": bool(board.last),
+        "problems": [*board.problems, *(pack.damage for pack in board.packs.values() if pack.damage)],
     }
 
 

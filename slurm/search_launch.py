@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from scorer_core.identity import pack_id
-from scorer_core.records import PackFolder, RecordError
+from scorer_core.records import PackFolder, RecordError, pack_folders
 from slurm.job import FINISHED
 from slurm.watch import SECONDS_BETWEEN_LINES, Remaining, Speed
 from sweeps.search import Search
@@ -100,8 +100,8 @@ def train_here(study: Study, workers: LocalWorkers, processes: int, on_tick: Any
 
 def _committed(study: Study) -> int:
     """Checkpoints and finished packs there are: a number that moves when anything does."""
-    packs = study.folder / "packs"
-    return sum(int(path.stem) for path in packs.glob("*/checkpoint/*.ckpt")) + len(list(packs.glob("*/done.json")))
+    packs = pack_folders(study.folder / "packs")
+    return sum(pack.committed_step() + (pack.path / "done.json").exists() for pack in packs)
 
 
 def _started(study: Study) -> int:

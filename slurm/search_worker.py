@@ -18,7 +18,8 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from scorer_core.records import PackFolder, RecordError, provenance, write_json
+from scorer_core.provenance import provenance
+from scorer_core.records import PackFolder, RecordError, write_json
 from slurm.job import FAILED, FINISHED, INTERRUPTED
 from slurm.search_batch import BatchTraining, ToldToStopError, Trainer, is_not_the_trials
 from sweeps.definition import DefinitionError

@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from scorer_core.records import SNAPSHOT, RecordError, code_version
+from scorer_core.provenance import SNAPSHOT, code_version
+from scorer_core.records import RecordError
 
 SOURCE = Path(__file__).resolve().parent.parent
 ROOMS = ("scorer_core", "sweeps", "slurm", "analysis")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from scorer_core.records import RecordError, now, read_json, replace_file
+from scorer_core.records import RecordError, Time, first_fault, now, numbered, open_lock, read_json, replace_file
 from slurm.profile import Profile
 
 HEARTBEAT_SECONDS = 15.0  # a rename on a shared file system for each pack
@@ -31,7 +31,7 @@ class Submission(BaseModel):
     """What was asked for, under which profile, with which code. Task number i of all arrays together is `packs[i]`."""
 
     folder: Path = Field(exclude=True)
-    time: str = Field(default_factory=now)
+    time: Time = Field(default_factory=now)
     profile: Profile
     code: Path  # the folder jobs run in
     packs: list[str] = []
@@ -71,8 +71,8 @@ def submissions(sweep_folder: Path) -> list[Submission]:
     Raises:
         RecordError: if one cannot be read.
     """
-    paths = (sweep_folder / "submissions").glob("[0-9]*/submission.json")
-    return [read(path.parent) for path in sorted(paths, key=lambda path: int(path.parent.name))]
+    folders = numbered(sweep_folder / "submissions")
+    return [read(folder) for folder in folders if (folder / "submission.json").exists()]
 
 
 def read(folder: Path) -> Submission:
@@ -85,14 +85,16 @@ def read(folder: Path) -> Submission:
     content = read_json(path)
     try:
         return Submission(folder=folder, **(content or {}))
-    except (ValidationError, TypeError) as error:
-        raise RecordError(f"{path}: is not a submission: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        raise RecordError(f"{path}: is not a submission: {first_fault(error)}") from None
+    except TypeError:
+        raise RecordError(f"{path}: is not a submission: must hold an object, without 'folder'") from None
 
 
 def new(sweep_folder: Path, profile: Profile, code: Path, sizes: Sequence[int], **what: object) -> Submission:
     """A submission that is in no file yet: arrays of `sizes` tasks, throttled together as the profile says."""
     folder = sweep_folder / "submissions"
-    number = 1 + max((int(path.name) for path in folder.glob("[0-9]*")), default=0)
+    number = 1 + max((int(path.name) for path in numbered(folder)), default=0)
     stem = f"scorer-{sweep_folder.name}-{number}-{uuid.uuid4().hex[:6]}"
     requests, first = [], 0
     for index, (size, throttle) in enumerate(zip(sizes, _shares(profile.throttle, sizes), strict=True)):
@@ -116,12 +118,6 @@ def _shares(throttle: int | None, sizes: Sequence[int]) -> list[int | None]:
 @contextmanager
 def alone(sweep_folder: Path) -> Iterator[None]:
     """While this lasts no other process submits to, or cancels in, this sweep; a second one waits its turn."""
-    folder = sweep_folder / "submissions"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("w")
-    except OSError as error:
-        raise RecordError(f"{folder}: cannot be written: {error.strerror}") from error
-    with file:
+    with open_lock(sweep_folder / "submissions" / "lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -135,7 +135,9 @@ def clean(
         if wanted.empty:
             doomed, what = cleaning.leftovers(found), "leftovers"
         else:
-            packs = _packs(found, wanted, ("done", "diverged", "failed", "lost", "cancelled", "missing"))
+            packs = _packs(found, wanted, ("done", "diverged", "failed", "lost", "damaged", "cancelled", "missing"))
+            unknown = {name: pack for name, pack in found.packs.items() if pack.damage and not pack.run_ids}
+            packs |= {name: pack for name, pack in unknown.items() if wanted.takes_pack(pack.state)}
             doomed, what = (
                 [pack.folder.path for pack in packs.values()],
                 f"all records of {_count(found, packs, wanted)}",

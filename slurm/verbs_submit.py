@@ -33,7 +33,7 @@ from sweeps.terminal import (
     print_json,
     stop,
 )
-from sweeps.verbs import plan_json, print_plan, print_price, print_timescales
+from sweeps.verbs import plan_json, print_plan, print_price, print_problems, print_timescales
 
 app = typer.Typer()
 LANES_OF_A_JOB = 30
@@ -160,6 +160,7 @@ def _submit(
             out.print(f"{told}: {count(adopted, 'array')}.")
         space = answered(lambda: submitting.room(profile, limits)) if limits else None
         chosen = submitting.select(planned, found, states, space)
+        print_problems(planned.problems)
         out.print("\n".join(screen.selection(planned, chosen, loaded.name)), highlight=False, soft_wrap=True)
         if chosen.packs and profile.scheduler == "slurm":
             going = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
@@ -226,6 +227,8 @@ def _again(
     if held and not only:
         return None
     if not only:
+        for line in screen.damage(found):
+            out.print(line, highlight=False, soft_wrap=True)
         return out.print(f"None of these runs is {' or '.join(states)}.")
     loaded = definition.load_submitted(folder)
     return _submit(loaded, outputs, where, only, states, dry_run=dry_run, same_code=same_code)

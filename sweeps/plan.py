@@ -1,14 +1,25 @@
 """What a sweep still needs: the runs that are missing, in which packs, at what price."""
 
 import itertools
+import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from scorer_core.config import RunConfig
 from scorer_core.identity import pack_id
-from scorer_core.records import PackFolder, RecordError, now, pack_folders, replace_file, write_json
+from scorer_core.records import (
+    PackFolder,
+    RecordError,
+    now,
+    other_folders,
+    pack_folders,
+    replace_file,
+    retrain,
+    write_json,
+)
 from sweeps import price
 from sweeps.definition import Sweep, dump
 from sweeps.layout import Layout, by_shape, choose, even, makespan
@@ -50,6 +61,8 @@ class Plan:
     done: dict[str, str]  # run id to `done` or `diverged`
     packs: list[PlannedPack]  # what is missing, longest first
     layout: Layout
+    damaged: frozenset[str]  # runs that are neither done nor in `packs`: a record of their pack is damaged
+    problems: tuple[str, ...]  # what is wrong with the records, and how to train again
 
     @property
     def run_ids(self) -> set[str]:
@@ -57,7 +70,7 @@ class Plan:
 
     @property
     def missing(self) -> int:
-        return len(self.run_ids - self.done.keys())
+        return len(self.run_ids - self.done.keys() - self.damaged)
 
     @property
     def seconds(self) -> float:
@@ -76,7 +89,8 @@ class Plan:
                 PackFolder.create(self.folder / "packs", pack.configs, pack.compiled)
         if not self.packs:
             return
-        numbers = [int(path.stem.removeprefix("plan-")) for path in self.folder.glob("plan-[0-9]*.json")]
+        names = [re.fullmatch(r"plan-([0-9]+)\.json", path.name) for path in self.folder.iterdir()]
+        numbers = [int(name[1]) for name in names if name]
         packs = {pack.folder.pack_id: [config.run_id for config in pack.configs] for pack in self.packs}
         content = {"time": now(), "done": self.done, "packs": packs}
         write_json(self.folder / f"plan-{1 + max(numbers, default=0)}.json", content)
@@ -98,27 +112,36 @@ def make_plan(
     """What `sweep` needs given what is in `outputs`; nothing is written. Packs cut off earlier are gone on with.
 
     Without `lanes_per_pack` or `processes` this machine's are chosen (sweeps/layout.py). `only` leaves all runs but
-    these out of the packs.
+    these out of the packs. The runs of a damaged pack are planned only after its folder is removed: the plan's
+    `problems` say so.
 
     Raises:
-        RecordError: if a record there cannot be read.
+        RecordError: if the folder of the packs cannot be read.
     """
     folder = outputs / sweep.name
     wanted = {run.run_id: run.config for run in sweep.runs}
     done: dict[str, str] = {}
-    begun: list[PackFolder] = []
+    begun: list[tuple[PackFolder, list[RunConfig], bool]] = []
+    broken: dict[str, set[str]] = {}  # damaged packs with their runs, as far as these are known
+    problems = [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
     for pack in pack_folders(folder / "packs"):
-        statuses = pack.done()
-        done |= {run_id: entry["status"] for run_id, entry in statuses.items() if run_id in wanted}
-        if not statuses:
-            begun.append(pack)
-    left = wanted.keys() if only is None else only
-    missing = {run_id: config for run_id, config in wanted.items() if run_id in left and run_id not in done}
+        try:
+            statuses = pack.done()
+            if statuses:
+                pack.verify()
+                done |= {run_id: entry["status"] for run_id, entry in statuses.items() if run_id in wanted}
+            else:
+                begun.append((pack, pack.configs(), pack.compiled()))
+        except RecordError as error:
+            broken[pack.pack_id] = _known_runs(pack) & wanted.keys()
+            problems.append(f"{error}; this pack is damaged and is not trained")
+    damaged = set().union(*broken.values()) - done.keys()
+    left = set(wanted if only is None else only)
+    missing = {run_id: config for run_id, config in wanted.items() if run_id in left - done.keys() - damaged}
     packs = []
-    for pack in begun:
-        configs = pack.configs()
+    for pack, configs, compiled_before in begun:
         if any(config.run_id in missing for config in configs):
-            packs.append(PlannedPack(pack, configs, True, pack.compiled()))
+            packs.append(PlannedPack(pack, configs, True, compiled_before))
             for config in configs:
                 missing.pop(config.run_id, None)
 
@@ -131,8 +154,22 @@ def make_plan(
         for size in even(len(alike), layout.lanes):
             configs = list(itertools.islice(rest, size))
             name = pack_id([config.run_id for config in configs])
+            if name in broken:  # pack.json is damaged, so that its runs were not known before
+                damaged |= {config.run_id for config in configs}
+                continue
             packs.append(PlannedPack(PackFolder(folder / "packs" / name), configs, False, compiled(configs[0])))
-    return Plan(sweep, folder, done, sorted(packs, key=lambda pack: -pack.seconds), layout)
+    if broken:
+        problems.append(retrain(sweep.name))
+    packs.sort(key=lambda pack: -pack.seconds)
+    return Plan(sweep, folder, done, packs, layout, frozenset(damaged), tuple(problems))
+
+
+def _known_runs(pack: PackFolder) -> set[str]:
+    """The runs of a pack with a damaged record, by the record that can be read; empty if none can."""
+    for read in (pack.run_ids, pack.done):
+        with suppress(RecordError):
+            return set(read())
+    return set()
 
 
 def find_run(outputs: Path, run_id: str) -> tuple[PackFolder, RunConfig]:
@@ -141,14 +178,14 @@ def find_run(outputs: Path, run_id: str) -> tuple[PackFolder, RunConfig]:
     Raises:
         RecordError: if none does, or several.
     """
-    found = {
-        config.run_id: (pack, config)
-        for packs in sorted(outputs.glob("*/packs"))
-        for pack in pack_folders(packs)
-        for config in pack.configs()
-        if config.run_id.startswith(run_id)
-    }
+    found, unread = {}, []
+    for pack in (pack for packs in sorted(outputs.glob("*/packs")) for pack in pack_folders(packs)):
+        try:
+            found |= {config.run_id: (pack, config) for config in pack.configs() if config.run_id.startswith(run_id)}
+        except RecordError as error:
+            unread.append(str(error))
     if len(found) != 1:
         several = f"{len(found)} runs begin so: {', '.join(sorted(found)[:5])}" if found else "no such run"
-        raise RecordError(f"{run_id}: {several} in {outputs}")
+        also = f"; {len(unread)} packs cannot be read: {unread[0]}" if unread else ""
+        raise RecordError(f"{run_id}: {several} in {outputs}{also}")
     return next(iter(found.values()))

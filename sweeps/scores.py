@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from scipy.stats import trim_mean
 
 from scorer_core.config import RunConfig
-from scorer_core.records import PackFolder, RecordError
+from scorer_core.records import PackFolder
 from scorer_core.scores import FINAL_WINDOW, auc, final, steps_to_threshold
 from sweeps.search import Objective, Search
 
@@ -20,24 +18,15 @@ def read_curves(folders: Iterable[PackFolder], run_ids: Iterable[str]) -> dict[s
     """The committed returns of these runs. A run that stands in several packs, which parted, is taken where it is.
 
     Raises:
-        RecordError: if a part cannot be read.
+        RecordError: if a part is missing or damaged.
     """
     wanted, found = set(run_ids), dict[str, Curve]()
     for folder in folders:
-        tables = []
-        for part in folder.parts():
-            try:
-                tables.append(pq.ParquetFile(part).read(columns=["run_id", "step", "return"]))
-            except (pa.ArrowException, OSError, ValueError) as error:
-                raise RecordError(f"{part}: cannot be read: {' '.join(str(error).split())[:120]}") from None
-        if not tables:
-            continue
-        table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+        table = folder.rows(["return"], wanted)
         ids = np.asarray(table["run_id"].to_pylist())
         steps, returns = table["step"].to_numpy(), table["return"].to_numpy().astype(float)
-        for run_id in wanted & set(ids.tolist()):
+        for run_id in dict.fromkeys(ids.tolist()):
             mine = np.flatnonzero(ids == run_id)
-            mine = mine[np.argsort(steps[mine], kind="stable")]
             if run_id not in found or len(mine) > len(found[run_id][0]):
                 found[run_id] = steps[mine], returns[mine]
     return found

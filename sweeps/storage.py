@@ -14,11 +14,12 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
+from pydantic import BaseModel
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from scorer_core.records import RecordError, read_json, write_json
+from scorer_core.records import RecordError, read_record, write_json
 from sweeps.definition import DefinitionError
 
 STORAGE_VARIABLE = "SCORER_STORAGE"  # may hold a password: read from the environment alone, and never written down
@@ -34,6 +35,12 @@ class StorageError(RecordError):
 
 
 STORAGE_ERRORS = (StorageError, SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
+
+
+class StorageRecord(BaseModel):
+    """storage.json"""
+
+    url: str
 
 
 class Lock:
@@ -123,7 +130,7 @@ def open_storage(folder: Path) -> BaseStorage:
         StorageError: if it cannot be reached, is locked, or was written by another version of Optuna.
         DefinitionError: if SCORER_STORAGE is no database's URL.
     """
-    url = os.environ.get(STORAGE_VARIABLE) or (read_json(folder / "storage.json") or {}).get("url")
+    url = os.environ.get(STORAGE_VARIABLE) or _recorded_url(folder)
     with told_in_a_line(shown(url) if url else str(folder / JOURNAL)):
         if url is None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -135,9 +142,14 @@ def open_storage(folder: Path) -> BaseStorage:
     return storage
 
 
+def _recorded_url(folder: Path) -> str | None:
+    found = read_record(folder / "storage.json", StorageRecord)
+    return found.url if found else None
+
+
 def where(folder: Path) -> str:
     """Of the storage of the search in `folder`, in a form that may be shown."""
-    url = os.environ.get(STORAGE_VARIABLE) or (read_json(folder / "storage.json") or {}).get("url")
+    url = os.environ.get(STORAGE_VARIABLE) or _recorded_url(folder)
     return shown(url) if url else str(folder / JOURNAL)
 
 

@@ -25,9 +25,10 @@ import numpy as np
 import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
+from pydantic import BaseModel
 
 from scorer_core.identity import digest, pack_id
-from scorer_core.records import PackFolder, RecordError, read_json, replace_file, write_json
+from scorer_core.records import PackFolder, RecordError, read_record, replace_file, write_json
 from sweeps.definition import DefinitionError
 from sweeps.samplers import make_sampler
 from sweeps.search import Search, Settings, dump, load
@@ -36,6 +37,23 @@ from sweeps.storage import STORAGE_ERRORS, Lock, open_storage, told_in_a_line, w
 ASKING_PATIENCE_SECONDS = 900.0  # hundreds of workers that start together ask one after the other
 STARTS_WITHOUT_PROGRESS = 3  # workers that were killed one after the other, at the same place
 BOUND_TO = "scorer"  # the study's attribute that holds the definition and the version of Optuna
+
+
+class Decision(BaseModel):
+    """What happened at one rung."""
+
+    step: int
+    pruned: list[int]
+
+
+class BatchRecord(BaseModel):
+    """batch.json"""
+
+    points: dict[int, dict[str, Any]]
+    packs: list[list[str]]
+    decisions: list[Decision]
+    starts: list[list[int]] = []
+    error: str = ""
 
 
 @dataclass
@@ -59,17 +77,12 @@ class Batch:
         Raises:
             RecordError: if the file cannot be read, or holds something else.
         """
-        file = self.path / "batch.json"
-        raw = read_json(file)
-        if raw is None:
+        record = read_record(self.path / "batch.json", BatchRecord)
+        if record is None:
             return False
-        try:
-            self.points = {int(number): dict(point) for number, point in raw["points"].items()}
-            self.packs = [[str(run_id) for run_id in pack] for pack in raw["packs"]]
-            self.decisions = [{"step": int(d["step"]), "pruned": list(d["pruned"])} for d in raw["decisions"]]
-            self.starts, self.error = [list(start) for start in raw.get("starts", [])], str(raw.get("error", ""))
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise RecordError(f"{file}: not a batch of trials; remove {self.path} to begin its trials again") from None
+        self.points, self.packs = record.points, record.packs
+        self.decisions = [decision.model_dump() for decision in record.decisions]
+        self.starts, self.error = record.starts, record.error
         self.adopted = True
         return True
 

@@ -1,13 +1,16 @@
 """Verbs on what to run: sweeps, show; and what a plan looks like."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from scorer_core import verdicts
+from scorer_core.records import RecordError
 from sweeps import definition, search
 from sweeps.plan import Plan, find_run
 from sweeps.terminal import (
@@ -22,6 +25,7 @@ from sweeps.terminal import (
 from sweeps.timescale import timescales
 
 app = typer.Typer()
+T = TypeVar("T")
 
 
 @app.command(epilog="Example: scorer sweeps")
@@ -49,15 +53,29 @@ def show(
 ) -> None:
     """Show one run: verdicts, configuration, provenance, state, last metrics."""
     folder, config = find_run(outputs, run_id)
-    done = folder.done().get(config.run_id, {})
+    problems: list[str] = []
+
+    def read(record: Callable[[], T], otherwise: T) -> T:
+        try:
+            return record()
+        except RecordError as error:
+            problems.append(str(error))
+            return otherwise
+
+    done = read(lambda: folder.done().get(config.run_id, {}), {})
+    row = read(lambda: folder.last_row(config.run_id), {})
+    judged: list[str] = done.get("verdicts", [])
+    if row and "verdicts" not in done:
+        judged = verdicts.of_pack(folder)[config.run_id]
     shown = {
         "run_id": config.run_id,
-        "state": {key: value for key, value in done.items() if key != "verdicts"} or folder.state(),
-        "verdicts": done["verdicts"] if "verdicts" in done else verdicts.of_pack(folder)[config.run_id],
+        "state": {key: value for key, value in done.items() if key != "verdicts"} or read(folder.state, {}),
+        "verdicts": judged,
         "pack": str(folder.path),
         "configuration": config.model_dump(mode="json") | {"ratio": config.ratio},
-        "provenance": folder.provenance(),
-        "last_metrics": folder.last_row(config.run_id),
+        "provenance": read(folder.provenance, {}),
+        "last_metrics": row,
+        "problems": list(dict.fromkeys(problems)),
     }
     if as_json:
         return print_json(shown)
@@ -65,14 +83,22 @@ def show(
     provenance["git_diff"] = f"{len((shown['provenance'].get('git_diff') or '').splitlines())} lines"
     out.print(f"[bold]{config.run_id}[/]  {config.task}, {config.coupling}, seed {config.seed}", highlight=False)
     out.print(f"pack {folder.path}", highlight=False, soft_wrap=True)
+    print_problems(shown["problems"])
     for verdict in shown["verdicts"]:
-        out.print(f"[yellow]{verdict}:[/] {verdicts.MEANINGS[verdict]}.", highlight=False)
+        meaning = verdicts.MEANINGS.get(verdict, "unknown to this version")
+        out.print(f"[yellow]{escape(verdict)}:[/] {meaning}.", highlight=False)
     for title in ("state", "configuration", "provenance", "last_metrics"):
         table = Table("", "", title=title.replace("_", " "), title_justify="left", show_header=False, box=None)
         for key, value in (provenance if title == "provenance" else shown[title]).items():
             table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
         out.print(table)
     return None
+
+
+def print_problems(problems: Iterable[str]) -> None:
+    """A line on each record that is wrong."""
+    for problem in problems:
+        out.print(f"[red]problem:[/] {escape(problem)}", highlight=False, soft_wrap=True)
 
 
 def print_plan(planned: Plan) -> None:
@@ -91,8 +117,12 @@ def print_plan(planned: Plan) -> None:
             cells.append(f"{done}/{len(ids)} done" + (f", {diverged} diverged" if diverged else ""))
         table.add_row(variant.name + (" (baseline)" if variant.family == sweep.baseline else ""), *cells)
     out.print(table)
+    damaged = f", {len(planned.damaged)} damaged" if planned.damaged else ""
     grid = f"{len(sweep.grid_variants)} variants x {len(sweep.tasks)} tasks x {len(sweep.seeds)} seeds"
-    out.print(f"{grid} = {len(sweep.runs)} cells, {len(planned.run_ids)} distinct runs, {planned.missing} missing.")
+    out.print(
+        f"{grid} = {len(sweep.runs)} cells, {len(planned.run_ids)} distinct runs, {planned.missing} missing{damaged}."
+    )
+    print_problems(planned.problems)
     if planned.packs:
         begun = sum(pack.begun for pack in planned.packs)
         steps = sum(pack.env_steps for pack in planned.packs)
@@ -137,6 +167,8 @@ def plan_json(planned: Plan) -> dict[str, Any]:
         "processes": planned.layout.processes,
         "why": planned.layout.why,
         "done": planned.done,
+        "damaged": sorted(planned.damaged),
+        "problems": list(planned.problems),
         "runs": [
             {"run_id": r.run_id, "variant": r.variant.name, "task": r.config.task, "seed": r.config.seed}
             for r in planned.sweep.runs

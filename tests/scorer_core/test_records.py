@@ -1,5 +1,8 @@
 import json
 import logging
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -7,7 +10,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer_core.config import RunConfig
-from scorer_core.records import METRICS, SCHEMA, PackFolder, RecordError, pack_folders, replace_file, write_json
+from scorer_core.records import (
+    METRICS,
+    SCHEMA,
+    PackFolder,
+    RecordError,
+    other_folders,
+    pack_folders,
+    replace_file,
+    write_json,
+)
 
 CONFIGS = [RunConfig(task="minatar/breakout", seed=seed) for seed in range(2)]
 
@@ -18,6 +30,23 @@ def rows(step: int) -> pa.Table:
     return pa.Table.from_pydict(
         {"run_id": ids, "step": [step, step], "diverged": [False, False], **columns}, schema=SCHEMA
     )
+
+
+OLD = Path(__file__).parent.parent / "data" / "outputs-0.1"
+
+
+def flip(path: Path, place: int = -20) -> None:
+    """Change one bit."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def finished(folder: PackFolder) -> PackFolder:
+    for step in (100, 200):
+        folder.commit(step, rows(step), b"state")
+    folder.finish({config.run_id: {"status": "done", "verdicts": []} for config in CONFIGS})
+    return PackFolder(folder.path)
 
 
 @pytest.fixture
@@ -127,3 +156,192 @@ def test_finishing_names_every_run_and_removes_the_checkpoints(folder):
 
 def test_attempts_are_counted(folder):
     assert [folder.new_attempt().name for _ in range(11)] == [str(n) for n in range(1, 12)]
+
+
+def test_rows_are_sorted_by_run_and_step_and_are_those_of_the_runs_that_are_asked_for(folder):
+    finished(folder)
+    table = folder.rows(["msbe"])
+    assert table.column_names == ["run_id", "step", "msbe"]
+    found = list(zip(table["run_id"].to_pylist(), table["step"].to_pylist(), strict=True))
+    assert found == [(run_id, step) for run_id in sorted(folder.run_ids()) for step in (100, 200)]
+    run_id = CONFIGS[0].run_id
+    one = folder.rows(SCHEMA.names, [run_id, "another"])
+    assert one.schema == SCHEMA
+    assert one["run_id"].to_pylist() == [run_id, run_id]
+    assert folder.rows(["return"], []).num_rows == 0
+    assert PackFolder(folder.path.parent / "nothing").rows(["return"]).schema.names == ["run_id", "step", "return"]
+
+
+def test_a_metric_that_an_older_version_did_not_log_is_nan(folder):
+    folder.commit(100, rows(100).drop_columns(["srank"]), b"state")
+    assert np.isnan(folder.rows(["srank"])["srank"].to_numpy()).all()
+
+
+@pytest.mark.parametrize("part", [0, 1])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(Path.unlink, "missing"), (flip, "damaged"), (lambda part: part.write_bytes(b""), "damaged"),
+     (lambda part: (part.unlink(), part.mkdir()), "cannot be read: Is a directory")],
+    ids=["removed", "one bit", "emptied", "a folder"],
+)  # fmt: skip
+def test_a_damaged_part_of_a_finished_pack_is_named_and_no_row_of_the_pack_is_read(folder, part, damage, message):
+    reader = finished(folder)
+    path = folder.parts()[part]
+    damage(path)
+    for read in (lambda: reader.rows(["return"]), lambda: reader.last_row(CONFIGS[0].run_id), reader.verify):
+        with pytest.raises(RecordError) as caught:
+            read()
+        assert f"{path}: {message}" in str(caught.value)
+
+
+def test_a_part_that_differs_only_in_a_page_is_noticed_by_its_page_checksum(folder):
+    folder.commit(100, rows(100), b"state")
+    (part,) = folder.parts()
+    column = pq.ParquetFile(part).metadata.row_group(0).column(SCHEMA.names.index("msbe"))
+    flip(part, column.data_page_offset + column.total_compressed_size - 1)
+    with pytest.raises(OSError, match="CRC"):
+        pq.ParquetFile(part, page_checksum_verification=True).read()
+
+
+def test_outputs_of_version_0_1_are_read_without_checksums(tmp_path):
+    shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
+    cut, old = (pack_folders(tmp_path / name / "packs") for name in ("cut", "old"))
+    for pack in (*cut, *old):
+        expected = pa.concat_tables([pq.read_table(part) for part in pack.parts()])
+        assert pack.rows(SCHEMA.names).num_rows == expected.num_rows
+        pack.verify()
+    pack = cut[0]
+    pack.parts()[0].write_bytes(pack.parts()[0].read_bytes()[:-40])
+    with pytest.raises(RecordError, match=rf"{pack.parts()[0]}: damaged"):
+        pack.verify()
+    assert pack.last_commit() is None, "each of its commits has the damaged part"
+
+
+def test_a_row_that_occurs_twice_is_an_error(folder):
+    folder.commit(100, rows(100), b"state")
+    folder.commit(200, rows(100), b"state")
+    with pytest.raises(RecordError, match="has two rows for step 100"):
+        folder.rows(["return"])
+
+
+def test_rows_after_the_last_commit_are_not_read(folder):
+    folder.commit(100, rows(100), b"state")
+    pq.write_table(rows(150), folder.path / "metrics" / "part-00000000000150.parquet")
+    assert set(PackFolder(folder.path).rows(["return"])["step"].to_pylist()) == {100}
+
+
+def test_a_commit_whose_newest_part_is_damaged_is_not_used_and_nothing_whole_is_deleted(folder, caplog):
+    folder.commit(100, rows(100), b"state 100")
+    folder.commit(200, rows(200), b"state 200")
+    flip(folder.parts()[1])
+    with caplog.at_level(logging.WARNING, logger="scorer"):
+        commit = PackFolder(folder.path).last_commit()
+    assert commit is not None
+    assert (commit.step, commit.checkpoint) == (100, b"state 100")
+    assert f"{folder.path}/metrics/part-00000000000200.parquet: damaged" in caplog.text
+    assert [path.name[:19] for path in (folder.path / "checkpoint").glob("*.damaged")] == ["00000000000200.ckpt"]
+
+
+def test_where_no_commit_is_whole_training_starts_again_and_a_warning_says_so(folder, caplog):
+    folder.commit(100, rows(100), b"state 100")
+    folder.commit(200, rows(200), b"state 200")
+    flip(folder.parts()[0])
+    with caplog.at_level(logging.WARNING, logger="scorer"):
+        assert folder.last_commit() is None
+    assert "no commit is whole: 2 metrics parts are dropped, and training starts again from step 0" in caplog.text
+    assert folder.parts() == []
+    folder.commit(50, rows(50), b"state 50")
+    assert folder.last_commit().step == 50
+
+
+@pytest.mark.parametrize("how", ["a folder", "unreadable"])
+def test_a_newest_checkpoint_that_cannot_be_read_falls_back_to_the_one_before(folder, how):
+    folder.commit(100, rows(100), b"state 100")
+    folder.commit(200, rows(200), b"state 200")
+    newest = folder.path / "checkpoint" / "00000000000200.ckpt"
+    if how == "a folder":
+        newest.unlink()
+        newest.mkdir()
+    elif os.geteuid() == 0:
+        pytest.skip("root reads every file")
+    else:
+        newest.chmod(0)
+    assert folder.rows(["return"])["step"].to_pylist() == [100, 100]
+    assert folder.last_commit().step == 100
+    assert folder.committed_step() == 100
+    folder.commit(200, rows(200), b"state 200")
+    assert folder.last_commit().step == 200
+
+
+def test_only_names_that_are_numbers_are_attempts_and_they_are_sorted_as_numbers(folder):
+    for number in range(1, 11):
+        write_json(folder.new_attempt() / "provenance.json", {"git_commit": str(number)})
+    for stray in ("1-copy", "1.bak", "²", "copy of 3"):
+        shutil.copytree(folder.path / "attempts" / "1", folder.path / "attempts" / stray)
+    assert [attempt.name for attempt in folder.attempts()] == [str(number) for number in range(1, 11)]
+    assert folder.provenance() == {"git_commit": "10"}
+    assert folder.new_attempt().name == "11"
+
+
+def test_a_copy_of_a_pack_is_no_pack(folder):
+    for name in ("copy of x", f"{folder.pack_id}.bak", ".hidden"):
+        shutil.copytree(folder.path, folder.path.parent / name)
+    assert [pack.path for pack in pack_folders(folder.path.parent)] == [folder.path]
+    assert {path.name for path in other_folders(folder.path.parent)} == {"copy of x", f"{folder.pack_id}.bak"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "read", "message"),
+    [
+        ("state.json", "[1]", PackFolder.state, "input should be an object"),
+        ("state.json", '{"phase": "failed"}', PackFolder.state, "time: field required"),
+        ("state.json", '{"time": "x"}', PackFolder.state, "time: invalid isoformat string: 'x'"),
+        ("state.json", '{"time": "2026-01-01T00:00:00"}', PackFolder.state, "time: has no time zone"),
+        ("state.json", '{"time": "2026-01-01T00:00:00+00:00", "step": "x"}', PackFolder.state, "step: input should be"),
+        ("done.json", '{"runs": {"a": {}}}', PackFolder.done, "runs.a.status: field required"),
+        ("done.json", '{"runs": {"a": {"status": "done", "verdicts": null}}}', PackFolder.done, "runs.a.verdicts: "),
+        ("done.json", '{"runs": 5}', PackFolder.done, "runs: input should be an object"),
+        ("done.json", '{"runs": {"a": {"status": "done"}}}', PackFolder.verify, "damaged: pack.json has no run a"),
+        ("pack.json", "[1]", PackFolder.run_ids, "input should be an object"),
+        ("pack.json", '{"runs": {"a": {}}}', PackFolder.run_ids, "damaged: the folder is named after other runs"),
+        ("attempts/1/provenance.json", "null", PackFolder.provenance, "input should be an object"),
+        ("attempts/1/provenance.json", '{"git_diff": 5}', PackFolder.provenance, "git_diff: input should be a valid"),
+    ],
+)  # fmt: skip
+def test_a_record_of_another_form_is_an_error_that_names_file_and_field(folder, name, content, read, message):
+    folder.new_attempt()
+    (folder.path / name).write_text(content)
+    with pytest.raises(RecordError) as caught:
+        read(folder)
+    assert str(caught.value).startswith(f"{folder.path / name}: {message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_field_of_a_newer_version_is_ignored_in_a_record_and_refused_in_a_configuration(folder):
+    path = folder.path / "pack.json"
+    content = json.loads(path.read_text())
+    write_json(path, content | {"newer": 1})
+    assert folder.configs() == CONFIGS
+    content["runs"][CONFIGS[0].run_id]["newer"] = 1
+    write_json(path, content)
+    with pytest.raises(RecordError) as caught:
+        folder.configs()
+    assert str(caught.value) == f"{path}: unknown field newer; written by a newer version?"
+
+
+def test_a_configuration_that_was_changed_is_not_trained_under_the_run_id_of_another(folder):
+    path = folder.path / "pack.json"
+    content = json.loads(path.read_text())
+    content["runs"][CONFIGS[0].run_id]["gamma"] = 0.5
+    write_json(path, content)
+    with pytest.raises(RecordError, match=rf"{path}: damaged: run {CONFIGS[0].run_id} has another run's configuration"):
+        folder.configs()
+
+
+def test_a_lock_that_is_a_link_is_refused_and_what_it_points_to_keeps_its_content(folder, tmp_path):
+    victim = tmp_path / "victim.txt"
+    victim.write_text("content")
+    (folder.path / "lock").symlink_to(victim)
+    with pytest.raises(RecordError, match="lock: is a link; remove it"), folder.lock():
+        pass
+    assert victim.read_text() == "content"

@@ -1,5 +1,6 @@
 """Training a pack piece by piece, in folders: it stops where it is told, and its runs may part."""
 
+import logging
 from typing import Any
 
 import pyarrow as pa
@@ -52,6 +53,41 @@ def test_a_single_run_whose_pack_needs_a_second_lane_finishes(tmp_path):
     folder = PackFolder.create(tmp_path, [RunConfig(**settings)])
     assert go_on(folder)
     assert list(folder.done()) == folder.run_ids() == [RunConfig(**settings).run_id]
+
+
+@pytest.mark.parametrize("damaged", [0, -1], ids=["the first part", "the newest part"])
+def test_a_run_that_resumes_after_a_part_was_damaged_ends_with_the_rows_of_an_uninterrupted_one(
+    tmp_path, caplog, damaged
+):
+    whole = PackFolder.create(tmp_path / "whole", CONFIGS[:1])
+    assert go_on(whole)
+    folder = PackFolder.create(tmp_path / "packs", CONFIGS[:1])
+    for stop in (100, 200, 300):
+        assert not go_on(folder, until=stop)
+    part = folder.parts()[damaged]
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    with caplog.at_level(logging.WARNING, logger="scorer"):
+        assert go_on(folder)
+    assert f"{part}: damaged" in caplog.text
+    assert ("starts again from step 0" in caplog.text) == (damaged == 0)
+    assert str(rows(folder, CONFIGS[0])) == str(rows(whole, CONFIGS[0])), "as text, in which NaN equals NaN"
+    assert folder.rows(["return"])["step"].to_pylist() == [60 * row for row in range(1, 11)]
+    assert folder.done().keys() == {CONFIGS[0].run_id}
+
+
+def test_a_pack_does_not_finish_with_a_part_that_was_damaged_while_it_trained(tmp_path):
+    folder = PackFolder.create(tmp_path, CONFIGS[:1])
+    assert not go_on(folder, until=200)
+
+    def damage() -> bool:
+        folder.parts()[0].write_bytes(b"")
+        return False
+
+    with pytest.raises(RecordError, match=rf"{folder.parts()[0]}: damaged"):
+        train(folder, CPU, commit_seconds=60.0, should_stop=damage)
+    assert not folder.done()
 
 
 def test_a_pack_that_has_committed_nothing_cannot_be_parted(tmp_path):

@@ -266,7 +266,7 @@ def test_the_same_code_is_kept_once_and_edited_code_beside_it(tmp_path):
 
 
 def test_a_snapshot_remembers_the_commit_it_was_taken_of(tmp_path, monkeypatch):
-    from scorer_core.records import code_version
+    from scorer_core.provenance import code_version
 
     monkeypatch.setenv("PATH", "/usr/bin:/bin:/usr/local/bin")
     kept = snapshot.keep(tmp_path / "code")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from scorer_core.records import PackFolder, RecordError
+from scorer_core.records import RecordError
 from sweeps.definition import parse
 from sweeps.plan import Compile, find_run, make_plan
 
@@ -94,12 +94,17 @@ def test_a_run_is_found_by_any_unique_beginning_of_its_id(tmp_path):
         find_run(tmp_path, "zzzz")
 
 
-def test_a_record_that_cannot_be_read_is_an_error_not_a_missing_run(tmp_path):
+def test_runs_with_a_damaged_record_are_neither_done_nor_planned_and_the_plan_names_the_file(tmp_path):
     planned = plan(tmp_path)
     planned.write()
-    PackFolder(planned.packs[0].folder.path).path.joinpath("done.json").write_text("{")
-    with pytest.raises(RecordError, match=r"done\.json: cannot be read"):
-        plan(tmp_path)
+    damaged, *others = planned.packs
+    (damaged.folder.path / "done.json").write_text("{")
+    after = plan(tmp_path)
+    assert after.damaged == {config.run_id for config in damaged.configs}
+    assert not after.done
+    assert [pack.folder.pack_id for pack in after.packs] == [pack.folder.pack_id for pack in others]
+    assert f"{damaged.folder.path}/done.json: cannot be read" in after.problems[0]
+    assert f"scorer clean {planned.sweep.name} --state damaged" in after.problems[1]
 
 
 def test_compiling_is_settled_when_planned_by_the_steps_of_a_run_or_by_word(tmp_path):

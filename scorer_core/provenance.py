@@ -1,0 +1,117 @@
+"""How an attempt ran: machine, job, package versions, and the code: commit, changes, new files. No torch here."""
+
+import hashlib
+import os
+import platform
+import re
+import socket
+import subprocess
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from scorer_core.records import now, read_record
+
+SNAPSHOT = "snapshot.json"  # beside a saved copy of the code: the version it had where it was copied
+# Untracked files that can change what a run computes. Logs, outputs and notes change while runs train; if they
+# counted, two attempts of one run would seem to have different code.
+CODE_SUFFIXES = (".py", ".pyx", ".c", ".cc", ".cpp", ".cu", ".h", ".so")
+MAX_FILE_BYTES = 100_000  # a larger or binary untracked file is recorded by name, size and SHA-256
+MAX_UNTRACKED_BYTES = 1_000_000  # of all untracked files together, likewise
+MAX_UNTRACKED_FILES = 1_000  # of the rest only the number is recorded
+GIT_SECONDS = 20.0
+
+
+class CodeVersion(BaseModel):
+    """snapshot.json"""
+
+    git_commit: str | None
+    git_diff: str | None
+
+
+def provenance(device: str) -> dict[str, Any]:
+    """The provenance of an attempt that starts now on `device`."""
+    return {
+        "started": now(),
+        "argv": sys.argv,
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "device": device,
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        **code_version(Path(__file__).resolve().parent.parent),
+        "python": platform.python_version(),
+        "packages": packages(),
+    }
+
+
+def packages() -> dict[str, str]:
+    """Version of each installed package, by name; of two with one name, the first on sys.path: Python imports that."""
+    found: dict[str, tuple[str, str]] = {}
+    for distribution in distributions():
+        name = distribution.metadata["Name"]
+        if name:  # None where the package's metadata is missing
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), (name, distribution.version))
+    return dict(found[key] for key in sorted(found))
+
+
+def code_version(source: Path) -> dict[str, str | None]:
+    """`git_commit` and `git_diff` of the tree at `source`; of a saved copy, those of the tree it was copied from.
+
+    `git_diff` is a patch: the changes of tracked files, then the untracked code files (`CODE_SUFFIXES`) that
+    .gitignore does not name. Both are None without git.
+    """
+    saved = read_record(source / SNAPSHOT, CodeVersion)
+    if saved is not None:
+        return saved.model_dump()
+    diff = _git(source, "diff", "--no-color", "--no-ext-diff", "HEAD")
+    if diff is not None:
+        diff = "\n".join(filter(None, [diff.strip(), *_untracked(source)]))
+    commit = _git(source, "rev-parse", "HEAD")
+    return {"git_commit": commit.strip() if commit is not None else None, "git_diff": diff}
+
+
+def _git(source: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(source), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=GIT_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+def _untracked(source: Path) -> list[str]:
+    """A patch of each untracked code file; of a large or binary one a line with its size and SHA-256."""
+    listed = _git(source, "ls-files", "--others", "--exclude-standard", "-z") or ""
+    paths = sorted(path for path in listed.split("\0") if path.endswith(CODE_SUFFIXES))
+    copies = {path for path in paths if any((source / folder / SNAPSHOT).exists() for folder in Path(path).parents)}
+    paths = [path for path in paths if path not in copies]
+    patches, space = [], MAX_UNTRACKED_BYTES
+    for path in paths[:MAX_UNTRACKED_FILES]:
+        try:
+            content = (source / path).read_bytes()
+        except OSError as error:
+            patches.append(f"Untracked file {path}: cannot be read: {error.strerror}")
+            continue
+        if len(content) <= min(MAX_FILE_BYTES, space) and b"\0" not in content:
+            space -= len(content)
+            patches.append(_new_file(path, content))
+        else:
+            digest = hashlib.sha256(content).hexdigest()
+            patches.append(f"Untracked file {path}: {len(content)} bytes, SHA-256 {digest}")
+    if len(paths) > MAX_UNTRACKED_FILES:
+        patches.append(f"Untracked files that are not recorded: {len(paths) - MAX_UNTRACKED_FILES}")
+    return patches
+
+
+def _new_file(path: str, content: bytes) -> str:
+    """The patch that creates this file, as git writes it."""
+    lines = content.decode(errors="replace").split("\n")
+    end = ["\\ No newline at end of file"] if lines[-1] else []
+    lines = lines if lines[-1] else lines[:-1]
+    head = [f"diff --git a/{path} b/{path}", "new file mode 100644"]
+    if lines:
+        head += ["--- /dev/null", f"+++ b/{path}", f"@@ -0,0 +1,{len(lines)} @@"]
+    return "\n".join([*head, *(f"+{line}" for line in lines), *end])

@@ -1,0 +1,99 @@
+"""What is recorded about the code and the packages that an attempt runs."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scorer_core import provenance as module
+from scorer_core.provenance import SNAPSHOT, code_version, packages
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=n", "-c", "user.email=e@example.org"]
+    return subprocess.run(
+        ["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True
+    ).stdout
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """A repository with one commit."""
+    folder = tmp_path / "tree"
+    folder.mkdir()
+    git(folder, "init", "-q")
+    (folder / "ours.py").write_text("a = 1\n")
+    (folder / ".gitignore").write_text("ignored.py\noutputs/\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    return folder
+
+
+def test_the_diff_has_the_changes_of_tracked_files_and_the_untracked_code_and_can_be_applied(tree, tmp_path):
+    assert code_version(tree) == {"git_commit": git(tree, "rev-parse", "HEAD").strip(), "git_diff": ""}
+    git(tree, "clone", "-q", str(tree), str(tmp_path / "other"))
+    (tree / "ours.py").write_text("a = 2\n")
+    (tree / "plugins").mkdir()
+    (tree / "plugins" / "idea é.py").write_text("b = 3\n\nc = 4")
+    (tree / "empty.py").write_text("")
+    (tree / "ignored.py").write_text("d = 5\n")
+    diff = code_version(tree)["git_diff"] or ""
+    assert "+a = 2" in diff
+    assert "+b = 3" in diff
+    assert "d = 5" not in diff
+    subprocess.run(["git", "-C", tmp_path / "other", "apply", "-"], input=diff + "\n", text=True, check=True)
+    for name in ("ours.py", "plugins/idea é.py", "empty.py"):
+        assert (tmp_path / "other" / name).read_bytes() == (tree / name).read_bytes()
+
+
+def test_an_untracked_file_that_changes_changes_the_diff(tree):
+    versions = set()
+    for content in ("a", "b"):
+        (tree / "idea.py").write_text(content)
+        versions.add(code_version(tree)["git_diff"])
+    assert len(versions) == 2
+
+
+def test_large_and_binary_files_are_recorded_by_name_size_and_hash_and_the_whole_is_bounded(tree, monkeypatch):
+    (tree / "binary.so").write_bytes(b"\0\1")
+    (tree / "large.py").write_text("x" * (module.MAX_FILE_BYTES + 1))
+    diff = code_version(tree)["git_diff"] or ""
+    assert f"Untracked file binary.so: 2 bytes, SHA-256 {hashlib.sha256(bytes([0, 1])).hexdigest()}" in diff
+    assert f"Untracked file large.py: {module.MAX_FILE_BYTES + 1} bytes, SHA-256 " in diff
+    assert len(diff) < 500
+    monkeypatch.setattr(module, "MAX_UNTRACKED_FILES", 1)
+    assert (code_version(tree)["git_diff"] or "").endswith("Untracked files that are not recorded: 1")
+
+
+def test_logs_and_saved_copies_of_the_code_do_not_make_another_version(tree):
+    (tree / "nohup.out").write_text("step 1")
+    copy = tree / "results" / "code" / "abc" / "scorer_core"
+    copy.mkdir(parents=True)
+    (copy / "pack.py").write_text("a = 1")
+    (copy.parent / SNAPSHOT).write_text('{"git_commit": "c0ffee", "git_diff": "+ x"}')
+    assert code_version(tree)["git_diff"] == ""
+    assert code_version(copy.parent) == {"git_commit": "c0ffee", "git_diff": "+ x"}
+
+
+def test_a_diff_that_is_not_utf_8_is_recorded(tree):
+    (tree / "ours.py").write_bytes(b"a = '\xe9'\n")
+    assert "+a = '" in (code_version(tree)["git_diff"] or "")
+
+
+def test_without_git_both_are_none(tmp_path):
+    assert code_version(tmp_path) == {"git_commit": None, "git_diff": None}
+
+
+def test_of_two_packages_with_one_name_the_one_that_python_imports_is_recorded(tmp_path, monkeypatch):
+    for place, name, version in (("first", "torch", "2.99.0"), ("second", "Torch", "1.0"), ("first", "a_b", "3")):
+        folder = tmp_path / place / f"{name}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (tmp_path / "first" / "broken-1.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "first"), str(tmp_path / "second"), *sys.path])
+    found = packages()
+    assert found["torch"] == "2.99.0"
+    assert "Torch" not in found
+    assert list(found) == sorted(found, key=lambda name: name.lower().replace("_", "-").replace(".", "-"))
