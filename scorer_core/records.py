@@ -516,12 +516,14 @@ class PackFolder:
                 damaged, or a row occurs twice.
         """
         schema = pa.schema([SCHEMA.field(name) for name in dict.fromkeys(("run_id", "step", *columns))])
-        pack = self._pack()
-        read = schema
+        parts = self._committed_parts()
+        if not parts:
+            return schema.empty_table()
+        pack, read = self._pack(), schema
         if pack.of_version_1 and "return" in columns and "episodes" not in columns:
             read = schema.append(SCHEMA.field("episodes"))
-        tables = [self._read_part(name, checksum, read) for name, checksum in self._committed_parts().items()]
-        table = pa.concat_tables([read.empty_table(), *tables]).unify_dictionaries().combine_chunks()
+        tables = [self._read_part(name, checksum, read) for name, checksum in parts.items()]
+        table = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
         if not table.num_rows:
             return schema.empty_table()
         if pack.of_version_1:
