@@ -88,8 +88,11 @@ def compare(
         return []
 
     values = np.array([value for _, _, _, value, _ in found])
-    widening = np.array([few_seeds_widening(common, bootstrap.level) for _, _, common, _, _ in found])
-    halves = widening * family_half_widths(values, np.stack([found_[4] for found_ in found]), bootstrap.level)
+    halves = np.array([few_seeds_widening(common, bootstrap.level) for _, _, common, _, _ in found])
+    family = np.isfinite(halves)  # a comparison with a single run on some task has no interval, so it makes no claim
+    if family.any():
+        replicates = np.stack([found_[4] for found_ in found])
+        halves[family] *= family_half_widths(values[family], replicates[family], bootstrap.level)
     return [
         Comparison(
             variant=variant,

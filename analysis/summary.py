@@ -10,7 +10,7 @@ from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS
 from analysis.comparisons import Comparison, compare
 from analysis.curves import TimeToThreshold, curve_iqm, times_to_thresholds
 from analysis.load import SCORE_MEANINGS, Results, Score
-from analysis.normalise import Normalisation, Scheme, normalisation, random_return
+from analysis.normalise import Normalisation, Scheme, normalisation
 from analysis.statistics import (
     AGGREGATE_NAMES,
     Aggregate,
@@ -19,6 +19,7 @@ from analysis.statistics import (
     estimate,
     profile,
 )
+from scorer_core.references import random_return
 
 LEGIBLE = 24  # variants that one figure can hold
 # Levels whose times the paper's Tables 15 to 18 give.

@@ -20,6 +20,7 @@ ALLOWED = {
     "analysis": {
         "scorer_core.config",
         "scorer_core.records",
+        "scorer_core.references",
         "scorer_core.verdicts",
         "sweeps.confirm",
         "sweeps.definition",
