@@ -252,8 +252,6 @@ def answer(summary: Summary) -> str:
         best = max(whole, key=lambda name: float(whole[name]["iqm"].value))
         alone = "the only variant" if len(whole) == 1 else "the highest, and no variant is a baseline to compare with"
         return f"The {unit} of {best} is {shown(whole[best]['iqm'])}: {alone}."
-    if all(np.isnan(comparison.family.low) for comparison in summary.comparisons):
-        return "With one seed a task no interval can be given, so no variant can be told from its baseline."
     parts = []
     for verdict in ("better", "worse"):
         found = [comparison for comparison in summary.comparisons if comparison.verdict == verdict]

@@ -38,7 +38,7 @@ def correlated(rng: np.random.Generator, rows: int, phi: float) -> np.ndarray:
     """A stationary AR(1) series of variance 1."""
     shocks = np.sqrt(1 - phi**2) * rng.normal(size=rows)
     shocks[0] /= np.sqrt(1 - phi**2)
-    return scipy.signal.lfilter([1.0], [1.0, -phi], shocks)
+    return np.asarray(scipy.signal.lfilter([1.0], [1.0, -phi], shocks))
 
 
 def returns(values: np.ndarray) -> Columns:
@@ -66,14 +66,13 @@ def srank_of(rng: np.random.Generator, size: int, share: float, noise: float) ->
     return float((np.cumsum(sigma) / sigma.sum() < 0.99).sum() + 1)
 
 
-def sranks(
-    size: int, low: float, high: float, noise: float = 1e-4
-) -> Callable[[np.random.Generator, np.ndarray], Columns]:
+def sranks(size: int, low: float, high: float, noise: float) -> Callable[[np.random.Generator, np.ndarray], Columns]:
+    """Of a run that uses a share of the directions between `low` and `high`."""
+
     def columns(rng: np.random.Generator, t: np.ndarray) -> Columns:
         share = rng.uniform(low, high)
-        return {
-            "srank": np.array([srank_of(rng, size, share, noise) for _ in t[-10:]])[np.arange(len(t)) % min(10, len(t))]
-        }
+        read = np.array([srank_of(rng, size, share, noise) for _ in range(10)])
+        return {"srank": np.resize(read, len(t))}
 
     return columns
 

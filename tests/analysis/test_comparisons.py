@@ -79,6 +79,14 @@ def test_one_seed_is_compared_without_an_interval():
     assert found.hint == "hint only (1 seed: too few to simulate)"
 
 
+def test_the_family_s_intervals_are_those_of_the_simulation_whatever_the_correction_of_estimates():
+    scores, baselines = paired(0.5, seeds=5), {"base": None, "new": "base"}
+    (plain,) = compare(scores, baselines, Bootstrap(500, few_seeds_correction=False))
+    (corrected,) = compare(scores, baselines, Bootstrap(500))
+    assert plain.family == corrected.family
+    assert plain.difference.low > corrected.difference.low
+
+
 def test_two_seeds_get_a_difference_with_an_interval_but_no_verdict():
     found = only(paired(0.0, seeds=2, shift=100.0))
     assert np.isfinite([found.family.low, found.family.high]).all()
