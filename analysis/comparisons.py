@@ -54,7 +54,7 @@ class Comparison:
         if self.verdict != "hint only":
             return ""
         rate = false_claims(self.tasks, self.seeds)
-        found = "too few to simulate" if rate is None else f"{100 * rate:.0f} % false claims in simulation"
+        found = "too few to simulate" if rate is None else f"{100 * rate:.2g} % false claims in simulation"
         return f"hint only ({self.seeds} seed{'' if self.seeds == 1 else 's'}: {found})"
 
 

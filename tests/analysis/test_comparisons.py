@@ -99,7 +99,7 @@ def test_there_is_no_verdict_where_the_measured_rate_of_false_claims_is_above_8_
     monkeypatch.setattr(false_claims, "measured", lambda: {(1, 3): 0.0, (2, 3): 0.0, (5, 3): rate})
     found = only(paired(0.0, shift=10.0))
     assert found.verdict == verdict
-    assert found.hint == ("" if verdict == "better" else "hint only (20 seeds: 8 % false claims in simulation)")
+    assert found.hint == ("" if verdict == "better" else "hint only (20 seeds: 8.1 % false claims in simulation)")
 
 
 def test_rates_between_simulated_sizes_are_the_worse_ones(monkeypatch):
