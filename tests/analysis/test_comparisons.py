@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,14 @@ def test_the_family_s_intervals_are_those_of_the_simulation_whatever_the_correct
     assert plain.difference.low > corrected.difference.low
 
 
+def test_three_seeds_of_one_task_are_a_hint_with_the_simulated_rate():
+    """Up to 19 % of families of five had a false claim here; some kinds of scores still have more than 8 %."""
+    found = only({name: matrix[:, :1] for name, matrix in paired(0.0, seeds=3, shift=100.0).items()})
+    assert np.isfinite([found.family.low, found.family.high]).all()
+    assert found.verdict == "hint only"
+    assert re.fullmatch(r"hint only \(3 seeds: \d+(\.\d)? % false claims in simulation\)", found.hint)
+
+
 def test_two_seeds_get_a_difference_with_an_interval_but_no_verdict():
     found = only(paired(0.0, seeds=2, shift=100.0))
     assert np.isfinite([found.family.low, found.family.high]).all()
@@ -152,9 +162,9 @@ def test_a_difference_whose_runs_are_close_by_chance_gets_the_family_s_standard_
     baselines = dict.fromkeys(scores, "base") | {"base": None}
     alone = only({"base": failed, "new": learned})
     together = compare(scores, baselines, BOOTSTRAP)[0]
-    assert alone.verdict == "better"
     assert together.difference == alone.difference
-    assert together.verdict == "not separated"
+    assert alone.family.above(0)
+    assert not together.family.above(0)
 
 
 @pytest.mark.parametrize(("runs", "share"), [(8, 0.5), (14, 0.7), (46, 0.9), (93, 0.95)])
