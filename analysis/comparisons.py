@@ -6,8 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from analysis.false_claims import MOST_FALSE_CLAIMS, false_claims
 from analysis.statistics import (
     AGGREGATES,
+    ROUNDING,
     Aggregate,
     Bootstrap,
     Counts,
@@ -17,7 +19,7 @@ from analysis.statistics import (
     ones,
 )
 
-Verdict = Literal["better", "worse", "not separated"]
+Verdict = Literal["better", "worse", "not separated", "hint only"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Comparison:
 
     variant: str
     baseline: str
+    tasks: int
+    seeds: int  # that both have, on the task with the fewest
     pairs: int  # runs on either side, all tasks together
     difference: Estimate  # of the aggregates; its interval stands alone
     family: Estimate  # the same with an interval that holds for all comparisons together
@@ -33,10 +37,25 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """By the interval that holds for the whole family."""
-        if self.family.low > 0:
+        """By the interval that holds for the whole family.
+
+        "hint only" where simulated experiments of this size made too many false claims, or were not made.
+        """
+        rate = false_claims(self.tasks, self.seeds)
+        if rate is None or rate > MOST_FALSE_CLAIMS:
+            return "hint only"
+        if self.family.above(0):
             return "better"
-        return "worse" if self.family.high < 0 else "not separated"
+        return "worse" if self.family.below(0) else "not separated"
+
+    @property
+    def hint(self) -> str:
+        """Why there is no verdict, for readers; empty where there is one."""
+        if self.verdict != "hint only":
+            return ""
+        rate = false_claims(self.tasks, self.seeds)
+        found = "too few to simulate" if rate is None else f"{100 * rate:.2g} % false claims in simulation"
+        return f"hint only ({self.seeds} seed{'' if self.seeds == 1 else 's'}: {found})"
 
 
 def compare(
@@ -47,8 +66,8 @@ def compare(
 ) -> list[Comparison]:
     """Every variant that has a baseline against it, all on the same replications.
 
-    The family's intervals are max-t: in each replication the largest standardised deviation of any difference is
-    noted, and its quantile, times a difference's standard error, is that difference's half width.
+    The family's intervals (see `family_half_widths`) are always widened for few seeds: the rates of false claims were
+    measured so.
 
     `scores` are matrices seeds x tasks of one shape, rows of equal seeds, NaN where a run is missing. `baseline_of`
     names each variant's baseline, None for what is not compared.
@@ -69,33 +88,61 @@ def compare(
         return []
 
     values = np.array([value for _, _, _, value, _ in found])
-    bounds = simultaneous(values, np.stack([found_[4] for found_ in found]), bootstrap.level)
-    comparisons = []
-    for i, (variant, baseline, common, value, replicates) in enumerate(found):
-        widening = few_seeds_widening(common, bootstrap.level) if bootstrap.few_seeds_correction else 1.0
-        half = widening * bounds[i] if common.sum(0).max() > 1 else float("nan")
-        comparisons.append(
-            Comparison(
-                variant=variant,
-                baseline=baseline,
-                pairs=int(common.sum()),
-                difference=bootstrap.interval(value, replicates, common),
-                family=Estimate(np.asarray(value), value - half, value + half),
-                improvement=improvement(scores[variant], scores[baseline], bootstrap),
-            )
+    halves = np.array([few_seeds_widening(common, bootstrap.level) for _, _, common, _, _ in found])
+    family = np.isfinite(halves)  # a comparison with a single run on some task has no interval, so it makes no claim
+    if family.any():
+        replicates = np.stack([found_[4] for found_ in found])
+        halves[family] *= family_half_widths(values[family], replicates[family], bootstrap.level)
+    return [
+        Comparison(
+            variant=variant,
+            baseline=baseline,
+            tasks=common.shape[1],
+            seeds=int(common.sum(0).min()),
+            pairs=int(common.sum()),
+            difference=bootstrap.interval(value, replicates, common),
+            family=Estimate(np.asarray(value), value - half, value + half),
+            improvement=improvement(scores[variant], scores[baseline], bootstrap),
         )
-    return comparisons
+        for (variant, baseline, common, value, replicates), half in zip(found, halves, strict=True)
+    ]
+
+
+def family_half_widths(values: np.ndarray, replicates: np.ndarray, level: float) -> np.ndarray:
+    """Max-t half widths of the intervals of a family of differences, before they are widened for few seeds.
+
+    No difference gets a smaller standard error than the family's median. A few runs can be close together by chance,
+    for example when all runs of both variants solve the task; their bootstrap error is then far too small, and one such
+    difference is enough for a false claim.
+
+    Shapes as in `simultaneous`.
+    """
+    errors = _standard_errors(replicates)
+    return _max_t(values, replicates, np.maximum(errors, np.median(errors, axis=-1, keepdims=True)), level)
 
 
 def simultaneous(values: np.ndarray, replicates: np.ndarray, level: float) -> np.ndarray:
     """Half widths of intervals that hold together with probability `level` (max-t).
 
-    `values` are the point estimates (quantities,), `replicates` are (quantities, replications).
+    In each replication the largest standardised deviation of any quantity is noted. Its quantile, times a quantity's
+    standard error, is the half width of this quantity.
+
+    `values` are the point estimates (..., quantities), `replicates` are (..., quantities, replications).
     """
-    errors = replicates.std(axis=1)
-    deviations = np.abs(replicates - values[:, None])
-    standardised = np.divide(deviations, errors[:, None], out=np.zeros_like(deviations), where=errors[:, None] > 0)
-    return np.quantile(standardised.max(axis=0), level) * errors
+    return _max_t(values, replicates, _standard_errors(replicates), level)
+
+
+def _standard_errors(replicates: np.ndarray) -> np.ndarray:
+    """Over the replications; exactly 0 where these are equal up to rounding."""
+    errors = replicates.std(axis=-1)
+    return np.where(errors > ROUNDING * np.abs(replicates).max(axis=-1), errors, 0.0)
+
+
+def _max_t(values: np.ndarray, replicates: np.ndarray, errors: np.ndarray, level: float) -> np.ndarray:
+    deviations = np.abs(replicates - values[..., None])
+    there = (errors > 0)[..., None] & np.ones(deviations.shape, bool)
+    standardised = np.divide(deviations, errors[..., None], out=np.zeros_like(deviations), where=there)
+    return np.quantile(standardised.max(axis=-2), level, axis=-1)[..., None] * errors
 
 
 def improvement(ours: np.ndarray, theirs: np.ndarray, bootstrap: Bootstrap) -> Estimate:
@@ -126,6 +173,6 @@ def improvement(ours: np.ndarray, theirs: np.ndarray, bootstrap: Bootstrap) -> E
 
     value = probability(ones(available), ones(other))[0]
     replicates = probability(bootstrap.counts(available), bootstrap.counts(other, stream=1))
-    fewer = min(available, other, key=lambda runs: runs.sum())
-    interval = bootstrap.interval(value, replicates, fewer)
+    fewest = np.minimum(available.sum(0), other.sum(0))  # by task; 0 where the task is not used
+    interval = bootstrap.interval(value, replicates, np.arange(fewest.max())[:, None] < fewest)
     return Estimate(interval.value, np.clip(interval.low, 0, 1), np.clip(interval.high, 0, 1))

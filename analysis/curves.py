@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.comparisons import simultaneous
-from analysis.statistics import Bootstrap, Counts, Estimate, few_seeds_widening, iqm_of_each, ones
+from analysis.statistics import Bootstrap, Counts, Estimate, can_resample, few_seeds_widening, iqm_of_each, ones
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def curve_iqm(curves: np.ndarray, bootstrap: Bootstrap, together: bool = False) 
     if not available.any():
         raise ValueError("curves hold no run")
     value = _iqm_at_each_step(curves, ones(available))[:, 0]
-    if available.sum(0).max() < 2:
+    if not can_resample(available):
         return bootstrap.interval(value, np.array([]), available)
     replicates = _iqm_at_each_step(curves, bootstrap.counts(available))
     if not together:
@@ -57,7 +57,7 @@ def times_to_thresholds(
     available = np.isfinite(curves[..., 0])
     runs = curves[available]
     value = _iqm_at_each_step(curves, ones(available))
-    many = available.sum(0).max() > 1
+    many = can_resample(available)
     replicates = _iqm_at_each_step(curves, bootstrap.counts(available)) if many else value
     tails = [(1 - bootstrap.level) / 2, (1 + bootstrap.level) / 2]
     found = []

@@ -80,7 +80,7 @@ def _seeds(summary: Summary) -> Iterator[Caution]:
     if fewest == 1:
         yield Caution("Somewhere there is one seed a task: no interval can be given for it.")
     elif fewest < SCARCE_SEEDS:
-        yield Caution(f"Only {fewest} seeds: intervals are rough even when corrected; take comparisons as hints.")
+        yield Caution(f"Only {fewest} seeds: intervals are rough even when corrected.")
     elif fewest < FEW_SEEDS:
         correction = "lean on the few-seeds correction" if summary.settings.few_seeds_correction else "are too narrow"
         yield Caution(f"Only {fewest} seeds: below {FEW_SEEDS}, intervals {correction}.", serious=False)

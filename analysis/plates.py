@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis import figures
 from analysis.statistics import Estimate
 from analysis.style import WIDTHS, Look, Venue, looks, new_figure
-from analysis.summary import LEGIBLE, Summary, method, score_text
+from analysis.summary import LEGIBLE, Summary, hints, method, score_text
 from analysis.tables import short_task
 from sweeps.definition import Variant
 
@@ -173,7 +173,8 @@ def improvement(summary: Summary, venue: Venue) -> Plate:
     figure, (left, right) = _grid(["difference", "probability"], WIDTHS[venue][0], 0.75 + 0.2 * len(found), sharey=True)
     figures.interval_estimates(differences, _looks(summary), left)
     left.axvline(0, color="#333333", linewidth=1)
-    left.set_xlabel("difference of IQMs")
+    all_hints = all(compared[name].hint for name in found)
+    left.set_xlabel("difference of IQMs" + (" (hint only)" if all_hints else ""))
     figures.improvements(found, _looks(summary), right)
     right.set_xlabel("probability of improvement")
     baselines = ", ".join(dict.fromkeys(compared[name].baseline for name in found))
@@ -182,6 +183,7 @@ def improvement(summary: Summary, venue: Venue) -> Plate:
         f"Against {baselines}, all tasks: difference of the IQMs, paired by seed, with intervals that hold for all "
         f"{len(summary.comparisons)} comparisons together (max-t); probability that a run scores higher than one of "
         "the baseline's, each with an interval of its own.",
+        *hints(summary),
         f"Else {_tables_method(summary)}; {summary.runs_text} seeds a task.",
         score_text(summary),
         summary.normalisation.caption,

@@ -11,7 +11,7 @@ from analysis.load import ReportError, Results, load_results
 from analysis.page import render
 from analysis.plates import DIAGNOSTICS, INSTRUMENTS, plate_makers
 from analysis.style import FORMATS, Saver, Venue, styled
-from analysis.summary import Settings, Summary, answer, method, score_text, shown, summarise
+from analysis.summary import Settings, Summary, answer, hints, method, score_text, shown, summarise
 from scorer_core.identity import digest
 from scorer_core.records import replace_file
 
@@ -205,5 +205,6 @@ def _family_text(summary: Summary) -> list[str]:
         return []
     return [
         f"Differences are paired by seed; their intervals hold for all {count} comparisons together (max-t); "
-        "those of P(better) stand alone."
+        "those of P(better) stand alone.",
+        *hints(summary),
     ]

@@ -8,7 +8,10 @@ from analysis.summary import Summary
 
 @dataclass(frozen=True)
 class Against:
-    """One cell: our IQM, theirs, and whether the intervals meet; `meets` is None where ours has no interval."""
+    """One cell: our IQM, theirs, and whether the intervals meet.
+
+    `meets` is None where ours has no interval, or one without width that does not meet theirs.
+    """
 
     source: str
     variant: str
@@ -21,7 +24,9 @@ class Against:
         if self.ours is None or not float(self.ours.low) <= float(self.ours.high):  # no run, or no interval
             return None
         value, half = self.theirs
-        return bool(self.ours.low <= value + half and value - half <= self.ours.high)
+        if self.ours.low <= value + half and value - half <= self.ours.high:
+            return True
+        return False if self.ours.has_width else None
 
 
 def against_reported(summary: Summary) -> list[Against]:

@@ -17,6 +17,7 @@ import scipy.special
 from analysis.choices import REPLICATIONS
 
 LEVEL = 0.95
+ROUNDING = 1e-9  # relative; two bounds, or two runs, that differ by less are equal
 
 Aggregate = Literal["iqm", "mean", "median", "optimality_gap"]
 AGGREGATE_NAMES: dict[Aggregate, str] = {
@@ -35,9 +36,26 @@ class Estimate(NamedTuple):
     low: np.ndarray
     high: np.ndarray
 
+    @property
+    def has_width(self) -> np.ndarray:
+        """False without bounds, and where both bounds are equal up to rounding.
+
+        The bounds are equal when all runs are equal. Then the data do not show how much runs vary, so the interval is
+        evidence for nothing.
+        """
+        return self.high - self.low > ROUNDING * np.maximum(np.abs(self.low), np.abs(self.high))
+
+    def above(self, level: float) -> np.ndarray:
+        """Is the whole interval above `level`? An interval without width is above nothing."""
+        return self.has_width & (self.low > level)
+
+    def below(self, level: float) -> np.ndarray:
+        """Is the whole interval below `level`? An interval without width is below nothing."""
+        return self.has_width & (self.high < level)
+
     def separate(self, other: "Estimate") -> bool:
-        """Do the two intervals have no point in common?"""
-        return bool(self.low > other.high or self.high < other.low)
+        """Do two intervals that both have a width have no point in common?"""
+        return bool(other.has_width and (self.above(float(other.high)) or self.below(float(other.low))))
 
 
 @dataclass(frozen=True)
@@ -73,10 +91,10 @@ class Bootstrap:
         """The percentile interval of `replicates` (..., replications) around `value` (...).
 
         With few seeds percentile intervals are too narrow. The correction scales both sides by sqrt(n / (n - 1)) and by
-        Student's t over the normal quantile. With one seed a task there is no interval: the bounds are NaN.
+        Student's t over the normal quantile. If any task has a single run there is no interval: the bounds are NaN.
         """
         value = np.asarray(value, float)
-        if available.sum(0).max(initial=0) < 2:
+        if not can_resample(available):
             return Estimate(value, np.full(value.shape, np.nan), np.full(value.shape, np.nan))
         tails = np.array([(1 - self.level) / 2, (1 + self.level) / 2])
         low, high = np.quantile(replicates, tails, axis=-1)
@@ -84,12 +102,25 @@ class Bootstrap:
         return Estimate(value, value - widening * (value - low), value + widening * (high - value))
 
 
-def few_seeds_widening(available: np.ndarray, level: float = LEVEL) -> float:
-    """By how much a percentile interval of few runs is too narrow; 1 in the limit of many, NaN for one a task."""
+def can_resample(available: np.ndarray) -> bool:
+    """Has every task that has a run (bool, seeds x tasks) at least two?
+
+    The resamples of a task with one run are all equal. It would add nothing to the variance, and the interval of any
+    statistic that uses this task would be too narrow.
+    """
     runs = available.sum(0)
-    runs = runs[runs > 1]
-    if not runs.size:
+    return bool(runs.any() and (runs != 1).all())
+
+
+def few_seeds_widening(available: np.ndarray, level: float = LEVEL) -> float:
+    """The factor by which a percentile interval of few runs is too narrow; NaN if a task has a single run.
+
+    It tends to 1 for many runs. Tasks without a run do not count.
+    """
+    if not can_resample(available):
         return float("nan")
+    runs = available.sum(0)
+    runs = runs[runs > 0]
     n, degrees = runs.mean(), (runs - 1).sum()
     quantile = (1 + level) / 2
     return float(np.sqrt(n / (n - 1)) * scipy.special.stdtrit(degrees, quantile) / scipy.special.ndtri(quantile))
@@ -214,7 +245,7 @@ def estimate(scores: np.ndarray, bootstrap: Bootstrap, aggregate: Aggregate = "i
     available = check_scores(scores)
     statistic = AGGREGATES[aggregate]
     value = statistic(scores, ones(available))[0]
-    if available.sum(0).max() < 2:
+    if not can_resample(available):
         return bootstrap.interval(value, np.array([]), available)
     return bootstrap.interval(value, statistic(scores, bootstrap.counts(available)), available)
 

@@ -10,7 +10,7 @@ from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS
 from analysis.comparisons import Comparison, compare
 from analysis.curves import TimeToThreshold, curve_iqm, times_to_thresholds
 from analysis.load import SCORE_MEANINGS, Results, Score
-from analysis.normalise import Normalisation, Scheme, normalisation, random_return
+from analysis.normalise import Normalisation, Scheme, normalisation
 from analysis.statistics import (
     AGGREGATE_NAMES,
     Aggregate,
@@ -19,6 +19,7 @@ from analysis.statistics import (
     estimate,
     profile,
 )
+from scorer_core.references import random_return
 
 LEGIBLE = 24  # variants that one figure can hold
 # Levels whose times the paper's Tables 15 to 18 give.
@@ -212,9 +213,9 @@ def _standing(found: Estimate, random: float | None) -> Standing:
         return "unknown"
     if np.isnan(found.low):
         return "without interval against"
-    if found.low > random:
+    if found.above(random):
         return "above"
-    return "below" if found.high < random else "not separated from"
+    return "below" if found.below(random) else "not separated from"
 
 
 def _baseline_curves(results: Results, curves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -251,8 +252,6 @@ def answer(summary: Summary) -> str:
         best = max(whole, key=lambda name: float(whole[name]["iqm"].value))
         alone = "the only variant" if len(whole) == 1 else "the highest, and no variant is a baseline to compare with"
         return f"The {unit} of {best} is {shown(whole[best]['iqm'])}: {alone}."
-    if all(np.isnan(comparison.family.low) for comparison in summary.comparisons):
-        return "With one seed a task no interval can be given, so no variant can be told from its baseline."
     parts = []
     for verdict in ("better", "worse"):
         found = [comparison for comparison in summary.comparisons if comparison.verdict == verdict]
@@ -270,7 +269,25 @@ def answer(summary: Summary) -> str:
     if unsettled:
         names = ", ".join(unsettled[:3]) + (f" and {len(unsettled) - 3} more" if len(unsettled) > 3 else "")
         parts.append(f"not separated from the baseline: {names}")
-    return f"{unit[0].upper()}{unit[1:]} {'; '.join(parts)}."
+    said = [f"{unit[0].upper()}{unit[1:]} {'; '.join(parts)}."] if parts else []
+    hinted = [comparison for comparison in summary.comparisons if comparison.hint]
+    if hinted:
+        rest = f" and {len(hinted) - 3} more" if len(hinted) > 3 else ""
+        differences = [f"{one.variant} minus {one.baseline} {shown(one.family)}" for one in hinted[:3]]
+        said.append(f"Difference of {unit}: {', '.join(differences)}{rest}.")
+    return " ".join([*said, *hints(summary)])
+
+
+def hints(summary: Summary) -> list[str]:
+    """A sentence per reason why comparisons have no verdict; for the answer and for captions."""
+    by_reason: dict[str, list[str]] = {}
+    for comparison in summary.comparisons:
+        if comparison.hint:
+            by_reason.setdefault(comparison.hint, []).append(comparison.variant)
+    return [
+        f"No verdict on {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}."
+        for reason, names in by_reason.items()
+    ]
 
 
 def shown(found: Estimate, absolute: bool = False) -> str:

@@ -39,6 +39,7 @@ def results_grid(summary: Summary) -> Grid:
     if summary.comparisons:
         compared = summary.comparison_of
         columns.append(("vs baseline", {name: Cell(shown(c.family)) for name, c in compared.items()}))
+        columns.append(("verdict", {name: Cell(c.verdict) for name, c in compared.items()}))
         columns.append(("P(better)", {name: Cell(shown(c.improvement)) for name, c in compared.items()}))
     counts = {}
     for name in summary.results.variants:
@@ -171,29 +172,31 @@ def tidy_csv(summary: Summary) -> str:
     """Every estimate at full precision: a row each, long format. `task` is empty for what joins all tasks."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["variant", "task", "runs", "statistic", "value", "low", "high", "random", "against_random"])
+    writer.writerow(
+        ["variant", "task", "runs", "statistic", "value", "low", "high", "random", "against_random", "verdict"]
+    )
     for (name, task), found in summary.per_task.items():
         runs = summary.runs_of(name)[summary.tasks.index(task)]
         random = summary.random[task]
-        known = ["" if random is None else random, summary.standing[name, task]]
+        known = ["" if random is None else random, summary.standing[name, task], ""]
         writer.writerow([name, task, runs, "iqm_return", *_numbers(found), *known])
     unit = "return" if summary.normalisation.scheme == "none" else "normalised"
     for name, aggregates in summary.aggregates.items():
         runs = summary.runs_of(name).sum()
         for aggregate in shown_aggregates(summary):
-            writer.writerow([name, "", runs, f"{aggregate}_{unit}", *_numbers(aggregates[aggregate]), "", ""])
+            writer.writerow([name, "", runs, f"{aggregate}_{unit}", *_numbers(aggregates[aggregate]), "", "", ""])
     for comparison in summary.comparisons:
-        for statistic, found in (
-            ("iqm_difference", comparison.difference),
-            ("iqm_difference_family_wise", comparison.family),
-            ("probability_of_improvement", comparison.improvement),
+        for statistic, found, verdict in (
+            ("iqm_difference", comparison.difference, ""),
+            ("iqm_difference_family_wise", comparison.family, comparison.hint or comparison.verdict),
+            ("probability_of_improvement", comparison.improvement, ""),
         ):
             label = f"{statistic}_to_{comparison.baseline}"
-            writer.writerow([comparison.variant, "", comparison.pairs, label, *_numbers(found), "", ""])
+            writer.writerow([comparison.variant, "", comparison.pairs, label, *_numbers(found), "", "", verdict])
     for (name, task), times in summary.times.items():
         for time in times:
             label = f"steps_to_return_{time.threshold:g}"
-            writer.writerow([name, task, time.runs, label, *_numbers(time.steps), "", ""])
+            writer.writerow([name, task, time.runs, label, *_numbers(time.steps), "", "", ""])
     return sink.getvalue()
 
 

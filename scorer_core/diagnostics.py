@@ -13,8 +13,8 @@ from scorer_core.config import RunConfig
 from scorer_core.game import Batch, Lane, Players
 from scorer_core.networks import Layers, Shape
 from scorer_core.replay import Replay
+from scorer_core.verdicts import PROBE as PROBE
 
-PROBE = 256  # transitions; an srank cannot exceed it
 HORIZON = 500  # steps that a return is followed for; what lies beyond weighs 0.7 % at gamma = 0.99
 RETURNS = 128  # transitions whose values are held against their returns, as far as whole vector steps of at most
 START_ROWS = 8

@@ -25,6 +25,7 @@ ALLOWED = {
         "scorer_core.identity",
         "scorer_core.records",
         "scorer_core.scores",
+        "scorer_core.references",
         "scorer_core.verdicts",
         "sweeps.confirm",
         "sweeps.definition",

@@ -1,34 +1,95 @@
 import numpy as np
 import pytest
 
-from analysis.coverage import BEGIN, END, SEEDS, draw, measure, renew, true_iqm
-from analysis.statistics import iqm, ones
+from analysis.comparisons import compare
+from analysis.coverage import BEGIN, END, KINDS, PAGE, SEEDS, TASKS, VARIANTS, measure, read, tables, true_iqm, write
+from analysis.false_claims import MOST_FALSE_CLAIMS, false_claims, measured
+from analysis.statistics import Bootstrap, Estimate, iqm, ones
 
 
-def test_the_truth_is_where_many_runs_end_up():
-    scores = draw(np.random.default_rng(0), 3000)
-    assert iqm(scores, ones(np.ones(scores.shape, bool)))[0] == pytest.approx(true_iqm(), rel=0.03)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_true_iqm_is_the_one_of_many_runs(kind):
+    scores = KINDS[kind](np.random.default_rng(0), (1, 1, 20_000, 2))[0, 0]
+    assert iqm(scores, ones(np.ones(scores.shape, bool)))[0] == pytest.approx(true_iqm(kind, 2), abs=0.03)
 
 
-def test_the_table_is_renewed_in_place(tmp_path):
-    page = tmp_path / "page.md"
+def test_every_size_was_simulated_often_enough():
+    rows = read()
+    sizes = {(kind, tasks, seeds) for kind in KINDS for tasks in TASKS for seeds in SEEDS}
+    assert {(row.kind, row.tasks, row.seeds) for row in rows} == sizes
+    assert all(row.experiments >= (4000 if row.tasks == 1 else 1000) for row in rows)
+
+
+def test_a_verdict_is_given_only_where_at_most_8_percent_of_families_hold_a_false_claim():
+    for row in read():
+        scores = np.random.default_rng(0).normal(size=(row.seeds, row.tasks))
+        others = np.random.default_rng(1).normal(size=(row.seeds, row.tasks))
+        (found,) = compare({"base": scores, "new": others}, {"base": None, "new": "base"}, Bootstrap(50))
+        given = found.verdict != "hint only"
+        rate = false_claims(row.tasks, row.seeds)
+        assert rate is not None
+        assert given == (rate <= MOST_FALSE_CLAIMS)
+        assert not given or max(row.false_one, row.false_family) <= 0.08
+
+
+def test_the_tables_in_the_docs_show_the_rates_that_the_rule_reads():
+    text = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
+    assert text == tables(read())
+    for tasks, seeds in measured():
+        line = next(line for line in text.splitlines() if line.startswith(f"| {tasks} | {seeds} |"))
+        *_, one, family, verdict = [cell.strip() for cell in line.strip("|").split("|")]
+        worst = max(float(one.rstrip(" %")), float(family.rstrip(" %")))
+        assert worst == pytest.approx(100 * measured()[tasks, seeds], abs=0.051)
+        assert verdict == ("hint only" if measured()[tasks, seeds] > MOST_FALSE_CLAIMS else "given")
+
+
+def test_writing_replaces_the_tables_and_the_rates(tmp_path):
+    page, rates = tmp_path / "page.md", tmp_path / "rates.json"
     page.write_text(f"before\n{BEGIN}stale\n{END}after\n")
-    renew(page, experiments=2)
-    text = page.read_text()
-    assert text.startswith(f"before\n{BEGIN}| seeds |")
-    assert text.endswith(f"standard error 15.4 %.\n{END}after\n")
-    assert "stale" not in text
-    assert all(f"| {seeds} |" in text for seeds in SEEDS)
+    few = dict.fromkeys(TASKS, 2)
+    text = write(page, rates, few)
+    assert page.read_text() == f"before\n{BEGIN}{text}{END}after\n"
+    assert tables(read(rates)) == text
+    assert len(read(rates)) == len(KINDS) * len(TASKS) * len(SEEDS)
 
 
-@pytest.mark.slow
-def test_intervals_hold_as_often_as_they_say():
-    """The bounds are the promised ones, loosened by three standard errors of 300 experiments."""
-    found = {seeds: measure(seeds, 300) for seeds in SEEDS}
-    for seeds, coverage in found.items():
-        error = 3 * np.sqrt(0.95 * 0.05 / 300)
-        least, most = (0.93, 0.97) if seeds >= 10 else (0.90, 1.0)
-        assert least - error <= coverage.corrected <= most + error
-    assert found[3].plain < 0.90  # what the correction is for
-    assert found[10].false_family <= 0.08 + 3 * np.sqrt(0.08 * 0.92 / 300)
-    assert found[10].false_family < found[10].false_alone
+def test_the_simulation_makes_intervals_as_comparisons_do(monkeypatch):
+    """One experiment, by the simulation's way and by `compare`."""
+    found = []
+
+    def noted(differences: Estimate):
+        found.append(differences)
+        return np.zeros(differences.value.shape, bool)
+
+    monkeypatch.setattr("analysis.coverage._claims", noted)
+    measure("skewed", 2, 5, 1)
+    scores = KINDS["skewed"](np.random.default_rng([0, 2, 5]), (1, VARIANTS + 1, 5, 2))[0]
+    variants = {str(i): matrix for i, matrix in enumerate(scores)}
+    baselines = {name: None if name == "0" else "0" for name in variants}
+    compared = compare(variants, baselines, Bootstrap(1000, 0))
+    alone, _, family = found
+    for i, comparison in enumerate(compared):
+        np.testing.assert_allclose([part[0, i] for part in alone], comparison.difference)
+        np.testing.assert_allclose([part[0, i] for part in family], comparison.family)
+
+
+@pytest.mark.parametrize("tasks", TASKS)
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_a_small_simulation_agrees_with_the_rates_in_the_file(tasks, seeds):
+    """Within four standard errors of 200 experiments. Before, 19 % of families of one task with 3 seeds were wrong."""
+    stored = {(row.kind, row.tasks, row.seeds): row for row in read()}
+    for kind in ("paired", "bimodal"):
+        found, expected = measure(kind, tasks, seeds, 200), stored[kind, tasks, seeds]
+        for rate in ("plain", "corrected", "false_alone", "false_one", "false_family"):
+            share = getattr(expected, rate)
+            error = np.sqrt(max(share * (1 - share), 0.01) / 200)
+            assert getattr(found, rate) == pytest.approx(share, abs=4 * error), rate
+        assert found.false_family <= 0.08 + 3 * np.sqrt(0.08 * 0.92 / 200)
+        assert found.false_family < found.false_alone
+
+
+def test_the_correction_holds_where_runs_are_not_bimodal():
+    for row in read():
+        if row.kind in ("skewed", "paired"):
+            assert 0.93 <= row.corrected <= 0.98
+            assert row.plain < row.corrected

@@ -61,3 +61,15 @@ def test_one_run_has_a_curve_and_a_time_without_intervals():
     (time,) = times_to_thresholds(curves, STEPS, [0.1], BOOTSTRAP)
     assert np.isfinite(time.steps.value)
     assert np.isnan(time.steps.low)
+
+
+def test_a_task_with_a_single_run_gives_a_curve_and_a_time_without_intervals():
+    curves = rising(seeds=6)
+    curves[1:, 1] = np.nan
+    for together in (False, True):
+        band = curve_iqm(curves, BOOTSTRAP, together)
+        assert np.isfinite(band.value).all()
+        assert np.isnan(band.low).all()
+    (time,) = times_to_thresholds(curves, STEPS, [0.1], BOOTSTRAP)
+    assert np.isfinite(time.steps.value)
+    assert np.isnan([time.steps.low, time.steps.high]).all()

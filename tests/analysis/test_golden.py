@@ -10,8 +10,8 @@ import pytest
 from rliable import metrics
 
 from analysis.load import load_results
-from analysis.normalise import RANDOM, REFERENCE
 from analysis.summary import Settings, answer, summarise
+from scorer_core.references import RANDOM, REFERENCE
 from tests.analysis.synthetic import make_sweep
 
 HERE = Path(__file__).parent

@@ -1,14 +1,18 @@
 import csv
 import json
+import re
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from analysis.load import ReportError, load_results
 from analysis.plates import plate_makers
 from analysis.report import StrictError, make_report
+from analysis.reported import against_reported
 from analysis.style import styled
 from analysis.summary import Settings, summarise
+from analysis.tables import results_grid
 from tests.analysis.synthetic import make_sweep
 
 QUICK = Settings(replications=2000, curve_replications=200)
@@ -103,8 +107,38 @@ def test_a_variant_without_one_of_the_tasks_is_kept_out_of_what_joins_them(tmp_p
     report = make_report(folder, QUICK, formats=["png"])
     assert "Without a run on some task, and left out of what joins all tasks: scorer." in report.warnings
     row = next(line for line in (report.folder / "table.md").read_text().splitlines() if "| scorer |" in line)
-    assert row.count("–") == 4
+    assert row.count("–") == 5  # also in the column "verdict"
     assert "below dqn: inverted by" in report.answer
+
+
+def test_two_seeds_are_reported_as_hints_only_in_every_text(tmp_path):
+    report = make_report(make_sweep(tmp_path, {"seeds": 2}), QUICK, formats=["png"])
+    words = "hint only (2 seeds: too few to simulate)"
+    assert f"No verdict on scorer, inverted: {words}." in report.answer
+    assert re.search(r"scorer minus dqn \d\S* \[\S+, \S+\]", report.answer)
+    assert "above dqn" not in report.answer
+    table = (report.folder / "table.md").read_text()
+    assert next(line for line in table.splitlines() if line.startswith("| scorer |")).count("hint only") == 1
+    for text in (table, (report.folder / "table.tex").read_text(), (report.folder / "report.html").read_text()):
+        assert words in text
+    assert words in json.loads((report.folder / "improvement.json").read_text())["caption"]
+    assert words in (report.folder / "table.csv").read_text()
+
+
+def test_runs_that_are_all_equal_are_separated_from_nothing(tmp_path):
+    """Every variant's interval has no width. Before, each was "above" a random policy and the highest was bold."""
+    levels = {"dqn": 4.0, "scorer": 8.0, "inverted": 2.0}
+    reported = {"Table 9": {"scorer": {"minatar/breakout": [9.0, 0.5]}, "dqn": {"minatar/breakout": [4.0, 0.5]}}}
+    folder = make_sweep(
+        tmp_path,
+        {"seeds": 5, "tasks": ["minatar/breakout"], "reported": reported},
+        curve=lambda run, steps: np.full(len(steps), levels[run.variant.name]),
+    )
+    summary = summarise(load_results(folder), QUICK)
+    assert set(summary.standing.values()) == {"not separated from"}
+    assert not any(cell.best for row in results_grid(summary).rows for cell in row)
+    assert {comparison.verdict for comparison in summary.comparisons} == {"not separated"}
+    assert [cell.meets for cell in against_reported(summary)] == [None, True]
 
 
 def test_strict_refuses_what_it_would_have_to_warn_of_and_writes_nothing(tmp_path):

@@ -9,6 +9,7 @@ from analysis.comparisons import improvement
 from analysis.statistics import (
     AGGREGATES,
     Bootstrap,
+    Estimate,
     estimate,
     few_seeds_widening,
     iqm,
@@ -116,6 +117,42 @@ def test_one_seed_has_no_interval():
 def test_the_correction_widens_by_what_was_measured_and_vanishes():
     assert few_seeds_widening(np.ones((3, 5), bool)) == pytest.approx(np.sqrt(1.5) * 2.2281 / 1.95996, rel=1e-4)
     assert few_seeds_widening(np.ones((1000, 5), bool)) == pytest.approx(1, abs=0.002)
+
+
+def test_a_task_with_a_single_run_gives_no_interval():
+    """Its resamples are all equal, so the interval would be too narrow; a task without a run is simply not used."""
+    scores = np.random.default_rng(0).normal(size=(6, 3))
+    scores[1:, 1] = np.nan
+    available = np.isfinite(scores)
+    assert np.isnan(few_seeds_widening(available))
+    for correction in (True, False):
+        bootstrap = Bootstrap(100, few_seeds_correction=correction)
+        for aggregate in AGGREGATES:
+            found = estimate(scores, bootstrap, aggregate)
+            assert np.isfinite(found.value)
+            assert np.isnan([found.low, found.high]).all()
+        assert np.isnan(profile(scores, np.linspace(0, 1, 3), bootstrap).low).all()
+    scores[:, 1] = np.nan
+    assert np.isfinite(estimate(scores, Bootstrap(100)).low)
+
+
+def test_an_interval_without_width_separates_nothing():
+    equal, other, wide = (Estimate(*map(np.asarray, numbers)) for numbers in ((5, 5, 5), (7, 7, 7), (1, 0, 2)))
+    rounded = Estimate(*map(np.asarray, (5.0, 5.0, np.nextafter(5.0, 6.0))))
+    without = Estimate(*map(np.asarray, (5.0, np.nan, np.nan)))
+    for found in (equal, rounded, without):
+        assert not found.has_width
+        assert not found.above(0)
+        assert not found.below(9)
+        assert not found.separate(wide)
+        assert not wide.separate(found)
+    assert not equal.separate(other)
+    high = Estimate(*map(np.asarray, (4, 3, 5)))
+    assert wide.separate(high)
+    assert high.separate(wide)
+    assert high.above(2)
+    assert not high.above(3)
+    assert wide.below(3)
 
 
 @pytest.mark.parametrize(
