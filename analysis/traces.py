@@ -151,7 +151,7 @@ def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int
                 )
                 continue
             found[key] = Trace("done", code, path, steps[here], returns[here][None], None)
-    return found
+    return dict(sorted(found.items()))
 
 
 def _imported_from(path: Path, table: pa.Table) -> str:

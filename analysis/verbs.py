@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+from rich.markup import escape
 
 from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, Score, Venue
 from sweeps import definition
@@ -172,7 +173,7 @@ def report_on(folder: Path, *settings: Any, **drawn: Any) -> None:
         made = make_report(folder, *settings, **drawn)
     out.print(made.table)
     for line in (made.answer, *made.against_random):
-        out.print(line, highlight=False)
+        out.print(line, markup=False, highlight=False)
     for warning in made.warnings:
-        out.print(f"[yellow]note:[/] {warning}", highlight=False)
-    out.print(f"Report: {made.page or made.folder}", highlight=False, soft_wrap=True)
+        out.print(f"[yellow]note:[/] {escape(warning)}", highlight=False)
+    _print(f"Report: {made.page or made.folder}")
