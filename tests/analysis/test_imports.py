@@ -419,8 +419,33 @@ def test_the_command_prints_how_files_were_read_and_what_was_replaced(tmp_path, 
     assert "s1/progress.csv: replaced what was imported from it before: [red]a[/] on minatar/breakout, seed 1" in (
         again.output
     )
-    report = scorer("export", folder / "sweep.yaml", "--outputs", folder.parent)
-    assert report.exit_code == 0, report.output
+    exported = scorer("export", folder / "sweep.yaml", "--outputs", folder.parent)
+    assert exported.exit_code == 0, exported.output
+
+
+def test_a_refused_file_is_one_line_with_the_name_as_it_is(tmp_path, folder):
+    source = one_seed(tmp_path / "[red]x[/].csv")
+    found = scorer("import", folder / "sweep.yaml", source, "--outputs", folder.parent)
+    assert found.exit_code == 1
+    assert found.output.startswith(f"{source}: no column 'seed'; the columns are step, return; name it with --seed")
+    assert len(found.output.splitlines()) == 1
+
+
+def test_export_of_a_sweep_without_a_finished_run_says_so(tmp_path):
+    folder = make_sweep(tmp_path, unfinished=lambda _: True)
+    found = scorer("export", folder / "sweep.yaml", "--outputs", tmp_path)
+    assert found.exit_code == 0, found.output
+    assert "No run is finished and has a return" in found.output
+
+
+def test_a_report_prints_an_imported_name_as_it_is(tmp_path):
+    folder = make_sweep(tmp_path, {"tasks": BREAKOUT})
+    rows = [f"[/],minatar/breakout,{seed},100000,{99 + seed}" for seed in range(3)]
+    import_runs(folder, [long_csv(tmp_path / "x.csv", rows, "variant,task,seed,step,return")])
+    options = ["--outputs", tmp_path, "--figure", "intervals", "--format", "png", "--replications", 200]
+    found = scorer("report", folder / "sweep.yaml", *options)
+    assert found.exit_code == 0, found.output
+    assert "above dqn: [/] by" in " ".join(found.output.split())
 
 
 def test_help_has_an_example_and_explains_a_fixed_value():

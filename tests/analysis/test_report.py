@@ -209,6 +209,6 @@ def test_a_return_of_zero_is_not_made_up_before_the_first_episode(tmp_path, scor
 
 
 def test_a_sweep_in_which_no_run_finished_an_episode_is_one_line(tmp_path):
-    folder = make_sweep(tmp_path, curve=lambda run, steps: np.full(len(steps), np.nan))
-    with pytest.raises(ReportError, match="no finished run to report on.*30 finished without a score"):
+    folder = make_sweep(tmp_path, curve=lambda _, steps: np.full(len(steps), np.nan))
+    with pytest.raises(ReportError, match=r"no finished run to report on.*30 finished without a score"):
         make_report(folder, QUICK)
