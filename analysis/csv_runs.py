@@ -78,7 +78,8 @@ def read_runs(source: Path, columns: Columns, tasks: Sequence[str]) -> RunsInFil
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:100]
+    """A column's name for a message: without line breaks and control characters."""
+    return "".join(character if character.isprintable() else " " for character in " ".join(text.split()))[:100]
 
 
 def _split_seed(name: str, pattern: re.Pattern[str]) -> tuple[str, int] | None:
@@ -294,7 +295,7 @@ class _Reading:
                 why = f" ({self.why[name]})" if self.why[name] else ""
                 told.append(f"{name} = {self.fixed[name]}{why}")
             elif name in self.places:
-                told.append(f"{name} from column '{self.table.header[self.places[name]]}'")
+                told.append(f"{name} from column '{_one_line(self.table.header[self.places[name]])}'")
         if self.table.monitor is not None and "step" not in self.places:
             told.append("step from the sum of column 'l', return from column 'r'")
         elif "return" not in self.places:

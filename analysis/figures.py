@@ -110,7 +110,7 @@ def learning_curves(
         band.set(alpha=_band(len(curves)), linewidth=0)
     if random is not None:
         ax.axhline(random, color="#777777", linestyle=(0, (2, 2)), linewidth=1)
-    return _as_elsewhere(_steps_below(ax, [steps[here] for here in valid.values()]))
+    return _as_elsewhere(steps_below(ax, [steps[here] for here in valid.values()]))
 
 
 def improvements(found: Mapping[str, Estimate], looks: Mapping[str, Look], ax: Axes) -> Axes:
@@ -223,10 +223,10 @@ def spread(
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         ax.yaxis.set_minor_locator(NullLocator())
-    return _steps_below(ax, [steps for steps, _ in curves.values()])
+    return ax
 
 
-def _steps_below(ax: Axes, steps: Sequence[np.ndarray]) -> Axes:
+def steps_below(ax: Axes, steps: Sequence[np.ndarray]) -> Axes:
     """The axis of environment steps, of curves at these `steps`.
 
     It is logarithmic where one curve is so much shorter than another that it would be a dash at the left edge.

@@ -80,11 +80,22 @@ def _lengths(summary: Summary) -> Iterator[Caution]:
     for found, when in ((short, "before"), (long, "after")):
         if found:
             ends = " and ".join(f"{end:,}" for end in sorted({own[run.task] for run, _ in found}))
-            told = _some([f"{_name(run)} at step {end:,} ({run.code})" for run, end in found], separator="; ")
+            told = _some(_ends(found), separator="; ")
             end = "ends" if len(found) == 1 else "end"
             yield Caution(
                 f"{_count([run for run, _ in found])} {end} {when} the sweep's own step {ends}: {told}. {window}"
             )
+
+
+def _ends(found: Sequence[tuple[RunRow, int]]) -> list[str]:
+    """Where runs end: one entry for the runs of a variant that come from one file and end at one step."""
+    groups: dict[tuple[str, str, int], list[RunRow]] = {}
+    for run, end in found:
+        groups.setdefault((run.variant, run.code, end), []).append(run)
+    return [
+        f"{_name(runs[0]) if len(runs) == 1 else f'{len(runs)} runs of {variant}'} at step {end:,} ({code})"
+        for (variant, code, end), runs in groups.items()
+    ]
 
 
 def _verdicts(summary: Summary) -> Iterator[Caution]:

@@ -282,18 +282,20 @@ def logged(summary: Summary, venue: Venue, plate: str, wanted: Sequence[str]) ->
     figure = new_figure(WIDTHS[venue][0] if columns > 1 else min(4.6, WIDTHS[venue][0]), 1.35 * len(metrics))
     axes = figure.subplots(len(metrics), columns, squeeze=False, sharex=True)
     arrays = {metric: summary.results.curves(metric) for metric in metrics}
-    names = set()  # an imported variant has returns only
+    names: set[str] = set()  # an imported variant has returns only
+    steps: list[np.ndarray] = []
     for ax, (metric, task) in zip(axes.flat, panels, strict=True):
         present = _measured(summary, arrays[metric], task)
         positive = bool(present) and all((runs[np.isfinite(runs)] > 0).all() for _, runs in present.values())
         figures.spread(present, _looks(summary), ax, logarithmic=positive)
         names |= present.keys()
+        steps += [own for own, _ in present.values()]
         if metric == metrics[0]:
             ax.set_title(_title(task))
         if task == summary.tasks[0]:
             ax.set_ylabel(metric.replace("_", " "))
-    for ax in axes[-1]:
-        ax.set_xlabel("steps")
+    for ax in axes[-1]:  # the panels share it
+        figures.steps_below(ax, steps).set_xlabel("steps")
     figure.align_ylabels(axes[:, 0])
     figures.legend_below(figure, [name for name in summary.drawn if name in names], _looks(summary))
     caption = _caption(

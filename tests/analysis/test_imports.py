@@ -381,7 +381,10 @@ def test_runs_that_end_early_or_late_are_named(tmp_path):
         f"(imported from {tmp_path.name}/crashed.csv)"
     )
     assert any(warning.startswith(short) for warning in report.warnings)
-    assert any("2 runs end after the sweep's own step 100,000: paper on" in warning for warning in report.warnings)
+    assert any(
+        "2 runs end after the sweep's own step 100,000: 2 runs of paper at step 800,000" in warning
+        for warning in report.warnings
+    )
     captions = (report.folder / "captions.md").read_text()
     assert short in captions
     assert "Each step shows the runs that have a value there" in captions
