@@ -211,7 +211,8 @@ def spread(
     A logarithmic axis is taken only where what is drawn spans a factor of five: else it would have one number, or none.
     """
     for name, (steps, runs) in curves.items():
-        quarter, middle, three = np.nanquantile(runs, [0.25, 0.5, 0.75], axis=0)
+        quantile = np.quantile if np.isfinite(runs).all() else np.nanquantile  # the second is far slower
+        quarter, middle, three = quantile(runs, [0.25, 0.5, 0.75], axis=0)
         marker = "" if len(steps) > 1 else "o"
         ax.plot(steps, middle, color=looks[name].colour, linestyle=looks[name].dashes, marker=marker, markersize=3)
         ax.fill_between(steps, quarter, three, color=looks[name].colour, alpha=_band(len(curves)), linewidth=0)
