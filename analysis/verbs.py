@@ -78,11 +78,9 @@ def export(
 
 
 IMPORT_EXAMPLES = """
-Examples:
+Example: scorer import quickstart theirs.csv --variant algo --return episodic_return
 
-scorer import quickstart theirs.csv --variant algo --return episodic_return
-
-scorer import quickstart s0/progress.csv s1/progress.csv --variant =sb3 --task =minatar/breakout
+Example: scorer import quickstart s0/progress.csv s1/progress.csv --variant =sb3 --task =minatar/breakout
 """
 
 
