@@ -7,12 +7,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from analysis.statistics import Estimate
 from analysis.style import BASELINE_COLOUR, Look
 
 BAND = 0.18  # opacity of the area between the bounds
+SHORT = 10  # a curve this many times shorter than the longest cannot be read on a linear axis
 
 
 def interval_estimates(
@@ -74,29 +82,35 @@ def learning_curves(
     random: float | None = None,
     ylabel: str = "IQM of return",
 ) -> Axes:
-    """IQM against environment steps with its band, through rliable's plotting; `random` as a dashed line."""
+    """IQM against environment steps with its band, through rliable's plotting; `random` as a dashed line.
+
+    Each curve connects the steps at which it has a value, and is a dot where there is one such step only.
+    """
     from rliable import plot_utils
 
-    plot_utils.plot_sample_efficiency_curve(
-        steps,
-        {name: found.value for name, found in curves.items()},
-        {name: (found.low, found.high) for name, found in curves.items()},
-        ax=ax,
-        colors={name: looks[name].colour for name in curves},
-        marker="",
-        xlabel="environment steps",
-        ylabel=ylabel,
-        labelsize="medium",
-        ticklabelsize="small",
-        wrect=0,
-        hrect=0,
-    )
+    valid = {name: np.isfinite(found.value) for name, found in curves.items()}
+    for name, found in curves.items():
+        here = valid[name]
+        plot_utils.plot_sample_efficiency_curve(
+            steps[here],
+            {name: found.value[here]},
+            {name: (found.low[here], found.high[here])},
+            ax=ax,
+            colors={name: looks[name].colour},
+            marker="" if here.sum() > 1 else "o",
+            xlabel="environment steps",
+            ylabel=ylabel,
+            labelsize="medium",
+            ticklabelsize="small",
+            wrect=0,
+            hrect=0,
+        )
     for line, band, name in zip(ax.get_lines(), ax.collections, curves, strict=True):
-        line.set_linestyle(looks[name].dashes)
+        line.set(linestyle=looks[name].dashes, markersize=3)
         band.set(alpha=_band(len(curves)), linewidth=0)
     if random is not None:
         ax.axhline(random, color="#777777", linestyle=(0, (2, 2)), linewidth=1)
-    return _as_elsewhere(_steps_below(ax, steps))
+    return _as_elsewhere(steps_below(ax, [steps[here] for here in valid.values()]))
 
 
 def improvements(found: Mapping[str, Estimate], looks: Mapping[str, Look], ax: Axes) -> Axes:
@@ -185,15 +199,22 @@ def _order(value: Any) -> tuple[bool, Any]:
 
 
 def spread(
-    curves: Mapping[str, np.ndarray], steps: np.ndarray, looks: Mapping[str, Look], ax: Axes, logarithmic: bool = False
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    looks: Mapping[str, Look],
+    ax: Axes,
+    logarithmic: bool = False,
 ) -> Axes:
-    """Median over runs (runs, steps) of a diagnostic with the middle half of the runs as a band.
+    """Median over runs of a diagnostic with the middle half of the runs as a band.
+
+    `curves` are (steps, runs x steps) by variant. At each step the runs that have a value there count, at least one.
 
     A logarithmic axis is taken only where what is drawn spans a factor of five: else it would have one number, or none.
     """
-    for name, runs in curves.items():
-        quarter, middle, three = np.quantile(runs, [0.25, 0.5, 0.75], axis=0)
-        ax.plot(steps, middle, color=looks[name].colour, linestyle=looks[name].dashes)
+    for name, (steps, runs) in curves.items():
+        quantile = np.quantile if np.isfinite(runs).all() else np.nanquantile  # the second is far slower
+        quarter, middle, three = quantile(runs, [0.25, 0.5, 0.75], axis=0)
+        marker = "" if len(steps) > 1 else "o"
+        ax.plot(steps, middle, color=looks[name].colour, linestyle=looks[name].dashes, marker=marker, markersize=3)
         ax.fill_between(steps, quarter, three, color=looks[name].colour, alpha=_band(len(curves)), linewidth=0)
     lowest, highest = ax.dataLim.intervaly
     if logarithmic and highest >= 5 * lowest:
@@ -203,17 +224,28 @@ def spread(
             ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         ax.yaxis.set_minor_locator(NullLocator())
-    return _steps_below(ax, steps)
+    return ax
 
 
-def _steps_below(ax: Axes, steps: np.ndarray) -> Axes:
+def steps_below(ax: Axes, steps: Sequence[np.ndarray]) -> Axes:
+    """The axis of environment steps, of curves at these `steps`.
+
+    It is logarithmic where one curve is so much shorter than another that it would be a dash at the left edge.
+    """
     place, figure = ax.get_subplotspec(), ax.get_figure(root=True)
     columns = place.get_gridspec().ncols if place else 1
     width = figure.get_figwidth() / columns if figure else 3.0
+    first = min((curve[0] for curve in steps), default=0)
+    ends = [curve[-1] for curve in steps]
+    if first > 0 and max(ends) > SHORT * min(ends):
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(numticks=int(np.clip(2 * width, 2, 5))))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(int(np.clip(2 * width, 2, 5))))
     ax.xaxis.set_major_formatter(EngFormatter(sep=""))
-    ax.xaxis.set_major_locator(MaxNLocator(int(np.clip(2 * width, 2, 5))))
-    if len(steps) > 1:
-        ax.set_xlim(steps[0], steps[-1])
+    if first < max(ends, default=0):
+        ax.set_xlim(first, max(ends))
     return ax
 
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.load import FINAL_WINDOW, RunRow
 from analysis.summary import Summary
 from scorer_core.verdicts import MEANINGS
 
 FEW_SEEDS, SCARCE_SEEDS = 10, 5
+SAME_END = 0.01  # two runs end at the same step if they differ by at most this fraction: they log at other steps
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ def cautions(summary: Summary) -> list[Caution]:
     """Everything that weakens the report. Empty for a complete sweep of one code version with ten seeds or more."""
     return [
         *_runs(summary),
+        *_lengths(summary),
         *_verdicts(summary),
         *_variants(summary),
         *_seeds(summary),
@@ -43,11 +46,56 @@ def _runs(summary: Summary) -> Iterator[Caution]:
         names = Counter(run.variant for run in runs if run.status == "diverged")
         told = _some([f"{name} {count}" for name, count in names.items()])
         yield Caution(f"{counts['diverged']} runs diverged and count with the returns they logged: {told}.")
-    lost = sum(run.status in ("done", "diverged") and not run.scored for run in runs)
-    if lost:
-        yield Caution(f"{lost} finished runs logged no finite return late in training and have no score.")
+    finished = [run for run in runs if run.status in ("done", "diverged")]
+    without = [run for run in finished if (run.variant, run.task, run.seed) not in summary.results.series]
+    if without:
+        yield Caution(f"{_count(without)} never finished an episode and {_have(without)} no score: {_named(without)}.")
+    late = [run for run in finished if not run.scored and run not in without]
+    if late:
+        yield Caution(
+            f"{_count(late)} never finished an episode in the last tenth of training and {_have(late)} no final score: "
+            f"{_named(late)}."
+        )
     if summary.results.problems:
         yield Caution(f"{len(summary.results.problems)} remarks on the records, listed in the report.", serious=False)
+
+
+def _lengths(summary: Summary) -> Iterator[Caution]:
+    """Imported runs that end at another step than the sweep's own."""
+    results = summary.results
+    own: dict[str, int] = {}
+    for run in results.runs:
+        if run.config and (run.variant, run.task, run.seed) in results.series:
+            own[run.task] = max(own.get(run.task, 0), int(results.series[run.variant, run.task, run.seed].steps[-1]))
+    short, long = [], []
+    for run in results.runs:
+        if run.config is None and run.task in own and (run.variant, run.task, run.seed) in results.series:
+            series = results.series[run.variant, run.task, run.seed]
+            end = int(series.steps[series.valid][-1])
+            if end < (1 - SAME_END) * own[run.task]:
+                short.append((run, end))
+            elif end > (1 + SAME_END) * own[run.task]:
+                long.append((run, end))
+    window = f"A final score covers the last {100 * FINAL_WINDOW:.0f} % of its run's own training."
+    for found, when in ((short, "before"), (long, "after")):
+        if found:
+            ends = " and ".join(f"{end:,}" for end in sorted({own[run.task] for run, _ in found}))
+            told = _some(_ends(found), separator="; ")
+            end = "ends" if len(found) == 1 else "end"
+            yield Caution(
+                f"{_count([run for run, _ in found])} {end} {when} the sweep's own step {ends}: {told}. {window}"
+            )
+
+
+def _ends(found: Sequence[tuple[RunRow, int]]) -> list[str]:
+    """Where runs end: one entry for the runs of a variant that come from one file and end at one step."""
+    groups: dict[tuple[str, str, int], list[RunRow]] = {}
+    for run, end in found:
+        groups.setdefault((run.variant, run.code, end), []).append(run)
+    return [
+        f"{_name(runs[0]) if len(runs) == 1 else f'{len(runs)} runs of {variant}'} at step {end:,} ({code})"
+        for (variant, code, end), runs in groups.items()
+    ]
 
 
 def _verdicts(summary: Summary) -> Iterator[Caution]:
@@ -60,8 +108,11 @@ def _verdicts(summary: Summary) -> Iterator[Caution]:
 
 def _variants(summary: Summary) -> Iterator[Caution]:
     absent = [name for name in summary.results.variants if name not in summary.raw]
-    if absent:
-        yield Caution(f"Without a finished run, and in no figure: {_some(absent)}.")
+    finished = {run.variant for run in summary.results.runs if run.status in ("done", "diverged")}
+    if unfinished := [name for name in absent if name not in finished]:
+        yield Caution(f"Without a finished run, and in no figure: {_some(unfinished)}.")
+    if unscored := [name for name in absent if name in finished]:
+        yield Caution(f"Without a score, and in no figure: {_some(unscored)}.")
     narrow = [name for name in summary.raw if name not in summary.normalised]
     if narrow:
         yield Caution(f"Without a run on some task, and left out of what joins all tasks: {_some(narrow)}.")
@@ -103,5 +154,21 @@ def _scale(summary: Summary) -> Iterator[Caution]:
         )
 
 
-def _some(names: Sequence[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _count(runs: Sequence[RunRow]) -> str:
+    return f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
+
+
+def _have(runs: Sequence[RunRow]) -> str:
+    return "has" if len(runs) == 1 else "have"
+
+
+def _name(run: RunRow) -> str:
+    return f"{run.variant} on {run.task}, seed {run.seed}"
+
+
+def _named(runs: Sequence[RunRow]) -> str:
+    return _some([_name(run) for run in runs], separator="; ")
+
+
+def _some(names: Sequence[str], most: int = 6, separator: str = ", ") -> str:
+    return separator.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

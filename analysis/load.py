@@ -5,7 +5,7 @@ its reason and a NaN.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +16,15 @@ from analysis.choices import Score
 from analysis.traces import Status, Trace, read_imported, read_packs
 from scorer_core.config import RunConfig
 from scorer_core.records import METRICS
+from scorer_core.scores import auc, best, final
 from sweeps.definition import DefinitionError, Sweep, Variant, load_submitted
 
-FINAL_WINDOW = 0.1  # the last share of training that a final score averages
+MOST_IMPORTED_STEPS = 200  # of an imported variant's steps on a task, so many are drawn
 
 SCORE_MEANINGS: dict[Score, str] = {
     "final": "mean return over the last 10 % of training",
     "best": "highest logged return",
-    "auc": "mean return over all of training (area under the curve / its length)",
+    "auc": "mean return over the part of training that has returns (area under the curve / its length)",
 }
 
 
@@ -53,6 +54,19 @@ class RunRow:
 
 
 @dataclass(frozen=True)
+class Series:
+    """The rows of one finished run."""
+
+    steps: np.ndarray
+    values: np.ndarray  # metrics x steps; an imported run has the first metric only
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Bool, by row: does the first metric have a value? A run has no return before its first episode ends."""
+        return np.isfinite(self.values[0])
+
+
+@dataclass(frozen=True)
 class Results:
     """What came out of a sweep. Matrices are seeds x tasks, in the order of `seeds` and `tasks`, equal for variants."""
 
@@ -60,9 +74,13 @@ class Results:
     sweep: Sweep
     points: tuple[Variant, ...]  # variants in the order written
     runs: tuple[RunRow, ...]
-    steps: np.ndarray  # the grid of environment steps that curves are on
+    steps: np.ndarray  # the environment steps that curves are on: the union of those in `logged`
     metrics: tuple[str, ...]  # what was read; scores are made of the first
-    series: dict[tuple[str, str, int], np.ndarray] = field(repr=False)  # (variant, task, seed) -> metrics x steps
+    # (variant, task, seed) -> what a finished run logged; only runs with a value of the first metric
+    series: dict[tuple[str, str, int], Series] = field(repr=False)
+    # (variant, task) -> bool, by step: where these runs logged a row. Their curve is drawn at these steps only, so that
+    # no other variant can change it.
+    logged: dict[tuple[str, str], np.ndarray] = field(repr=False)
     problems: tuple[str, ...] = ()  # what could not be read
 
     @property
@@ -96,13 +114,17 @@ class Results:
         return matrices
 
     def curves(self, metric: str = "") -> dict[str, np.ndarray]:
-        """One array seeds x tasks x steps a variant, of the first metric unless named; NaN without a finished run."""
+        """One array seeds x tasks x steps per variant, of the first metric unless named.
+
+        A run is interpolated linearly between its own values. It is NaN before its first and after its last value.
+        """
         row = self.metrics.index(metric) if metric else 0
         seed_row, task_column = self._places
         shape = (len(seed_row), len(task_column), len(self.steps))
         arrays = {name: np.full(shape, np.nan, np.float32) for name in self.variants}
-        for (variant, task, seed), values in self.series.items():
-            arrays[variant][seed_row[seed], task_column[task]] = values[row]
+        for (variant, task, seed), series in self.series.items():
+            if row < len(series.values):
+                arrays[variant][seed_row[seed], task_column[task]] = _on(self.steps, series.steps, series.values[row])
         return arrays
 
     def baseline_of(self, name: str) -> str | None:
@@ -136,31 +158,40 @@ def load_results(folder: Path, metrics: Sequence[str] = ("return",), overrides: 
     for metric in metrics:
         if metric not in METRICS:
             raise ReportError(f"{metric}: no such metric; there is {', '.join(METRICS)}")
-    definition = folder / "sweep.yaml"
-    if not definition.is_file():
-        raise ReportError(f"{folder}: no sweep here (no sweep.yaml); was it ever planned or run?")
-    try:
-        sweep = load_submitted(folder, overrides)
-    except DefinitionError as error:
-        raise ReportError(str(error)) from error
-
+    sweep = read_sweep(folder, overrides)
     planned = {run.run_id: run.config for run in sweep.runs}
     problems: list[str] = []
     found = read_packs(folder, planned, metrics, problems)
     elsewhere = read_imported(folder, problems) if metrics[0] == "return" else {}
-    ours = [trace.steps for trace in found.values() if trace.finished]
-    grid = _common_steps(ours, [trace.steps for trace in elsewhere.values()], problems)
-
     cells = [(run.variant, run.config.task, run.config.seed, run.config, found.get(run.run_id)) for run in sweep.runs]
     cells += [(Variant(name), task, seed, None, trace) for (name, task, seed), trace in elsewhere.items()]
-    rows, series = [], {}
+    rows: list[RunRow] = []
+    series: dict[tuple[str, str, int], Series] = {}
     for variant, task, seed, config, trace in cells:
-        row = _row(variant.name, task, seed, config, trace)
-        rows.append(row)
-        if trace and row.scored and np.isfinite(trace.values[0]).all():
-            series[row.variant, task, seed] = _on(grid, trace, metrics)
+        rows.append(_row(variant.name, task, seed, config, trace))
+        if trace and trace.finished:
+            one = Series(trace.steps, trace.values)
+            if one.valid.any():
+                series[variant.name, task, seed] = one
     points = tuple(dict.fromkeys(cell[0] for cell in cells))
-    return Results(folder, sweep, points, tuple(rows), grid, tuple(metrics), series, tuple(problems))
+    imported = {(name, task) for name, task, _ in elsewhere}
+    grid, logged = _grid(series, imported)
+    return Results(folder, sweep, points, tuple(rows), grid, tuple(metrics), series, logged, tuple(problems))
+
+
+def read_sweep(folder: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The definition of the sweep in `folder`.
+
+    Raises:
+        ReportError: if there is none, or it cannot be read.
+    """
+    definition = folder / "sweep.yaml"
+    if not definition.is_file():
+        raise ReportError(f"{folder}: no sweep here (no sweep.yaml); was it ever planned or run?")
+    try:
+        return load_submitted(folder, overrides)
+    except DefinitionError as error:
+        raise ReportError(str(error)) from error
 
 
 def _row(variant: str, task: str, seed: int, config: RunConfig | None, trace: Trace | None) -> RunRow:
@@ -177,40 +208,43 @@ NO_SCORES: dict[Score, float] = dict.fromkeys(SCORE_MEANINGS, float("nan"))
 
 
 def _scores(trace: Trace, total_steps: int) -> dict[Score, float]:
-    """NaN unless the run is finished; a diverged run counts with what it logged, it would flatter to leave it out."""
+    """Scores of the rows that have a return. NaN for an unfinished run and for a run without such a row.
+
+    A diverged run counts with what it logged: leaving it out would flatter its variant.
+    """
     if not trace.finished:
         return NO_SCORES
-    values = trace.values[0]
-    late = values[trace.steps > (1 - FINAL_WINDOW) * total_steps]
-    span = trace.steps[-1] - trace.steps[0]
-    return {
-        "final": float(late.mean()) if late.size else float("nan"),
-        "best": float(values.max()),
-        "auc": float(np.trapezoid(values, trace.steps) / span) if span else float(values[0]),
-    }
+    steps, values = trace.steps, np.where(np.isfinite(trace.values[0]), trace.values[0], np.nan)
+    return {"final": final(steps, values, total_steps), "best": best(values), "auc": auc(steps, values)}
 
 
-def _on(grid: np.ndarray, trace: Trace, metrics: Sequence[str]) -> np.ndarray:
-    """Metrics x steps of the grid; NaN for metrics that a run from elsewhere does not have."""
-    if np.array_equal(grid, trace.steps) and len(trace.values) == len(metrics):
-        return trace.values
-    values = np.full((len(metrics), len(grid)), np.nan)
-    values[: len(trace.values)] = [np.interp(grid, trace.steps, row) for row in trace.values]
-    return values
+def _on(grid: np.ndarray, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """`values` at `grid`: linear between its finite values, NaN before the first and after the last."""
+    if np.array_equal(grid, steps):
+        return values
+    valid = np.isfinite(values)
+    if not valid.any():
+        return np.full(len(grid), np.nan)
+    return np.interp(grid, steps[valid], values[valid], left=np.nan, right=np.nan)
 
 
-def _common_steps(ours: Sequence[np.ndarray], others: Sequence[np.ndarray], problems: list[str]) -> np.ndarray:
-    """The steps every finished run logged; where runs differ, those of our sparsest within everybody's range."""
-    every = [*ours, *others]
-    if not every:
-        return np.array([], np.int64)
-    sparsest = min(ours or others, key=len)
-    if all(np.array_equal(sparsest, steps) for steps in every):
-        return sparsest
-    first, last = max(steps[0] for steps in every), min(steps[-1] for steps in every)
-    grid = sparsest[(first <= sparsest) & (sparsest <= last)]
-    problems.append(
-        f"runs logged at different steps, the last from {last:,} to {max(steps[-1] for steps in every):,}: curves are "
-        f"interpolated linearly to {len(grid)} common steps from {first:,}; final scores are each run's own"
-    )
-    return grid
+def _grid(
+    series: Mapping[tuple[str, str, int], Series], imported: Collection[tuple[str, str]]
+) -> tuple[np.ndarray, dict[tuple[str, str], np.ndarray]]:
+    """All steps that curves are drawn at, and by (variant, task) which of them its runs logged."""
+    by_cell: dict[tuple[str, str], list[np.ndarray]] = {}
+    for (variant, task, _), one in series.items():
+        by_cell.setdefault((variant, task), []).append(one.steps)
+    own: dict[tuple[str, str], np.ndarray] = {}
+    for cell, every in by_cell.items():
+        first = every[0]
+        same = all(np.array_equal(first, steps) for steps in every)
+        steps = first if same else np.unique(np.concatenate(every))
+        if cell in imported and len(steps) > MOST_IMPORTED_STEPS:
+            some = steps[np.linspace(0, len(steps) - 1, MOST_IMPORTED_STEPS).round().astype(int)]
+            steps = np.unique([*some, *(run[end] for run in every for end in (0, -1))])
+        own[cell] = steps
+    if not own:
+        return np.array([], np.int64), {}
+    grid = np.unique(np.concatenate(list(own.values())))
+    return grid, {cell: np.isin(grid, steps, assume_unique=True) for cell, steps in own.items()}

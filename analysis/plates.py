@@ -160,10 +160,25 @@ def curves(summary: Summary, venue: Venue) -> Plate:
         summary,
         f"IQM of the logged return at each step; bands {bands}: {_curves_method(summary)}; "
         f"{summary.runs_text} seeds a task.",
+        _runs_per_step(summary),
         "Dashed: a random policy.",
         _scale(summary),
     )
     return Plate(figure, caption)
+
+
+def _runs_per_step(summary: Summary) -> str:
+    """How curves join runs that do not all have a value at the same steps; nothing where they do."""
+    groups: dict[tuple[str, str], list[np.ndarray]] = {}
+    for (name, task, _), series in summary.results.series.items():
+        if name in summary.drawn:
+            groups.setdefault((name, task), []).append(series.steps[series.valid])
+    if all(np.array_equal(runs[0], steps) for runs in groups.values() for steps in runs):
+        return ""
+    return (
+        "Each step shows the runs that have a value there; a run is interpolated linearly between its own values and "
+        "ends with them."
+    )
 
 
 def improvement(summary: Summary, venue: Venue) -> Plate:
@@ -268,37 +283,42 @@ def logged(summary: Summary, venue: Venue, plate: str, wanted: Sequence[str]) ->
     columns = len(summary.tasks)
     figure = new_figure(WIDTHS[venue][0] if columns > 1 else min(4.6, WIDTHS[venue][0]), 1.35 * len(metrics))
     axes = figure.subplots(len(metrics), columns, squeeze=False, sharex=True)
+    arrays = {metric: summary.results.curves(metric) for metric in metrics}
+    names: set[str] = set()  # an imported variant has returns only
+    steps: list[np.ndarray] = []
     for ax, (metric, task) in zip(axes.flat, panels, strict=True):
-        arrays = summary.results.curves(metric)
-        column = summary.tasks.index(task)
-        runs = {name: arrays[name][:, column] for name in summary.drawn}
-        steps, present = _where_read(runs, summary.results.steps)
-        present = {name: rows for name, rows in present.items() if len(rows)}
-        positive = bool(present) and all((rows > 0).all() for rows in present.values())
-        figures.spread(present, steps, _looks(summary), ax, logarithmic=positive)
+        present = _measured(summary, arrays[metric], task)
+        positive = bool(present) and all((runs[np.isfinite(runs)] > 0).all() for _, runs in present.values())
+        figures.spread(present, _looks(summary), ax, logarithmic=positive)
+        names |= present.keys()
+        steps += [own for own, _ in present.values()]
         if metric == metrics[0]:
             ax.set_title(_title(task))
         if task == summary.tasks[0]:
             ax.set_ylabel(metric.replace("_", " "))
-    for ax in axes[-1]:
-        ax.set_xlabel("steps")
+    for ax in axes[-1]:  # the panels share it
+        figures.steps_below(ax, steps).set_xlabel("steps")
     figure.align_ylabels(axes[:, 0])
-    figures.legend_below(figure, summary.drawn, _looks(summary))
+    figures.legend_below(figure, [name for name in summary.drawn if name in names], _looks(summary))
     caption = _caption(
         summary,
         f"{plate.capitalize()} over training: median over runs; the band holds the middle half of the runs (no "
         f"interval for the median); {summary.runs_text} seeds a task.",
+        _runs_per_step(summary),
     )
     return Plate(figure, caption)
 
 
-def _where_read(runs: Mapping[str, np.ndarray], steps: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The steps at which every variant with readings was read, and its runs (x those steps) that are whole there."""
-    read = {name: rows[np.isfinite(rows).any(axis=1)] for name, rows in runs.items()}
-    read = {name: rows for name, rows in read.items() if len(rows)}
-    columns = np.all([np.isfinite(rows).any(axis=0) for rows in read.values()] or [np.zeros(len(steps), bool)], axis=0)
-    if not columns.any():
-        return steps, {}
-    read = {name: rows[:, columns] for name, rows in read.items()}
-    whole = {name: rows[np.isfinite(rows).all(axis=1)] for name, rows in read.items()}
-    return steps[columns], {name: rows for name, rows in whole.items() if len(rows)}
+def _measured(
+    summary: Summary, arrays: Mapping[str, np.ndarray], task: str
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By variant, the steps at which any of its runs on `task` has a value of a metric, and its runs x these steps."""
+    found = {}
+    for name in summary.drawn:
+        if (name, task) in summary.results.logged:
+            runs = arrays[name][:, summary.tasks.index(task)]
+            runs = np.where(np.isfinite(runs), runs, np.nan)
+            measured = np.isfinite(runs).any(axis=0) & summary.results.logged[name, task]
+            if measured.any():
+                found[name] = summary.results.steps[measured], runs[:, measured]
+    return found

@@ -128,7 +128,7 @@ def summarise(results: Results, settings: Settings | None = None) -> Summary:
             if name in normalised
         },
         drawn=drawn,
-        curves=_curves(seen, tasks, scale, fast, settings.simultaneous_bands),
+        curves=_curves(results, seen, scale, fast, settings.simultaneous_bands),
         times=_times(results, seen, _time_thresholds(results, settings, curves, random), fast),
     )
 
@@ -165,7 +165,7 @@ def _time_thresholds(
         if settings.thresholds is not None:
             found[task] = list(settings.thresholds.get(task, []))
             continue
-        highest = max((np.fmax.reduce(array[:, column], axis=None) for array in curves.values()), default=np.nan)
+        highest = np.fmax.reduce([np.fmax.reduce(array[:, column], axis=None) for array in curves.values()] or [np.nan])
         paper = [level for level in PAPER_THRESHOLDS.get(task, ()) if level <= highest]
         if paper:
             found[task] = paper
@@ -181,31 +181,40 @@ def _times(
     thresholds: Mapping[str, Sequence[float]],
     bootstrap: Bootstrap,
 ) -> dict[tuple[str, str], list[TimeToThreshold]]:
-    return {
-        (name, task): times_to_thresholds(array[:, [column]], results.steps, thresholds[task], bootstrap)
-        for name, array in curves.items()
-        for column, task in enumerate(results.tasks)
-        if task in thresholds and _tasks_with_runs(array)[column]
-    }
-
-
-def _curves(
-    curves: Mapping[str, np.ndarray], tasks: list[str], scale: Normalisation, bootstrap: Bootstrap, together: bool
-) -> dict[tuple[str, str | None], Estimate]:
-    found: dict[tuple[str, str | None], Estimate] = {}
+    found = {}
     for name, array in curves.items():
-        present = _tasks_with_runs(array)
-        for column, task in enumerate(tasks):
-            if present[column]:
-                found[name, task] = curve_iqm(array[:, [column]], bootstrap, together)
-        if present.all():
-            found[name, None] = curve_iqm(scale(array, tasks), bootstrap, together)
+        for column, task in enumerate(results.tasks):
+            if task in thresholds and (name, task) in results.logged:
+                own = results.logged[name, task]
+                one_task = array[:, [column]][..., own]
+                found[name, task] = times_to_thresholds(one_task, results.steps[own], thresholds[task], bootstrap)
     return found
 
 
-def _tasks_with_runs(array: np.ndarray) -> np.ndarray:
-    """Bool, by task, of an array seeds x tasks x steps."""
-    return np.asarray(np.isfinite(array[..., 0]).any(axis=0))
+def _curves(
+    results: Results, curves: Mapping[str, np.ndarray], scale: Normalisation, bootstrap: Bootstrap, together: bool
+) -> dict[tuple[str, str | None], Estimate]:
+    """On `results.steps`, NaN where the variant logged nothing or a task has no run with a value."""
+    found: dict[tuple[str, str | None], Estimate] = {}
+    for name, array in curves.items():
+        logged = {task: results.logged[name, task] for task in results.tasks if (name, task) in results.logged}
+        for task, own in logged.items():
+            column = results.tasks.index(task)
+            found[name, task] = _curve(array[:, [column]], own, bootstrap, together)
+        if len(logged) == len(results.tasks):
+            own = np.any(list(logged.values()), axis=0)
+            joined = scale(array, results.tasks)
+            if np.isfinite(joined[..., own]).any(axis=0).all(axis=0).any():
+                found[name, None] = _curve(joined, own, bootstrap, together)
+    return found
+
+
+def _curve(curves: np.ndarray, own: np.ndarray, bootstrap: Bootstrap, together: bool) -> Estimate:
+    """`curve_iqm` of the steps in `own`, NaN at all others."""
+    found = Estimate(*np.full((3, len(own)), np.nan))
+    for whole, part in zip(found, curve_iqm(curves[..., own], bootstrap, together), strict=True):
+        whole[own] = part
+    return found
 
 
 def _standing(found: Estimate, random: float | None) -> Standing:
@@ -219,13 +228,20 @@ def _standing(found: Estimate, random: float | None) -> Standing:
 
 
 def _baseline_curves(results: Results, curves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The mean learning curve of the baseline, by task; of the first variant in a sweep without a baseline."""
+    """The mean learning curve of the baseline, by task; of the first variant in a sweep without a baseline.
+
+    Only steps at which the most runs have a value: means over different runs are not comparable.
+    """
     points = [name for name in (results.baselines or results.variants) if name in curves]
     if not points:
         return {}
-    array = curves[points[0]]
-    present = _tasks_with_runs(array)
-    return {task: np.nanmean(array[:, j], axis=0) for j, task in enumerate(results.tasks) if present[j]}
+    found = {}
+    for column, task in enumerate(results.tasks):
+        if (points[0], task) in results.logged:
+            runs = curves[points[0]][:, column][:, results.logged[points[0], task]]
+            available = np.isfinite(runs).sum(axis=0)
+            found[task] = np.nanmean(runs[:, available == available.max()], axis=0)
+    return found
 
 
 def _action_set(results: Results) -> str:

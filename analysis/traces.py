@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from scorer_core.records import (
 
 Status = Literal["done", "diverged", "partial", "missing"]
 IMPORTED = "imported"  # the folder, in a sweep's, of runs from elsewhere
+IMPORT_KEY = b"scorer_import"  # of the metadata of their Parquet files: JSON with source, path, sha256
 
 
 @dataclass(frozen=True)
@@ -127,18 +129,32 @@ def _code_version(pack: PackFolder, problems: list[str]) -> str:
 
 
 def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int], Trace]:
-    """Runs from elsewhere, by variant, task and seed; `analysis.exchange` wrote them."""
-    found = {}
+    """Imported runs, by variant, task and seed; `analysis.imports` wrote them."""
+    found: dict[tuple[str, str, int], Trace] = {}
     for path in sorted((folder / IMPORTED).glob("*.parquet")):
         try:
-            table = pq.ParquetFile(path).read()
-            source = read_json(path.with_suffix(".json"))["source"]
-            variants, tasks = (np.array(table[name].to_pylist()) for name in ("variant", "task"))
-            seeds, steps, returns = (table[name].to_numpy() for name in ("seed", "step", "return"))
-        except (pa.ArrowException, OSError, KeyError, TypeError, RecordError) as error:
+            table = pq.ParquetFile(path, page_checksum_verification=True).read()
+            code = f"imported from {_imported_from(path, table)}"
+            table = table.sort_by([(name, "ascending") for name in ("variant", "task", "seed", "step")])
+            keys = list(zip(*(table[name].to_pylist() for name in ("variant", "task", "seed")), strict=True))
+            steps, returns = (table[name].to_numpy() for name in ("step", "return"))
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecordError) as error:
             problems.append(f"{path}: cannot be read ({error}); its runs are left out")
             continue
-        for key in dict.fromkeys(zip(variants.tolist(), tasks.tolist(), seeds.tolist(), strict=True)):
-            mine = (variants == key[0]) & (tasks == key[1]) & (seeds == key[2])
-            found[key] = Trace("done", f"imported from {source}", path, steps[mine], returns[mine][None], None)
-    return found
+        starts = [row for row, key in enumerate(keys) if row == 0 or key != keys[row - 1]]
+        for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
+            key, here = keys[start], slice(start, end)
+            if key in found:
+                variant, task, seed = key
+                problems.append(
+                    f"{path}: {variant} on {task}, seed {seed} is in {found[key].folder} too, and is read from there"
+                )
+                continue
+            found[key] = Trace("done", code, path, steps[here], returns[here][None], None)
+    return dict(sorted(found.items()))
+
+
+def _imported_from(path: Path, table: pa.Table) -> str:
+    """The file that runs came from. Version 0.1 kept its name in a JSON file beside the Parquet file."""
+    told = (table.schema.metadata or {}).get(IMPORT_KEY)
+    return str((json.loads(told) if told else read_json(path.with_name(f"{path.stem}.json")))["source"])

@@ -10,9 +10,21 @@ from rich.markup import escape
 
 from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, Score, Venue
 from sweeps import definition
-from sweeps.terminal import DEFAULT_OUTPUTS, FAILED, USAGE, Outputs, Overrides, SweepArgument, err, out, stop
+from sweeps.terminal import (
+    DEFAULT_OUTPUTS,
+    FAILED,
+    USAGE,
+    Outputs,
+    Overrides,
+    SweepArgument,
+    count,
+    err,
+    out,
+    stop,
+)
 
 app = typer.Typer()
+COLUMN = "COLUMN|=value"
 
 
 @app.command(epilog="Example: scorer report quickstart --figure intervals --for iclr --strict")
@@ -66,35 +78,71 @@ def export(
     to: Annotated[Path | None, typer.Option(help="Folder to write to; else report/export.")] = None,
 ) -> None:
     """Write runs and curves as CSV and Parquet, and the score arrays that rliable takes."""
-    from analysis.exchange import export as write
+    from analysis.export import export as write
 
-    problems: list[str] = []
     with _refusals():
-        for path in write(_trained(sweep, overrides, outputs), to, overrides or (), problems):
-            out.print(path, highlight=False, soft_wrap=True)
-    for problem in problems:
+        exported = write(_trained(sweep, overrides, outputs), to, overrides or ())
+    for path in exported.files:
+        _print(path)
+    for problem in exported.problems:
         err.print(f"problem: {problem}", highlight=False, markup=False, soft_wrap=True)
+    if not exported.curves:
+        _print("No run is finished and has a return: the tables of curves and the score arrays hold no run.")
 
 
-@app.command("import", epilog="Example: scorer import quickstart theirs.csv --variant algo --return episodic_return")
+IMPORT_EXAMPLES = """
+Example: scorer import quickstart theirs.csv --variant algo --return episodic_return
+
+Example: scorer import quickstart s0/progress.csv s1/progress.csv --variant =sb3 --task =minatar/breakout
+"""
+
+
+@app.command("import", epilog=IMPORT_EXAMPLES)
 def import_(
     sweep: SweepArgument,
-    source: Annotated[Path, typer.Argument(metavar="CSV", help="Long format: a row a run and step.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="CSV", help="All files are imported, or none.")],
     overrides: Overrides = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
-    variant: Annotated[str, typer.Option(help="The column that names the variant.")] = "variant",
-    task: Annotated[str, typer.Option(help="... the task.")] = "task",
-    seed: Annotated[str, typer.Option(help="... the seed.")] = "seed",
-    step: Annotated[str, typer.Option(help="... the environment step.")] = "step",
-    score: Annotated[str, typer.Option("--return", help="... the return.")] = "return",
+    variant: Annotated[str | None, typer.Option(metavar=COLUMN, help="The variant; =NAME: of all rows.")] = None,
+    task: Annotated[str | None, typer.Option(metavar=COLUMN, help="The task; =TASK: of all rows.")] = None,
+    seed: Annotated[str | None, typer.Option(metavar=COLUMN, help="The seed; =N: of all rows.")] = None,
+    step: Annotated[str | None, typer.Option(metavar="COLUMN", help="The environment step.")] = None,
+    score: Annotated[str | None, typer.Option("--return", metavar="COLUMN", help="The return.")] = None,
 ) -> None:
-    """Put runs from elsewhere into every figure and table of a sweep."""
-    from analysis.exchange import Columns, import_runs
+    """Import runs of other tools into every figure and table of a sweep.
+
+    A long CSV has one row per run and step.
+
+    A wide CSV has a column of steps, then one column seed_<n> per seed.
+
+    Chart exports of W&B are read too, and SB3's progress.csv and monitor.csv.
+
+    Columns with known names are found. An option names another column.
+
+    =value gives one value for the whole file: --variant =ppo --seed =0
+
+    Without a column, the seed is in the name of the file or of its folder.
+    """
+    from analysis.csv_runs import Columns
+    from analysis.imports import import_runs
 
     with _refusals():
-        columns = Columns(variant, task, seed, step, score)
-        for name, runs in import_runs(_trained(sweep, overrides, outputs), source, columns).items():
-            out.print(f"{name}: {runs} runs", highlight=False)
+        found = import_runs(_trained(sweep, overrides, outputs), sources, Columns(variant, task, seed, step, score))
+    for one in found:
+        _print(f"{one.source}: read as: {one.read_as}")
+        for note in one.notes:
+            _print(f"{one.source}: {note}")
+        if one.replaced:
+            runs = ", ".join(f"{name} on {task}, seed {seed}" for name, task, seed in one.replaced[:6])
+            more = f" and {len(one.replaced) - 6} more" if len(one.replaced) > 6 else ""
+            _print(f"{one.source}: replaced what was imported from it before: {runs}{more}")
+        for name, runs in one.runs.items():
+            _print(f"{name}: {count(runs, 'run')}")
+
+
+def _print(text: Any) -> None:
+    """One line of names and paths as they are: `[red]` in a name is no markup."""
+    out.print(str(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _levels(thresholds: list[str] | None) -> dict[str, list[float]] | None:
@@ -136,7 +184,7 @@ def report_on(folder: Path, *settings: Any, **drawn: Any) -> None:
         made = make_report(folder, *settings, **drawn)
     out.print(made.table)
     for line in (made.answer, *made.against_random):
-        out.print(line, highlight=False)
+        out.print(line, markup=False, highlight=False)
     for warning in made.warnings:
         out.print(f"[yellow]note:[/] {escape(warning)}", highlight=False, soft_wrap=True)
-    out.print(f"Report: {made.page or made.folder}", highlight=False, soft_wrap=True)
+    _print(f"Report: {made.page or made.folder}")

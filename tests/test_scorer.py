@@ -228,7 +228,10 @@ def test_runs_go_out_to_a_notebook_and_come_in_from_elsewhere(call, trained, tmp
     columns = ["--variant", "algo", "--task", "env", "--return", "ret"]
     copy = tmp_path / "copy"
     shutil.copytree(outputs, copy)
-    assert call("import", path, tmp_path / "theirs.csv", "--outputs", copy, *columns)[:2] == (0, "theirs: 4 runs\n")
+    code, said, _ = call("import", path, tmp_path / "theirs.csv", "--outputs", copy, *columns)
+    assert code == 0
+    assert said.startswith(f"{tmp_path / 'theirs.csv'}: read as: long CSV")
+    assert said.endswith("theirs: 4 runs\n")
     assert "theirs" in call("report", path, "--outputs", copy)[1]
     code, _, err = call("import", path, tmp_path / "theirs.csv", "--outputs", copy)
     assert (code, err.count("\n")) == (1, 1)

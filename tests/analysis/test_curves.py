@@ -23,6 +23,48 @@ def test_a_curve_is_the_aggregate_at_each_step():
         np.testing.assert_allclose([part[step] for part in found], alone, rtol=1e-12)
 
 
+def test_each_step_has_the_runs_that_have_a_value_there():
+    curves = rising()
+    curves[:4, 0, :3] = np.nan  # before their first episode
+    curves[7, :, 15:] = np.nan  # a run that ends early
+    found = curve_iqm(curves, BOOTSTRAP)
+    for step in (0, 2, 3, 14, 15, 19):
+        alone = estimate(curves[..., step], BOOTSTRAP)
+        np.testing.assert_allclose([part[step] for part in found], alone, rtol=1e-12)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_step_without_a_run_on_every_task_has_no_value(together):
+    curves = rising()
+    curves[:, 1, :5] = np.nan
+    curves[1:, :, 18:] = np.nan
+    found = curve_iqm(curves, BOOTSTRAP, together)
+    assert np.isnan([part[:5] for part in found]).all()
+    assert np.isfinite([part[5:18] for part in found]).all()
+    assert np.isfinite(found.value[18:]).all()
+    assert np.isnan([found.low[18:], found.high[18:]]).all()  # one run
+
+
+def test_rows_without_a_value_do_not_reach_a_threshold():
+    curves = np.broadcast_to(STEPS / 1000 - 30, (6, 1, 20)).copy()
+    curves[:, :, :3] = np.nan
+    curves[0, :, :6] = np.nan
+    at_once, later = times_to_thresholds(curves, STEPS, [-100, -20], BOOTSTRAP)
+    assert tuple(map(float, at_once.steps)) == (4000, 4000, 4000)
+    assert tuple(map(float, later.steps)) == (10_000, 10_000, 10_000)
+    assert (later.reached, later.runs) == (6, 6)
+
+
+def test_a_threshold_that_one_run_reaches_alone_has_no_interval():
+    curves = rising(seeds=4, tasks=1, noise=0)
+    curves[1:, :, :10] = np.nan
+    first, last = times_to_thresholds(curves, STEPS, [0.01, 99], BOOTSTRAP)
+    assert np.isfinite(first.steps.value)
+    assert np.isnan(first.steps.low)
+    assert np.isinf(last.steps.high)
+    assert last.reached == 0
+
+
 def test_a_band_for_all_steps_together_is_wider_than_a_pointwise_one():
     pointwise, together = (curve_iqm(rising(), BOOTSTRAP, both) for both in (False, True))
     widths = [np.mean(band.high - band.low) for band in (pointwise, together)]

@@ -56,13 +56,60 @@ def test_a_run_in_two_packs_is_taken_where_it_is_finished(tmp_path):
     assert load_results(folder).count() == {"done": 30}
 
 
-def test_runs_that_logged_at_other_steps_are_put_on_common_ones(tmp_path):
-    results = load_results(
-        make_sweep(tmp_path, {"variants": {"dqn": {"coupling": "monolithic"}, "coarse": {"log_points": 10}}})
-    )
-    assert len(results.steps) == 10
-    assert np.isfinite(results.curves()["dqn"]).all()
-    assert any("interpolated" in problem for problem in results.problems)
+def test_each_variant_keeps_the_steps_that_it_logged(tmp_path):
+    variants = {"dqn": {"coupling": "monolithic"}, "coarse": {"log_points": 10}}
+    alone = load_results(make_sweep(tmp_path / "alone", {"variants": {"dqn": {"coupling": "monolithic"}}}))
+    results = load_results(make_sweep(tmp_path, {"variants": variants}))
+    assert len(results.steps) == 20
+    np.testing.assert_array_equal(results.curves()["dqn"], alone.curves()["dqn"])
+    assert results.logged["dqn", "minatar/asterix"].sum() == 20
+    assert results.logged["coarse", "minatar/asterix"].sum() == 10
+    assert results.problems == ()
+
+
+def early(rows: int):
+    """Returns that are missing in the first `rows` rows: no episode has ended yet."""
+
+    def curve(run, steps):
+        return np.where(np.arange(len(steps)) < rows, np.nan, -100 - 400 * np.exp(-steps / 30_000))
+
+    return curve
+
+
+def test_rows_before_the_first_episode_count_in_no_score(tmp_path):
+    folder = make_sweep(tmp_path, curve=early(4))
+    results = load_results(folder)
+    steps = results.steps
+    returns = early(4)(None, steps).astype(np.float32)[4:].astype(float)
+    scores = results.runs[0].scores
+    assert scores["best"] == pytest.approx(returns.max())
+    assert scores["auc"] == pytest.approx(np.trapezoid(returns, steps[4:]) / (steps[-1] - steps[4]))
+    assert scores["final"] == pytest.approx(returns[-2:].mean())
+    curve = results.curves()["dqn"][0, 0]
+    assert np.isnan(curve[:4]).all()
+    np.testing.assert_allclose(curve[4:], returns, rtol=1e-6)
+
+
+def test_a_run_that_never_finished_an_episode_is_done_and_has_no_score(tmp_path):
+    def curve(run, steps):
+        return np.full(len(steps), np.nan) if run.config.seed == 1 else rising_return(run, steps)
+
+    results = load_results(make_sweep(tmp_path, curve=curve))
+    never = [run for run in results.runs if run.seed == 1]
+    assert {run.status for run in never} == {"done"}
+    assert not any(np.isfinite(list(run.scores.values())).any() for run in never)
+    assert np.isfinite(results.scores("best")["dqn"][[0, 2, 3, 4]]).all()
+    assert np.isnan(results.curves()["dqn"][1]).all()
+
+
+def test_a_run_without_an_episode_late_in_training_has_no_final_score(tmp_path):
+    def curve(run, steps):
+        return np.where(steps > 80_000, np.nan, steps / 1000)
+
+    run = load_results(make_sweep(tmp_path, curve=curve)).runs[0]
+    assert run.status == "done"
+    assert np.isnan(run.scores["final"])
+    assert run.scores["best"] == pytest.approx(80)
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1", b"x" * 5000])

@@ -203,3 +203,45 @@ def test_a_sweep_without_a_finished_run_is_one_clear_message(tmp_path):
     empty = make_sweep(tmp_path / "empty", absent=lambda _: True)
     with pytest.raises(ReportError, match="30 are missing"):
         make_report(empty)
+
+
+def without_episodes(run, steps):
+    """No return in the first fifth of training; seed 1 of scorer and all of inverted never finish an episode."""
+    never = run.variant.name == "inverted" or (run.variant.name == "scorer" and run.config.seed == 1)
+    return np.where(never | (steps <= 20_000 * (1 + run.config.seed % 2)), np.nan, -500 + steps / 1000)
+
+
+def test_runs_that_never_finished_an_episode_are_named_and_the_others_drawn(tmp_path):
+    folder = make_sweep(tmp_path, {"tasks": ["Acrobot-v1", "CartPole-v1"]}, curve=without_episodes)
+    report = make_report(folder, QUICK, formats=["png"])
+    never = (
+        "12 runs never finished an episode and have no score: scorer on Acrobot-v1, seed 1; scorer on CartPole-v1, "
+        "seed 1; inverted on Acrobot-v1, seed 0; inverted on Acrobot-v1, seed 1"
+    )
+    assert report.warnings[0].startswith(never)
+    assert "Without a score, and in no figure: inverted." in report.warnings
+    assert never in (report.folder / "captions.md").read_text()
+    summary = summarise(load_results(folder), QUICK)
+    assert summary.raw.keys() == {"dqn", "scorer"}
+    steps = summary.results.steps
+    drawn = np.isfinite(summary.curves["dqn", "Acrobot-v1"].value)
+    assert steps[drawn][0] == 25_000
+    assert drawn[steps >= 25_000].all()
+    assert {time.reached for times in summary.times.values() for time in times if time.threshold > -400} <= {0}
+
+
+@pytest.mark.parametrize("score", ["final", "best", "auc"])
+def test_a_return_of_zero_is_not_made_up_before_the_first_episode(tmp_path, score):
+    folder = make_sweep(tmp_path, {"tasks": ["Acrobot-v1"]}, curve=without_episodes)
+    settings = Settings(
+        score=score, replications=200, curve_replications=50, thresholds={"Acrobot-v1": [-450.0, -100.0]}
+    )
+    summary = summarise(load_results(folder), settings)
+    assert float(summary.per_task["dqn", "Acrobot-v1"].value) < -380
+    assert [float(time.steps.value) for time in summary.times["dqn", "Acrobot-v1"]] == [50_000, np.inf]
+
+
+def test_a_sweep_in_which_no_run_finished_an_episode_is_one_line(tmp_path):
+    folder = make_sweep(tmp_path, curve=lambda _, steps: np.full(len(steps), np.nan))
+    with pytest.raises(ReportError, match=r"no finished run to report on.*30 finished without a score"):
+        make_report(folder, QUICK)
