@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.load import FINAL_WINDOW, RunRow
+from analysis.load import RunRow
 from analysis.summary import Summary
+from scorer_core.scores import FINAL_WINDOW
 from scorer_core.verdicts import MEANINGS
 
 FEW_SEEDS, SCARCE_SEEDS = 10, 5
