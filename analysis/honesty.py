@@ -57,6 +57,13 @@ def _runs(summary: Summary) -> Iterator[Caution]:
             f"{_count(late)} never finished an episode in the last tenth of training and {_have(late)} no final score: "
             f"{_named(late)}."
         )
+    zeros = {run.variant for run in finished if run.config and run.config.return_before_first_episode == "zero"}
+    if zeros:
+        yield Caution(
+            f"Returns count 0 for an environment before its first episode (return_before_first_episode: zero): "
+            f"{_some(sorted(zeros))}. Curves, best and auc include these zeros.",
+            serious=False,
+        )
     if summary.results.problems:
         yield Caution(f"{len(summary.results.problems)} remarks on the records, listed in the report.", serious=False)
 

@@ -131,7 +131,7 @@ class PackRecord(BaseModel):
 class RunResult(BaseModel):
     """One run in done.json."""
 
-    status: Literal["done", "diverged", "pruned"]
+    status: Literal["done", "diverged", "pruned", "failed", "divided"]  # the last three: in a search
     verdicts: list[str] = []
 
 

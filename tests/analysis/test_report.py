@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from analysis.honesty import cautions
 from analysis.load import ReportError, load_results
 from analysis.plates import plate_makers
 from analysis.report import StrictError, make_report
@@ -239,6 +240,15 @@ def test_a_return_of_zero_is_not_made_up_before_the_first_episode(tmp_path, scor
     summary = summarise(load_results(folder), settings)
     assert float(summary.per_task["dqn", "Acrobot-v1"].value) < -380
     assert [float(time.steps.value) for time in summary.times["dqn", "Acrobot-v1"]] == [50_000, np.inf]
+
+
+def test_zeros_before_the_first_episode_are_named_where_a_definition_asks_for_them(tmp_path):
+    folder = make_sweep(
+        tmp_path,
+        {"base": {"num_envs": 16, "update_every": 16, "log_points": 20, "return_before_first_episode": "zero"}},
+    )
+    told = [caution.text for caution in cautions(summarise(load_results(folder), QUICK))]
+    assert any("return_before_first_episode: zero): dqn, inverted, scorer." in text for text in told)
 
 
 def test_a_sweep_in_which_no_run_finished_an_episode_is_one_line(tmp_path):

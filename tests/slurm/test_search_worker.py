@@ -14,7 +14,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from scorer_core.config import RunConfig
-from scorer_core.records import PackFolder, RecordError
+from scorer_core.records import PackFolder, RecordError, pack_folders
 from slurm.job import FAILED, FINISHED, INTERRUPTED
 from slurm.search_worker import Worker
 from sweeps.confirm import ranking
@@ -236,6 +236,8 @@ def test_a_trial_that_raises_fails_alone_once_with_its_reason_and_is_never_adopt
     failed = next(trial for trial in study.trials() if trial.state == TrialState.FAIL)
     assert failed.user_attrs["error"] == one_line_reason(error)
     assert set(finishing_writes(study).values()) == {1}
+    for folder in pack_folders(study.folder / "packs"):
+        folder.verify()
     for trial in study.trials():
         if trial.state == TrialState.COMPLETE:
             assert trial.value == pytest.approx(np.mean([returns(c)[-4:].mean() for c in search.runs(trial.params)]))
