@@ -81,7 +81,7 @@ def _traces(
             pack.verify_results()
         table = pack.rows([*metrics, "diverged"], configs)
     except RecordError as error:
-        advice = f". {retrain(pack.path.parent.parent.name)}" if done else ""
+        advice = f". {retrain(pack.path.parent.parent)}" if done else ""
         problems.append(f"{error}; the pack's {len(configs)} runs count as unfinished{advice}")
         nothing = np.array([], np.int64), np.zeros((len(metrics), 0))
         yield from ((run_id, Trace("partial", code, pack.path, *nothing, None)) for run_id in configs)

@@ -117,9 +117,9 @@ def import_(
 
     Chart exports of W&B are read too, and SB3's progress.csv and monitor.csv.
 
-    Columns with known names are found. An option names another column.
+    Columns with known names are found, such as step, global_step or env_id. An option names another column.
 
-    =value gives one value for the whole file: --variant =ppo --seed =0
+    =value gives one value for the whole file: --variant =ppo --seed =0 (in zsh: '=ppo')
 
     Without a column, the seed is in the name of the file or of its folder.
     """

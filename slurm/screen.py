@@ -115,7 +115,7 @@ def damage(board: Board) -> list[str]:
     if len(damaged) > SHOWN_PACKS:
         lines.append(f"  and {count(len(damaged) - SHOWN_PACKS, 'more pack')} damaged")
     if any(pack.state == "damaged" for pack in damaged):
-        lines.append(retrain(escape(board.folder.name)))
+        lines.append(escape(retrain(board.folder)))
     return lines
 
 

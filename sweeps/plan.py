@@ -159,7 +159,7 @@ def make_plan(
                 continue
             packs.append(PlannedPack(PackFolder(folder / "packs" / name), configs, False, compiled(configs[0])))
     if broken:
-        problems.append(retrain(sweep.name))
+        problems.append(retrain(folder))
     packs.sort(key=lambda pack: -pack.seconds)
     return Plan(sweep, folder, done, packs, layout, frozenset(damaged), tuple(problems))
 
