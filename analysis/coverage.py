@@ -6,6 +6,7 @@ that gives verdicts reads the same file (analysis/false_claims.py).
 A family is a baseline and five variants with the same true IQM, so that every claim is false.
 """
 
+import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -188,4 +189,5 @@ def write(page: Path = PAGE, rates: Path = RATES, experiments: Mapping[int, int]
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(write())

@@ -3,6 +3,7 @@
 It writes the tables in docs/verdicts.md.
 """
 
+import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -387,4 +388,5 @@ def write(page: Path = PAGE, runs: int = RUNS) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(write())

@@ -307,6 +307,15 @@ class PackFolder:
         """In the order of the pack's lanes."""
         return list(self._names().values())
 
+    def known_runs(self) -> set[str]:
+        """The runs of a pack that may be damaged, by the record that can be read; empty if none can."""
+        with suppress(RecordError):
+            return set(self.run_ids())
+        with suppress(RecordError):
+            done = self._done()
+            return set(done.runs) if done else set()
+        return set()
+
     def _recorded(self, pack: PackRecord) -> dict[str, RunConfig]:
         """Configurations by the run ids in the pack's files."""
         try:

@@ -7,7 +7,6 @@ trains and whose pack.json, done.json or metrics are not what was written is `da
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -163,8 +162,7 @@ def _read_packs(packs: Path, problems: list[str]) -> dict[str, PackState]:
                 state.run_ids, state.halved_from = pack.run_ids(), pack.halved_from()
         except RecordError as error:
             state.damage = str(error)
-            with suppress(RecordError):
-                state.run_ids = state.run_ids or pack.run_ids()
+            state.run_ids = state.run_ids or list(pack.known_runs())
         if not state.done:
             try:
                 state.heartbeat = pack.state()

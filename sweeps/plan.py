@@ -3,7 +3,6 @@
 import itertools
 import re
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -133,7 +132,7 @@ def make_plan(
             else:
                 begun.append((pack, pack.configs(), pack.compiled()))
         except RecordError as error:
-            broken[pack.pack_id] = _known_runs(pack) & wanted.keys()
+            broken[pack.pack_id] = pack.known_runs() & wanted.keys()
             problems.append(f"{error}; this pack is damaged and is not trained")
     damaged = set().union(*broken.values()) - done.keys()
     left = set(wanted if only is None else only)
@@ -162,14 +161,6 @@ def make_plan(
         problems.append(retrain(folder))
     packs.sort(key=lambda pack: -pack.seconds)
     return Plan(sweep, folder, done, packs, layout, frozenset(damaged), tuple(problems))
-
-
-def _known_runs(pack: PackFolder) -> set[str]:
-    """The runs of a pack with a damaged record, by the record that can be read; empty if none can."""
-    for read in (pack.run_ids, pack.done):
-        with suppress(RecordError):
-            return set(read())
-    return set()
 
 
 def find_run(outputs: Path, run_id: str) -> tuple[PackFolder, RunConfig]:

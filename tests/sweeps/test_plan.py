@@ -49,6 +49,18 @@ def test_planning_writes_nothing_and_writing_puts_everything_on_disk(tmp_path):
     assert (folder / "plan-2.json").exists()
 
 
+def test_the_finished_runs_of_a_pack_whose_configurations_are_damaged_are_not_planned_again(tmp_path):
+    first = plan(tmp_path)
+    first.write()
+    finish(first, 0)
+    record = first.packs[0].folder.path / "pack.json"
+    record.write_text("{")
+    second = plan(tmp_path, lanes_per_pack=1)  # no pack of one lane has the damaged pack's name
+    runs = {config.run_id for config in first.packs[0].configs}
+    assert runs.isdisjoint(config.run_id for pack in second.packs for config in pack.configs)
+    assert any(str(record) in problem for problem in second.problems)
+
+
 def test_what_is_done_is_not_planned_and_what_was_begun_goes_on(tmp_path):
     first = plan(tmp_path)
     first.write()

@@ -75,6 +75,17 @@ class StateLost(WithEngine, EzPickle):
         EzPickle.__init__(self)
 
 
+class LostButPeriodic(StateLost):
+    """Every 20 steps it is in the state of a new environment."""
+
+    def draw(self) -> float:
+        return 0.0
+
+    def step(self, action: int):  # noqa: ARG002
+        self.place = (self.place + 1) % 20
+        return self.observe(), 0.0, False, False, {}
+
+
 class PlainEzPickle(Walk, EzPickle):
     """Its pickle would lose the state, but all of its attributes are plain values."""
 
@@ -265,6 +276,7 @@ def test_restored_environments_continue_bit_for_bit(task):
             StateLost,
             r"the environment cannot be saved.*\(values: engine is of type Engine; pickle: the observation of step 1\)",
         ),
+        (LostButPeriodic, r"the environment cannot be saved and restored exactly.*pickle: the observation of step 1"),
         (
             GeneratorLost,
             r"the environment cannot be saved and restored exactly.*pickle: the observation of the reset after step",
