@@ -130,7 +130,10 @@ def _advice(board: Board, cells: Sequence[Cell]) -> list[str]:
     if states & {"failed", "cancelled"}:
         lines.append(f"Why: scorer logs PACK. Again: scorer retry {name}")
     if "lost" in states:
-        lines.append(f"Nothing that was committed is lost. To go on: scorer resume {name}")
+        again = (
+            f"scorer resume {name}" if board.submissions else f"scorer run {escape(str(board.folder / 'sweep.yaml'))}"
+        )
+        lines.append(f"Checkpoints are kept. To continue: {again}")
     elif "missing" in states and board.submissions:
         lines.append(f"To submit what is missing: scorer resume {name}")
     report = board.report

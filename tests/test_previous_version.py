@@ -13,6 +13,7 @@ from analysis.load import load_results
 from scorer_core.records import MEASURED, METRICS, SCHEMA, PackFolder, pack_folders
 from scorer_core.train import train
 from slurm.board import board
+from slurm.screen import remarks
 from sweeps.definition import load_submitted
 from sweeps.plan import find_run, make_plan
 from sweeps.study import study_in
@@ -70,8 +71,10 @@ def test_a_return_of_0_before_the_first_episode_is_not_taken_for_a_return(output
 
 def test_status_finds_every_run(outputs):
     assert {cell.state for cell in board(outputs / "old").cells} == {"done"}
-    states = [cell.state for cell in board(outputs / "cut").cells]
-    assert sorted(set(states)) == ["lost", "missing"]
+    cut = board(outputs / "cut")
+    assert {cell.state for cell in cut.cells} == {"lost", "missing"}
+    command = f"To continue: scorer run {outputs / 'cut' / 'sweep.yaml'}"
+    assert any(command in line for line in remarks(cut)), "it was never submitted, so `scorer resume` would refuse"
 
 
 def test_a_run_is_found_by_its_new_id(outputs):
