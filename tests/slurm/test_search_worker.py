@@ -454,8 +454,8 @@ def test_a_run_without_an_episode_fails_its_trial_with_the_reason(tmp_path):
     failed = next(trial for trial in study.trials() if trial.state == TrialState.FAIL)
     run = search.runs({"ratio": 2.0})[1]
     assert failed.user_attrs["error"] == (
-        f"run {run.run_id} (minatar/breakout, seed 1) finished no episode in 4,000 steps, so it has no return; "
-        "raise total_steps"
+        f"run {run.run_id} (minatar/breakout, seed 1) has no return in 4,000 steps: no episode ended "
+        "(raise total_steps), or a reward was not finite"
     )
 
 
