@@ -469,7 +469,7 @@ def test_export_of_a_sweep_without_a_finished_run_says_so(tmp_path):
 
 def test_a_report_prints_an_imported_name_as_it_is(tmp_path):
     folder = make_sweep(tmp_path, {"tasks": BREAKOUT})
-    rows = [f"[/],minatar/breakout,{seed},100000,{99 + seed}" for seed in range(3)]
+    rows = [f"[/],minatar/breakout,{seed},100000,{99 + seed}" for seed in range(5)]
     import_runs(folder, [long_csv(tmp_path / "x.csv", rows, "variant,task,seed,step,return")])
     options = ["--outputs", tmp_path, "--figure", "intervals", "--format", "png", "--replications", 200]
     found = scorer("report", folder / "sweep.yaml", *options)
