@@ -118,6 +118,16 @@ def _variants(summary: Summary) -> Iterator[Caution]:
         yield Caution(f"Without a finished run, and in no figure: {_some(unfinished)}.")
     if unscored := [name for name in absent if name in finished]:
         yield Caution(f"Without a score, and in no figure: {_some(unscored)}.")
+    ids: dict[str, list[str]] = {}
+    for run in summary.results.runs:
+        if run.config:
+            ids.setdefault(run.variant, []).append(run.run_id)
+    same: dict[tuple[str, ...], list[str]] = {}
+    for name, run_ids in ids.items():
+        same.setdefault(tuple(run_ids), []).append(name)
+    for names in same.values():
+        if len(names) > 1:
+            yield Caution(f"The same runs, because their settings compute the same: {_some(names)}.", serious=False)
     narrow = [name for name in summary.raw if name not in summary.normalised]
     if narrow:
         yield Caution(f"Without a run on some task, and left out of what joins all tasks: {_some(narrow)}.")

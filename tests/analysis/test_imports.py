@@ -218,6 +218,7 @@ def test_chart_export_of_wandb(tmp_path):
         ("ppo", BREAKOUT[0], 2, 200): 4,
     }
     assert "W&B chart export" in found.read_as
+    assert found.notes == []  # no column that was read is called ignored
 
 
 def test_history_of_wandb_with_the_names_of_cleanrl(tmp_path):

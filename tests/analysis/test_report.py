@@ -248,6 +248,13 @@ def test_runs_whose_rewards_are_not_finite_are_not_said_to_have_finished_no_epis
     assert not any("finished an episode" in told for told in warnings)
 
 
+def test_variants_that_are_the_same_runs_are_named(tmp_path):
+    variants = {"dqn": {"coupling": "monolithic"}, "each": {"update_every": 1}, "scorer": {}, "never": {"ratio": 3}}
+    folder = make_sweep(tmp_path, {"variants": variants, "seeds": 2})
+    warnings = make_report(folder, QUICK, formats=["svg"]).warnings
+    assert "The same runs, because their settings compute the same: each, scorer." in warnings
+
+
 @pytest.mark.parametrize("score", ["final", "best", "auc"])
 def test_a_return_of_zero_is_not_made_up_before_the_first_episode(tmp_path, score):
     folder = make_sweep(tmp_path, {"tasks": ["Acrobot-v1"]}, curve=without_episodes)
