@@ -255,6 +255,20 @@ def test_variants_that_are_the_same_runs_are_named(tmp_path):
     assert "The same runs, because their settings compute the same: each, scorer." in warnings
 
 
+@pytest.mark.parametrize(
+    ("without", "answer"),
+    [
+        (["dqn"], "the highest; the baseline dqn has no score on every task to compare with."),
+        (["dqn", "inverted"], "the only variant with a score on every task."),
+    ],
+)
+def test_the_answer_says_which_variants_have_no_score(tmp_path, without, answer):
+    def curve(run, steps):
+        return np.where(run.variant.name in without, np.nan, steps / 1000)
+
+    assert make_report(make_sweep(tmp_path, curve=curve), QUICK, formats=["svg"]).answer.endswith(answer)
+
+
 @pytest.mark.parametrize("score", ["final", "best", "auc"])
 def test_a_return_of_zero_is_not_made_up_before_the_first_episode(tmp_path, score):
     folder = make_sweep(tmp_path, {"tasks": ["Acrobot-v1"]}, curve=without_episodes)
