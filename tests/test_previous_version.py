@@ -1,7 +1,7 @@
-import json
 
 """The outputs that version 0.1 wrote (tests/data/outputs-0.1) stay readable, and its interrupted runs resume."""
 
+import json
 import math
 import shutil
 from pathlib import Path
