@@ -1,4 +1,3 @@
-
 """The outputs that version 0.1 wrote (tests/data/outputs-0.1) stay readable, and its interrupted runs resume."""
 
 import json
