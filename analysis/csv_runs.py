@@ -6,7 +6,7 @@ Whatever is not understood is refused with the file, the line and what was expec
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -186,7 +186,7 @@ class _Reading:
                 "rollout/ep_rew_mean": "Stable-Baselines3 progress.csv, one row per log",
                 "charts/episodic_return": "CleanRL's metrics, one row per log",
             }.get(column, "long CSV, one row per run and step")
-        if self.columns.score is None and (found := list(self._seed_columns())):
+        if self.columns.score is None and (found := self._seed_columns()):
             return found, "wide CSV, one column per seed"
         if found := self._wandb_columns():
             return found, "W&B chart export, one column per run"
@@ -209,16 +209,17 @@ class _Reading:
                     "the run's progress.csv"
                 )
 
-    def _seed_columns(self) -> Iterator[_Values]:
-        ignored = []
+    def _seed_columns(self) -> list[_Values]:
+        found, ignored = [], []
         for place, name in enumerate(self.table.header):
             match = SEED_COLUMN.fullmatch(name)
             if match:
-                yield _Values(place, seed=self.table.whole(match[1], name, 1, MOST_SEED))
+                found.append(_Values(place, seed=self.table.whole(match[1], name, 1, MOST_SEED)))
             elif name and place not in self.places.values():
                 ignored.append(name)
-        if ignored:
+        if found and ignored:
             self.notes.append(f"ignored the columns {', '.join(map(_one_line, ignored[:6]))}")
+        return found
 
     def _wandb_columns(self) -> list[_Values]:
         """Columns `<run> - <metric>`; beside each, W&B writes its lowest and highest value (`__MIN`, `__MAX`)."""

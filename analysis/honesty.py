@@ -49,12 +49,16 @@ def _runs(summary: Summary) -> Iterator[Caution]:
         yield Caution(f"{counts['diverged']} runs diverged and count with the returns they logged: {told}.")
     finished = [run for run in runs if run.status in ("done", "diverged")]
     without = [run for run in finished if (run.variant, run.task, run.seed) not in summary.results.series]
-    if without:
-        yield Caution(f"{_count(without)} never finished an episode and {_have(without)} no score: {_named(without)}.")
+    if never := [run for run in without if run.status != "diverged"]:
+        yield Caution(f"{_count(never)} never finished an episode and {_have(never)} no score: {_named(never)}.")
+    if broken := [run for run in without if run.status == "diverged"]:
+        yield Caution(
+            f"{_count(broken)} diverged without a finite return and {_have(broken)} no score: {_named(broken)}."
+        )
     late = [run for run in finished if not run.scored and run not in without]
     if late:
         yield Caution(
-            f"{_count(late)} never finished an episode in the last tenth of training and {_have(late)} no final score: "
+            f"{_count(late)} {_have(late)} no finite return in the last tenth of training and no final score: "
             f"{_named(late)}."
         )
     zeros = {run.variant for run in finished if run.config and run.config.return_before_first_episode == "zero"}
@@ -121,6 +125,16 @@ def _variants(summary: Summary) -> Iterator[Caution]:
         yield Caution(f"Without a finished run, and in no figure: {_some(unfinished)}.")
     if unscored := [name for name in absent if name in finished]:
         yield Caution(f"Without a score, and in no figure: {_some(unscored)}.")
+    ids: dict[str, list[str]] = {}
+    for run in summary.results.runs:
+        if run.config:
+            ids.setdefault(run.variant, []).append(run.run_id)
+    same: dict[tuple[str, ...], list[str]] = {}
+    for name, run_ids in ids.items():
+        same.setdefault(tuple(run_ids), []).append(name)
+    for names in same.values():
+        if len(names) > 1:
+            yield Caution(f"The same runs, because their settings compute the same: {_some(names)}.", serious=False)
     narrow = [name for name in summary.raw if name not in summary.normalised]
     if narrow:
         yield Caution(f"Without a run on some task, and left out of what joins all tasks: {_some(narrow)}.")

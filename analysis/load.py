@@ -162,7 +162,7 @@ def load_results(folder: Path, metrics: Sequence[str] = ("return",), overrides: 
     planned = {run.run_id: run.config for run in sweep.runs}
     problems: list[str] = []
     found = read_packs(folder, planned, metrics, problems)
-    elsewhere = read_imported(folder, problems) if metrics[0] == "return" else {}
+    elsewhere = _beside(sweep, read_imported(folder, problems), problems) if metrics[0] == "return" else {}
     cells = [(run.variant, run.config.task, run.config.seed, run.config, found.get(run.run_id)) for run in sweep.runs]
     cells += [(Variant(name), task, seed, None, trace) for (name, task, seed), trace in elsewhere.items()]
     rows: list[RunRow] = []
@@ -177,6 +177,25 @@ def load_results(folder: Path, metrics: Sequence[str] = ("return",), overrides: 
     imported = {(name, task) for name, task, _ in elsewhere}
     grid, logged = _grid(series, imported)
     return Results(folder, sweep, points, tuple(rows), grid, tuple(metrics), series, logged, tuple(problems))
+
+
+def _beside(
+    sweep: Sweep, imported: Mapping[tuple[str, str, int], Trace], problems: list[str]
+) -> dict[tuple[str, str, int], Trace]:
+    """The imported runs that can stand beside the sweep's own; the definition may have changed after the import."""
+    own, kept = {run.variant.name for run in sweep.runs}, {}
+    left_out: dict[str, None] = {}
+    for (name, task, seed), trace in imported.items():
+        if name in own:
+            reason = f"the sweep has a variant {name} too; its imported runs are left out: rename one of the two"
+        elif task not in sweep.tasks:
+            reason = f"{task} is no task of the sweep; its imported runs are left out"
+        else:
+            kept[name, task, seed] = trace
+            continue
+        left_out[f"{trace.folder}: {reason}"] = None
+    problems += left_out
+    return kept
 
 
 def read_sweep(folder: Path, overrides: Sequence[str] = ()) -> Sweep:

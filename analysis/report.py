@@ -115,7 +115,7 @@ def _nothing(results: Results) -> str:
     told = "".join(f"\n  {problem}" for problem in results.problems[:5])
     without = sum(run.status in ("done", "diverged") and not run.scored for run in results.runs)
     if without:
-        told = f"; {without} finished without a score: they never finished an episode{told}"
+        told = f"; {without} finished without a score: no episode ended, or a reward was not finite{told}"
     return (
         f"{results.folder}: no finished run to report on; of {len(results.runs)} runs {counts['missing']} are missing, "
         f"{counts['partial']} not finished, {counts['diverged']} diverged{told}"

@@ -266,7 +266,15 @@ def answer(summary: Summary) -> str:
     unit = "normalised IQM" if summary.normalisation.scheme != "none" else "IQM"
     if not summary.comparisons:
         best = max(whole, key=lambda name: float(whole[name]["iqm"].value))
-        alone = "the only variant" if len(whole) == 1 else "the highest, and no variant is a baseline to compare with"
+        baselines = [name for name in summary.results.baselines if name not in whole]
+        if len(summary.results.variants) == 1:
+            alone = "the only variant"
+        elif len(whole) == 1:
+            alone = "the only variant with a score on every task"
+        elif baselines:
+            alone = f"the highest; the baseline {baselines[0]} has no score on every task to compare with"
+        else:
+            alone = "the highest, and no variant is a baseline to compare with"
         return f"The {unit} of {best} is {shown(whole[best]['iqm'])}: {alone}."
     parts = []
     for verdict in ("better", "worse"):

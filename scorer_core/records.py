@@ -131,7 +131,7 @@ class PackRecord(BaseModel):
 class RunResult(BaseModel):
     """One run in done.json."""
 
-    status: Literal["done", "diverged", "pruned", "failed", "divided"]  # the last three: in a search
+    status: Literal["done", "diverged", "pruned", "failed", "divided"]  # the last three are of a search
     verdicts: list[str] = []
 
 
@@ -396,6 +396,10 @@ class PackFolder:
         for checkpoint in (self.path / "checkpoint").glob("*.ckpt*"):  # those that were set aside too
             if not checkpoint.is_dir():
                 checkpoint.unlink()
+
+    def reopen(self) -> None:
+        """Remove done.json, for a pack whose runs a search ended early and now trains again."""
+        (self.path / "done.json").unlink(missing_ok=True)
 
     # --- state ---
 

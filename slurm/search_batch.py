@@ -232,8 +232,10 @@ class BatchTraining:
             with self._failing(self._trials_of(part)):
                 new = self._folder(part)
                 with new.lock() as held:  # else another batch with these runs is at it
-                    if held and not new.done() and new.last_commit() is None and folder.last_commit() is not None:
-                        self._trainer.part(folder, new)
+                    if held and not _is_finished(new):
+                        new.reopen()
+                        if new.last_commit() is None and folder.last_commit() is not None:
+                            self._trainer.part(folder, new)
                 made.append(new)
         return made
 
@@ -249,8 +251,10 @@ class BatchTraining:
         while True:
             with folder.lock() as held:
                 if held:
-                    if not _is_finished(folder) and not self._trainer.train(folder, until) and self._should_stop():
-                        raise ToldToStopError
+                    if not _is_finished(folder):
+                        folder.reopen()
+                        if not self._trainer.train(folder, until) and self._should_stop():
+                            raise ToldToStopError
                     return
             if self._should_stop():
                 raise ToldToStopError

@@ -127,6 +127,10 @@ class Sweep(BaseModel):
                 if field not in known:
                     where = f"; it belongs at the top, as `{AT_THE_TOP[field]}`" if field in AT_THE_TOP else ""
                     raise ValueError(f"{place}.{field}: no such setting here{where}")
+        for i, conditions in enumerate(self.exclude):
+            for field, value in conditions.items():
+                if any(isinstance(one, dict) for one in _listed(value)):
+                    raise ValueError(f"exclude.{i}.{field}: {value!r} is neither a value nor a list of values")
         if len({len(values) for values in self.zip.values()}) > 1:
             lengths = ", ".join(f"{field} has {len(values)}" for field, values in self.zip.items())
             raise ValueError(f"zip: paired values must be equally many; {lengths}")

@@ -130,7 +130,9 @@ def make_plan(
                 pack.verify()
                 done |= {run_id: entry["status"] for run_id, entry in statuses.items() if run_id in wanted}
             else:
-                begun.append((pack, pack.configs(), pack.compiled()))
+                configs = pack.configs()
+                if {config.run_id for config in configs} <= set(pack.run_ids()):  # else it computes something else
+                    begun.append((pack, configs, pack.compiled()))
         except RecordError as error:
             broken[pack.pack_id] = pack.known_runs() & wanted.keys()
             problems.append(f"{error}; this pack is damaged and is not trained")

@@ -1,5 +1,6 @@
 """The outputs that version 0.1 wrote (tests/data/outputs-0.1) stay readable, and its interrupted runs resume."""
 
+import json
 import math
 import shutil
 from pathlib import Path
@@ -95,6 +96,23 @@ def test_an_interrupted_pack_resumes_to_the_metrics_of_an_uninterrupted_one(outp
         assert resumed.column_names == uninterrupted.column_names
         assert not set(MEASURED) & set(resumed.column_names)
         assert str(resumed.to_pylist()) == str(uninterrupted.to_pylist()), "as text, in which NaN equals NaN"
+
+
+def test_an_interrupted_pack_that_computed_something_else_is_not_gone_on_with(outputs):
+    """Version 0.1 shared only the first of several follower steps' batches: its runs have no place in this version."""
+    (place,) = (outputs / "cut" / "packs").glob("4be0*/pack.json")
+    record = json.loads(place.read_text())
+    for settings in record["runs"].values():
+        settings |= {"batches": "shared", "follower_steps": 3}
+    place.write_text(json.dumps(record))
+    folder = PackFolder(place.parent)
+    changed = folder.configs()[0]
+    base = {"batches": "shared", "follower_steps": 3, "ratio": 5}
+    sweep = load_submitted(outputs / "cut", [f"variants.scorer={json.dumps(base)}", f"tasks=[{changed.task}]"])
+    assert changed.run_id in {run.run_id for run in sweep.runs}
+    planned = make_plan(sweep, outputs, 2)
+    assert folder.pack_id not in {pack.folder.pack_id for pack in planned.packs}
+    assert changed.run_id in {config.run_id for pack in planned.packs for config in pack.configs}
 
 
 def test_a_search_keeps_its_trials(outputs):

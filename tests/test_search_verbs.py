@@ -211,7 +211,7 @@ def test_a_search_of_which_every_trial_failed_says_why_and_exits_with_1(call, tm
     path.write_text(yaml.safe_dump(SEARCH | {"trials": 2, "pruner": "none"}))
     study = Study(search.load(str(path)), outputs / "mine")
     assert Worker(study, SyntheticTrainer(curve=lambda config: without_returns(config, 9999)), 2).work() == 0
-    reason = "finished no episode in 800 steps, so it has no return; raise total_steps"
+    reason = "has no return in 800 steps: no episode ended (raise total_steps), or a reward was not finite"
     code, out, err = call("search", "show", "mine", "--outputs", outputs)
     assert code == 1
     assert "2 fail" in out
@@ -239,7 +239,7 @@ def test_a_search_with_one_failed_trial_names_it_and_exits_with_0(call, tmp_path
     code, out, err = call("search", "show", "mine", "--outputs", outputs, "--no-figures")
     assert code == 0
     assert "1 complete, 0 pruned, 1 fail" in out
-    assert "finished no episode in 800 steps" in err
+    assert "has no return in 800 steps" in err
     assert err.count("\n") == 1
 
 

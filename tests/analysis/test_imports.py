@@ -218,6 +218,7 @@ def test_chart_export_of_wandb(tmp_path):
         ("ppo", BREAKOUT[0], 2, 200): 4,
     }
     assert "W&B chart export" in found.read_as
+    assert found.notes == []  # no column that was read is called ignored
 
 
 def test_history_of_wandb_with_the_names_of_cleanrl(tmp_path):
@@ -334,6 +335,32 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
 def test_a_variant_of_the_sweep_is_refused(tmp_path, folder):
     with pytest.raises(ReportError, match=r"the sweep has a variant dqn; .* --variant =NAME"):
         import_runs(folder, [one_seed(tmp_path / "dqn.csv")], Columns(seed="=0"))
+
+
+def test_a_variant_that_the_definition_got_after_the_import_keeps_its_own_runs(tmp_path):
+    before = make_sweep(tmp_path / "before")
+    import_runs(before, [long_csv(tmp_path / "theirs.csv", elsewhere(level=60.0))], COLUMNS)
+    variants = definition().model_dump(mode="json")["variants"] | {"ppo": {"ratio": 3}}
+    folder = make_sweep(tmp_path / "after", {"variants": variants})
+    alone = load_results(folder)
+    (before / "imported").rename(folder / "imported")
+    results = load_results(folder)
+    assert results.runs == alone.runs
+    assert np.array_equal(results.scores()["ppo"], alone.scores()["ppo"])
+    assert [problem.partition(": ")[2] for problem in results.problems] == [
+        "the sweep has a variant ppo too; its imported runs are left out: rename one of the two"
+    ]
+
+
+def test_imported_runs_on_a_task_that_the_sweep_has_no_longer_are_left_out(tmp_path):
+    folder = make_sweep(tmp_path)
+    import_runs(folder, [long_csv(tmp_path / "theirs.csv", elsewhere())], COLUMNS)
+    results = load_results(folder, overrides=["tasks=[minatar/breakout]"])
+    assert results.tasks == BREAKOUT
+    assert "ppo" in results.variants
+    assert [problem.partition(": ")[2] for problem in results.problems] == [
+        "minatar/asterix is no task of the sweep; its imported runs are left out"
+    ]
 
 
 def test_a_missing_column_is_named(tmp_path, folder):

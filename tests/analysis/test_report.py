@@ -231,6 +231,45 @@ def test_runs_that_never_finished_an_episode_are_named_and_the_others_drawn(tmp_
     assert {time.reached for times in summary.times.values() for time in times if time.threshold > -400} <= {0}
 
 
+def test_runs_whose_rewards_are_not_finite_are_not_said_to_have_finished_no_episode(tmp_path):
+    def broken(run):
+        return run.variant.name == "inverted"
+
+    def curve(run, steps):
+        late = run.variant.name == "scorer" and steps > 80_000
+        return np.where(broken(run) | late, np.nan, steps / 1000)
+
+    folder = make_sweep(tmp_path, curve=curve, diverged=broken)
+    warnings = make_report(folder, QUICK, formats=["svg"]).warnings
+    assert any(told.startswith("10 runs diverged without a finite return and have no score: inv") for told in warnings)
+    assert any(
+        told.startswith("10 runs have no finite return in the last tenth of training and no final score: scorer on")
+        for told in warnings
+    )
+    assert not any("finished an episode" in told for told in warnings)
+
+
+def test_variants_that_are_the_same_runs_are_named(tmp_path):
+    variants = {"dqn": {"coupling": "monolithic"}, "each": {"update_every": 1}, "scorer": {}, "never": {"ratio": 3}}
+    folder = make_sweep(tmp_path, {"variants": variants, "seeds": 2})
+    warnings = make_report(folder, QUICK, formats=["svg"]).warnings
+    assert "The same runs, because their settings compute the same: each, scorer." in warnings
+
+
+@pytest.mark.parametrize(
+    ("without", "answer"),
+    [
+        (["dqn"], "the highest; the baseline dqn has no score on every task to compare with."),
+        (["dqn", "inverted"], "the only variant with a score on every task."),
+    ],
+)
+def test_the_answer_says_which_variants_have_no_score(tmp_path, without, answer):
+    def curve(run, steps):
+        return np.where(run.variant.name in without, np.nan, steps / 1000)
+
+    assert make_report(make_sweep(tmp_path, curve=curve), QUICK, formats=["svg"]).answer.endswith(answer)
+
+
 @pytest.mark.parametrize("score", ["final", "best", "auc"])
 def test_a_return_of_zero_is_not_made_up_before_the_first_episode(tmp_path, score):
     folder = make_sweep(tmp_path, {"tasks": ["Acrobot-v1"]}, curve=without_episodes)

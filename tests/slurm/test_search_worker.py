@@ -273,6 +273,33 @@ def test_a_point_that_is_no_valid_setting_fails_alone(tmp_path):
         assert "\n" not in trial.user_attrs["error"]
 
 
+TWO_POINTS = {"sampler": "random", "space": {"ratio": [2.0, 4.0]}}
+
+
+def test_a_point_that_failed_is_trained_when_it_is_met_again(tmp_path):
+    """With more trials after the cause is fixed, as the search advises. The pack has the same runs, so the same id."""
+    study = Study(search_of(trials=3, **TWO_POINTS), tmp_path / "syn")
+    Worker(study, Raising(ValueError("no such ROM"), every_run), 1).work()
+    failed = points(study)["FAIL"]
+    study = Study(search_of(trials=6, **TWO_POINTS), tmp_path / "syn")
+    assert Worker(study, SyntheticTrainer(), 1).work() == FINISHED
+    assert points(study)["FAIL"] == failed
+    assert set(failed) & set(points(study)["COMPLETE"])
+
+
+def test_a_point_that_was_pruned_is_trained_from_its_start_when_it_is_met_again(tmp_path, monkeypatch):
+    first = iter([True])
+    monkeypatch.setattr("slurm.search_batch.to_prune", lambda *_: {0} if next(first, False) else set())
+    search = search_of(trials=6, pruner="halving", **TWO_POINTS)
+    study = Study(search, tmp_path / "syn")
+    assert Worker(study, SyntheticTrainer(), 1).work() == FINISHED
+    assert set(points(study)) == {"PRUNED", "COMPLETE"}
+    again = [trial for trial in study.trials()[1:] if trial.params == study.trials()[0].params]
+    assert again
+    for trial in again:
+        assert trial.value == pytest.approx(np.mean([returns(c)[-4:].mean() for c in search.runs(trial.params)]))
+
+
 def test_when_everything_fails_a_worker_gives_up_before_the_budget_is_spent(tmp_path):
     study = Study(search_of(trials=30), tmp_path / "syn")
     trainer = Raising(ValueError("no such ROM"), every_run)
@@ -456,8 +483,8 @@ def test_a_run_without_an_episode_fails_its_trial_with_the_reason(tmp_path):
     failed = next(trial for trial in study.trials() if trial.state == TrialState.FAIL)
     run = search.runs({"ratio": 2.0})[1]
     assert failed.user_attrs["error"] == (
-        f"run {run.run_id} (minatar/breakout, seed 1) finished no episode in 4,000 steps, so it has no return; "
-        "raise total_steps"
+        f"run {run.run_id} (minatar/breakout, seed 1) has no return in 4,000 steps: no episode ended "
+        "(raise total_steps), or a reward was not finite"
     )
 
 

@@ -237,6 +237,11 @@ def test_quickstart_asks_what_its_page_says():
         ({"base": {"leader_power": 99}}, "mine.yaml: leader_power: Input should be less than or equal to 4, not 99"),
         ({"base": {"leader_penalty_weight": -1}}, "mine.yaml: leader_penalty_weight: Input should be greater"),
         ({"exclude": [{"task": "minatar/breakout"}]}, "mine.yaml: exclude: removes every run"),
+        (
+            {"exclude": [{"gamma": {"a": 1}}]},
+            "mine.yaml: exclude.0.gamma: {'a': 1} is neither a value nor a list of values",
+        ),
+        ({"exclude": [{"variant": [{"a": 1}]}]}, "mine.yaml: exclude.0.variant: [{'a': 1}] is neither a value"),
         ({"base": {"batch_size": 10**6}}, "mine.yaml: batch_size (1000000) is larger than replay_size (100000)"),
         ({"variants": {"a": {}}}, "mine.yaml: baseline: is missing; name one of a"),
         ({"variants": {"a": {}}, "baseline": "b"}, "mine.yaml: baseline: 'b' is not a variant"),

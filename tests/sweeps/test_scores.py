@@ -71,7 +71,7 @@ def test_the_reason_for_a_missing_score_names_the_run_and_is_true():
     name = f"run {second.run_id} (minatar/breakout, seed 1)"
     assert why(None) == f"{name} logged nothing"
     assert why((STEPS, np.full(4, NAN))) == (
-        f"{name} finished no episode in 4,000 steps, so it has no return; raise total_steps"
+        f"{name} has no return in 4,000 steps: no episode ended (raise total_steps), or a reward was not finite"
     )
     assert why((STEPS[:2], np.ones(2))) == (
         f"{name} has no return in the last 10% of training; its last row is of step 2,000"
