@@ -55,6 +55,15 @@ class Run:
         return self.config.run_id
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the grid before `exclude`."""
+
+    run: Run
+    excluded: bool
+    matched: set[int]  # places in `exclude` of the entries that match one of its points
+
+
 Values = Annotated[list[Any], Field(min_length=1)]
 Settings = dict[str, Any]
 
@@ -154,7 +163,7 @@ class Sweep(BaseModel):
         Raises:
             DefinitionError: if a cell's settings are not a valid run, or `exclude` leaves none.
         """
-        runs = [run for run, conditions in self._cells if not conditions]
+        runs = [cell.run for cell in self._cells if not cell.excluded]
         if not runs:
             raise DefinitionError("exclude: removes every run")
         self._check_toggles(runs)
@@ -162,15 +171,17 @@ class Sweep(BaseModel):
         return runs
 
     @cached_property
-    def _cells(self) -> list[tuple[Run, set[int]]]:
-        """Every cell of the grid, and the places in `exclude` of the entries that remove it."""
-        return [
-            (Run(variant, config), self._excluded_by(variant, config))
-            for variant, settings in self._variants_with_settings()
-            for task in self.tasks
-            for seed in self.seeds
-            for config in [_run_config(variant, {**settings, "task": task, "seed": seed})]
-        ]
+    def _cells(self) -> list[Cell]:
+        """Every cell of the grid. Points that compute the same are one cell; it goes if all of them are excluded."""
+        cells = []
+        for variant, points in self._variants_with_settings():
+            for task, seed in itertools.product(self.tasks, self.seeds):
+                place = {"task": task, "seed": seed}
+                configs = [_run_config(variant, settings | place) for settings in points[: None if self.exclude else 1]]
+                matched = [self._excluded_by(variant, config) for config in configs]
+                kept = next((config for config, by in zip(configs, matched, strict=True) if not by), None)
+                cells.append(Cell(Run(variant, kept or configs[0]), kept is None, set().union(*matched)))
+        return cells
 
     def check_exclusions(self) -> None:
         """Reject an `exclude` that removes nothing: it has a mistake, and the runs it means would be trained.
@@ -178,7 +189,8 @@ class Sweep(BaseModel):
         Raises:
             DefinitionError: if an entry names an unknown variant or task, or matches no cell.
         """
-        variants = {name for run, _ in self._cells for name in (run.variant.family, run.variant.name) if name}
+        known = [cell.run.variant for cell in self._cells]
+        variants = {name for variant in known for name in (variant.family, variant.name) if name}
         for place, entry in enumerate(self.exclude):
             for field, there in (("variant", variants), ("task", set(self.tasks))):
                 for value in _listed(entry.get(field, [])):
@@ -187,7 +199,7 @@ class Sweep(BaseModel):
                         raise DefinitionError(
                             f"exclude.{place}.{field}: unknown {field} '{value}'; choose from: {names}"
                         )
-            if not any(place in conditions for _, conditions in self._cells):
+            if not any(place in cell.matched for cell in self._cells):
                 raise DefinitionError(f"exclude.{place}: matches no run; remove or correct {entry}")
 
     def _check_toggles(self, runs: list[Run]) -> None:
@@ -216,8 +228,8 @@ class Sweep(BaseModel):
         points = [v for v in self.grid_variants if v.family and v.family == self.baseline]
         return max(points, key=lambda v: sum(item in variant.point for item in v.point), default=None)
 
-    def _variants_with_settings(self) -> Iterator[tuple[Variant, Settings]]:
-        """Each distinct variant, with its resolved settings but for task and seed.
+    def _variants_with_settings(self) -> Iterator[tuple[Variant, list[Settings]]]:
+        """Each distinct variant, with the resolved settings, but for task and seed, of every point that computes it.
 
         A variant's name has an axis only where a move along this axis alone changes a run on at least one task: a ratio
         changes nothing of a monolithic baseline, which is therefore one variant for all ratios.
@@ -244,11 +256,11 @@ class Sweep(BaseModel):
                 ]
                 for place in places
             }
-            named = {}
+            named: dict[tuple[str, ...], tuple[Variant, list[Settings]]] = {}
             for place in places:
                 steps = [dimensions[axis][i] for axis, i in enumerate(place) if matters[place][axis]]
                 point = tuple((field, _frozen(value)) for step in steps for field, value in step.items())
-                named.setdefault(run_ids[place], (Variant(family, point), settings[place]))
+                named.setdefault(run_ids[place], (Variant(family, point), []))[1].append(settings[place])
             yield from named.values()
 
     def _families(self) -> dict[str, Sequence[Mapping[str, Any]]]:

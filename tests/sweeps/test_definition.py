@@ -114,6 +114,22 @@ def test_an_exclusion_that_removes_nothing_is_rejected(tmp_path, exclude, messag
     assert load_submitted(tmp_path).runs, "version 0.1 accepted it, and its results stay readable"
 
 
+def test_points_that_compute_the_same_are_excluded_as_they_were_written():
+    """At 128 environments, updates every 1, 4 and 128 steps are the same runs."""
+    axes = {"update_every": [1, 4, 128, 256]}
+
+    def kept(*values: int) -> list[int]:
+        grid = sweep(axes=axes, exclude=[{"update_every": value} for value in values])
+        grid.check_exclusions()
+        return [run.config.update_every for run in grid.runs if run.config.seed == 0]
+
+    assert kept() == [1, 256]
+    assert kept(4) == [1, 256]
+    assert kept(1) == [4, 256]
+    assert kept(1, 4, 128) == [256]
+    assert kept(256) == [1]
+
+
 def test_exclusions_may_overlap():
     kept = sweep(axes={"ratio": [1, 5]}, exclude=[{"ratio": 1}, {"variant": "ratio=1"}])
     kept.check_exclusions()
