@@ -268,13 +268,20 @@ PRESETS["paper_minatar"] = {name: RunConfig.model_fields[name].default for name 
 
 
 def objective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`settings` with a follower objective of `msbe`, or of the variance's weight, as function and weight."""
+    """`settings` with a follower objective of `msbe`, or of the variance's weight, as function and weight.
+
+    Raises:
+        ValueError: if `follower_weight`, which such an objective replaces, is none.
+    """
     value = settings.get("follower_objective")
     weight = 0.0 if value == "msbe" else None if isinstance(value, bool) else value
     try:
         weight = float(weight)  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError):
         return dict(settings)
+    replaced = settings.get("follower_weight", 1.0)
+    if isinstance(replaced, bool) or not isinstance(replaced, int | float) or not 0 <= replaced <= 1:
+        raise ValueError(f"follower_weight: {replaced!r} is not a number from 0 to 1")
     return {**settings, "follower_objective": "variance", "follower_weight": weight}
 
 

@@ -181,6 +181,8 @@ def test_a_ratio_must_be_a_positive_number(ratio):
         ({"coupling": "monolithic", "follower_objective": "surprise"}, "follower_objective"),
         ({"coupling": "monolithic", "order": "both"}, "order"),
         ({"schedule": "constant", "lr_end": 2}, "lr_end"),
+        ({"follower_objective": "msbe", "follower_weight": 2}, "follower_weight: 2 is not a number from 0 to 1"),
+        ({"follower_objective": 0.5, "follower_weight": True}, "follower_weight: True is not a number"),
         ({"dueling_head": "none"}, "dueling_head"),
     ],
 )
