@@ -132,7 +132,7 @@ def _times(summary: Summary) -> str:
     rows = []
     for (name, task), found in summary.times.items():
         for one in found:
-            steps = [(_text(name), name), (_text(tables.short_task(task)), task)]
+            steps = [(_text(name), name), (_text(summary.task_label(task)), task)]
             level = (f"{one.threshold:.4g}", one.threshold)
             reached = (f"{one.reached} of {one.runs}", one.reached / one.runs)
             rows.append([*steps, level, (time_text(one), float(one.steps.value)), reached])
@@ -173,7 +173,7 @@ def _reported(summary: Summary) -> str:
         ours = ("–", float("nan")) if cell.ours is None else (_text(shown(cell.ours)), float(cell.ours.value))
         theirs = f"{cell.theirs[0]:g} ± {cell.theirs[1]:g}", cell.theirs[0]
         meets = {None: "–", True: "intervals meet", False: "apart"}[cell.meets]
-        names = [(_text(value), value) for value in (cell.variant, tables.short_task(cell.task))]
+        names = [(_text(value), value) for value in (cell.variant, summary.task_label(cell.task))]
         rows.append([*names, ours, theirs, (meets, meets), (_text(cell.source), cell.source)])
     header = ["variant", "task", "ours, IQM", "reported", "", "source"]
     return _section("Against reported numbers", _table(header, rows, "reported")) if rows else ""
@@ -205,7 +205,7 @@ def _run(summary: Summary, run: RunRow) -> list[tuple[str, Any]]:
         attempts = os.path.relpath(run.folder / "attempts", summary.results.folder / "report")
         link = f'<a href="{_text(attempts)}">{link}</a>'
     status = run.status if run.diverged_at is None else f"{run.status} at {run.diverged_at:,}"
-    names = [(_text(value), value) for value in (run.variant, tables.short_task(run.task), run.seed, status)]
+    names = [(_text(value), value) for value in (run.variant, summary.task_label(run.task), run.seed, status)]
     names.append((_text(", ".join(run.verdicts) or "–"), " ".join(run.verdicts)))
     return [*names, *scores, (_text(run.code or "–"), run.code), (link, run.run_id)]
 

@@ -128,14 +128,14 @@ def against_random(summary: Summary) -> list[str]:
     for task in summary.tasks:
         random = summary.random[task]
         if random is None:
-            said.append(f"{tables.short_task(task)}: no random policy has been measured on {task}.")
+            said.append(f"{summary.task_label(task)}: no random policy has been measured on {task}.")
             continue
         groups: dict[str, list[str]] = {}
         for name in summary.raw:
             if (name, task) in summary.standing:
                 groups.setdefault(summary.standing[name, task], []).append(name)
         told = "; ".join(f"{standing} it: {_named(summary, names, task)}" for standing, names in groups.items())
-        said.append(f"{tables.short_task(task)}, IQM against a random policy's return of {random:g}: {told}.")
+        said.append(f"{summary.task_label(task)}, IQM against a random policy's return of {random:g}: {told}.")
     return said
 
 

@@ -78,6 +78,12 @@ class Summary:
         """Scored runs, by task."""
         return np.isfinite(self.raw[variant]).sum(0)
 
+    def task_label(self, task: str) -> str:
+        """`minatar/space_invaders` -> `space invaders`; the whole task if another one would get the same label."""
+        short = task.rpartition("/")[2]
+        alone = sum(other.rpartition("/")[2] == short for other in {*self.tasks, task}) == 1
+        return short.replace("_", " ") if alone else task
+
     @property
     def runs_text(self) -> str:
         counts = sorted({int(n) for variant in self.raw for n in self.runs_of(variant)})

@@ -32,7 +32,7 @@ def results_grid(summary: Summary) -> Grid:
     columns: list[tuple[str, dict[str, Cell]]] = []
     for task in summary.tasks:
         found = {name: summary.per_task[name, task] for name in summary.raw if (name, task) in summary.per_task}
-        columns.append((short_task(task), _estimates(found)))
+        columns.append((summary.task_label(task), _estimates(found)))
     if len(summary.tasks) > 1:
         overall = {name: aggregates["iqm"] for name, aggregates in summary.aggregates.items()}
         columns.append(("all tasks", _estimates(overall)))
@@ -55,11 +55,6 @@ def _estimates(found: dict[str, Estimate]) -> dict[str, Cell]:
     best = max(found, key=lambda name: float(found[name].value), default=None)
     clear = best is not None and all(found[best].separate(other) for name, other in found.items() if name != best)
     return {name: Cell(shown(one), clear and name == best and len(found) > 1) for name, one in found.items()}
-
-
-def short_task(task: str) -> str:
-    """`minatar/space_invaders` -> `space invaders`."""
-    return task.rpartition("/")[2].replace("_", " ")
 
 
 def markdown(grid: Grid) -> str:

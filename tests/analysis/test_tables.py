@@ -123,3 +123,9 @@ def test_provenance_is_inside_every_format(folder):
     name = json.loads(files[".json"])["run_ids_hash"].encode()
     for suffix in (".pdf", ".svg", ".png"):
         assert name in files[suffix], suffix
+
+
+def test_tasks_that_would_have_the_same_label_are_written_whole(tmp_path):
+    folder = make_sweep(tmp_path, {"tasks": ["minatar/breakout", "gymnax/breakout", "minatar/space_invaders"]})
+    header = results_grid(summarise(load_results(folder), Settings(replications=200, curve_replications=50))).header
+    assert header[1:4] == ("minatar/breakout", "gymnax/breakout", "space invaders")
