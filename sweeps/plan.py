@@ -137,8 +137,8 @@ def make_plan(
             broken[pack.pack_id] = pack.known_runs() & wanted.keys()
             problems.append(f"{error}; this pack is damaged and is not trained")
     damaged = set().union(*broken.values()) - done.keys()
-    left = set(wanted if only is None else only)
-    missing = {run_id: config for run_id, config in wanted.items() if run_id in left - done.keys() - damaged}
+    left = set(wanted if only is None else only) - done.keys() - damaged
+    missing = {run_id: config for run_id, config in wanted.items() if run_id in left}
     packs = []
     for pack, configs, compiled_before in begun:
         if any(config.run_id in missing for config in configs):
