@@ -162,7 +162,8 @@ class RunConfig(BaseModel):
         now = vars(self)  # the model is frozen for everybody else
 
         def ignored(*names: str) -> None:
-            now.update({name: type(self).model_fields[name].default for name in names})
+            for name in names:
+                now[name] = DEFAULTS[name]
 
         coupling = COUPLINGS[self.coupling]
         now.update(coupling.fixed)
@@ -234,6 +235,7 @@ class RunConfig(BaseModel):
         return digest(self.model_dump(mode="json", include=set(SHAPE_FIELDS)))
 
 
+DEFAULTS: dict[str, Any] = {name: field.default for name, field in RunConfig.model_fields.items()}
 LANE_FIELDS: tuple[str, ...]
 SHAPE_FIELDS: tuple[str, ...]
 LANE_FIELDS, SHAPE_FIELDS = (
@@ -264,7 +266,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 # RunConfig's defaults. The official code tests its periods of 4 and 1,000 against a counter that advances by 128: in
 # effect one follower and one leader step per vector step of 128 frames, and a target copy every lcm(1,000, 128) =
 # 16,000 frames.
-PRESETS["paper_minatar"] = {name: RunConfig.model_fields[name].default for name in PRESETS["paper_control"]}
+PRESETS["paper_minatar"] = {name: DEFAULTS[name] for name in PRESETS["paper_control"]}
 
 
 def objective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -345,7 +347,7 @@ class _LearningRates:
             self._check(layer)
         if other in named and held not in named:
             held, other = other, held
-        rate = _positive(held, self.value.get(held, RunConfig.model_fields[held].default))
+        rate = _positive(held, self.value.get(held, DEFAULTS[held]))
         self.value[held] = rate
         self.value[other] = rate * self.ratio if held == "leader_lr" else rate / self.ratio
 

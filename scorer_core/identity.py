@@ -7,6 +7,7 @@ a default must never change: add a field or a preset instead. `tests/scorer_core
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from scorer_core.registry import COUPLINGS, FULL_ACTION_GAMES, SCHEDULES
@@ -26,8 +27,8 @@ def digest(value: Any) -> str:
 
 def run_id(config: "RunConfig") -> str:
     """Equal for configurations that compute the same run."""
-    fields = type(config).model_fields
-    changed = {name: value for name, value in canonical(config).items() if value != _as_json(fields[name].default)}
+    defaults = _defaults(type(config))
+    changed = {name: value for name, value in canonical(config).items() if value != defaults[name]}
     return digest({"schema": SCHEMA_VERSION, "settings": changed})
 
 
@@ -50,7 +51,7 @@ def canonical(config: "RunConfig") -> dict[str, Any]:
     settings["target_every"] = min(max(config.target_every, num_envs), all_steps + 1)  # never, if after the end
     settings["log_points"] = min(config.log_points, config.vector_steps)
     if config.epsilon_start == config.epsilon_end:
-        settings["epsilon_steps"] = type(config).model_fields["epsilon_steps"].default
+        settings["epsilon_steps"] = _defaults(type(config))["epsilon_steps"]
     if config.task.removeprefix("minatar/") in FULL_ACTION_GAMES:
         settings["action_set"] = "minimal"
     reads_powers = "follower_power" in SCHEDULES[config.schedule].settings
@@ -79,5 +80,8 @@ def computes_otherwise_since_version_1(config: "RunConfig") -> bool:
     return shared or canonical(config)["replay_size"] > 2**24
 
 
-def _as_json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+@cache
+def _defaults(kind: "type[RunConfig]") -> dict[str, Any]:
+    """The default of each field as a JSON value."""
+    defaults = {name: field.default for name, field in kind.model_fields.items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}

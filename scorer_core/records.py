@@ -305,7 +305,12 @@ class PackFolder:
 
     def run_ids(self) -> list[str]:
         """In the order of the pack's lanes."""
-        return list(self._names().values())
+        return list(self._names(self._pack()).values())
+
+    def run_ids_and_origin(self) -> tuple[list[str], str | None]:
+        """`run_ids`, and the id of the pack that this one is a half of; from one read of pack.json."""
+        pack = self._pack()
+        return list(self._names(pack).values()), pack.halved_from
 
     def known_runs(self) -> set[str]:
         """The runs of a pack that may be damaged, by the record that can be read; empty if none can."""
@@ -327,13 +332,12 @@ class PackFolder:
                 raise RecordError(f"{self.path / 'pack.json'}: damaged: run {run_id} has another run's configuration")
         return recorded
 
-    def _names(self) -> dict[str, str]:
+    def _names(self, pack: PackRecord) -> dict[str, str]:
         """Run ids, by the run ids in the pack's files: other ones if version 0.1 wrote them.
 
         A run for which version 0.1 had another result, or that equals another run of the pack, keeps its old id, which
         no definition asks for.
         """
-        pack = self._pack()
         if not pack.of_version_1:
             return {run_id: run_id for run_id in pack.runs}
         names: dict[str, str] = {}
@@ -344,10 +348,6 @@ class PackFolder:
 
     def compiled(self) -> bool:
         return self._pack().compiled
-
-    def halved_from(self) -> str | None:
-        """The pack this is a half of."""
-        return self._pack().halved_from
 
     def _pack(self) -> PackRecord:
         pack = read_record(self.path / "pack.json", PackRecord)
@@ -379,7 +379,7 @@ class PackFolder:
         done = self._done()
         if not done:
             return {}
-        names = self._names()
+        names = self._names(self._pack())
         return {names.get(name, name): run.model_dump(exclude_unset=True) for name, run in done.runs.items()}
 
     def _done(self) -> DoneRecord | None:
@@ -555,7 +555,7 @@ class PackFolder:
 
     def _from_version_1(self, table: pa.Table) -> pa.Table:
         """Rows of version 0.1 with the run ids of this version, and without returns of 0 that nobody earned."""
-        names, owners = self._names(), table["run_id"].chunk(0)
+        names, owners = self._names(self._pack()), table["run_id"].chunk(0)
         renamed = pa.array([names.get(name, name) for name in owners.dictionary.to_pylist()], pa.string())
         owners = pa.DictionaryArray.from_arrays(owners.indices, renamed)
         table = table.set_column(table.column_names.index("run_id"), SCHEMA.field("run_id"), owners)

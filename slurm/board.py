@@ -159,7 +159,7 @@ def _read_packs(packs: Path, problems: list[str]) -> dict[str, PackState]:
                 state.run_ids = list(state.done)
                 pack.verify()
             else:
-                state.run_ids, state.halved_from = pack.run_ids(), pack.halved_from()
+                state.run_ids, state.halved_from = pack.run_ids_and_origin()
         except RecordError as error:
             state.damage = str(error)
             state.run_ids = state.run_ids or list(pack.known_runs())

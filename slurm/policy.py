@@ -50,7 +50,7 @@ def halve(folder: PackFolder) -> bool:
     old `pack.json` goes last, so that cut off anywhere the runs are in a pack.
     """
     configs = folder.configs()
-    if len(configs) == 1 or folder.halved_from():
+    if len(configs) == 1 or folder.run_ids_and_origin()[1]:
         return False
     middle = (len(configs) + 1) // 2
     packs, compiled = folder.path.parent, folder.compiled()
