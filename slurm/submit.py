@@ -11,6 +11,7 @@ from pathlib import Path
 from scorer_core.records import PackFolder, replace_file
 from slurm import local, scheduler, snapshot
 from slurm.board import Board
+from slurm.grid import grid
 from slurm.profile import Profile
 from slurm.scheduler import Limits, SchedulerError
 from slurm.submission import Submission, alone, new, submissions
@@ -103,6 +104,7 @@ def send(
     """
     planned.write()
     folder = planned.folder.resolve()
+    grid(folder)  # writes the index of runs, so that `status` builds no configuration
     code = code or snapshot.keep(folder / "code")
     submission = new(folder, profile, code, sizes(len(chosen.packs), profile, limits), packs=chosen.packs)
     for name in chosen.packs:

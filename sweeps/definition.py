@@ -373,10 +373,7 @@ def parse(raw: Mapping[str, Any], source: str) -> Sweep:
 
 def dump(sweep: Sweep) -> str:
     """The definition as YAML that `load` reads back."""
-    raw = sweep.model_dump(mode="json", by_alias=True)
-    if sweep.seeds == list(range(len(sweep.seeds))):
-        raw["seeds"] = len(sweep.seeds)  # ten thousand seeds would take a reader a quarter of a second
-    return yaml.safe_dump(raw, sort_keys=False)
+    return yaml.safe_dump(sweep.model_dump(mode="json", by_alias=True), sort_keys=False)
 
 
 def shipped() -> list[str]:
