@@ -90,8 +90,7 @@ class Results:
     @property
     def baselines(self) -> list[str]:
         """The baseline's points: one, unless an axis matters to it."""
-        family = self.sweep.baseline
-        return [variant.name for variant in self.points if family is not None and variant.family == family]
+        return [variant.name for variant in self.sweep.baseline_points]
 
     @property
     def tasks(self) -> list[str]:

@@ -57,10 +57,11 @@ Rate = Annotated[Number, Field(gt=0)]
 Weight = Annotated[Number, Field(ge=0)]
 Power = Annotated[Number, Field(ge=0, le=4)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
-Count = Annotated[Whole, Field(ge=1)]
+Count = Annotated[Whole, Field(ge=1, le=10**15)]  # more steps than any run trains; exact as a float
+Size = Annotated[Whole, Field(ge=1, le=10**6)]  # of what takes memory
 Seed = Annotated[Whole, Field(ge=0, lt=2**62)]
 Switch = Annotated[bool, Strict()]
-Widths = tuple[Count, ...]
+Widths = tuple[Size, ...]
 Algorithm = Literal["dqn", "ddqn", "dueling_dqn", "dueling_ddqn"]
 
 
@@ -86,7 +87,7 @@ class RunConfig(BaseModel):
     )
     action_set: Literal["minimal", "full"] = shape("minimal", "MinAtar only: the actions that act, or all six")
     total_steps: Count = shape(100_000_000, "environment steps of the whole run")
-    num_envs: Count = shape(128, "environments stepped in lockstep")
+    num_envs: Size = shape(128, "environments stepped in lockstep")
 
     algorithm: Algorithm = shape("dqn", "Double takes another target, dueling another head")
     double_features: Literal["target", "online"] = shape(
@@ -99,7 +100,7 @@ class RunConfig(BaseModel):
     order: Literal["follower_first", "leader_first"] = shape(
         "follower_first", "as in Algorithm 1, or as in the official code"
     )
-    follower_steps: Count = shape(1, "follower steps for each leader step")
+    follower_steps: Size = shape(1, "follower steps for each leader step")
     batches: Literal["separate", "shared"] = shape(
         "separate", "every step draws its own batch, or all steps of an update learn from the leader's batch"
     )
@@ -123,10 +124,10 @@ class RunConfig(BaseModel):
     normalise_features: Switch = shape(True, "divide the features by their mean absolute value")
 
     replay_size: Count = shape(100_000, "transitions kept, all environments together")
-    batch_size: Count = shape(64, "transitions a step learns from")
-    learning_starts: Whole = shape(10_000, "environment steps before the first update", ge=0)
+    batch_size: Size = shape(64, "transitions a step learns from")
+    learning_starts: Whole = shape(10_000, "environment steps before the first update", ge=0, le=10**15)
     update_every: Count = shape(128, "environment steps between updates")
-    log_points: Count = shape(100, "rows of metrics, evenly spaced; at most one a vector step")
+    log_points: Size = shape(100, "rows of metrics, evenly spaced; at most one a vector step")
     return_before_first_episode: Literal["none", "zero"] = shape(
         "none",
         "what `return` counts for an environment before its first episode has ended; zero as in the official code",

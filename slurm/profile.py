@@ -2,14 +2,13 @@
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from sweeps.definition import DefinitionError, one_line, read_mapping
+from sweeps.definition import one_line
+from sweeps.reading import DefinitionError, TextLoader, read_mapping
 
 SHIPPED = Path(__file__).parent / "profiles"
 OURS = {
@@ -139,7 +138,7 @@ def load_profile(name_or_path: str) -> Profile:
             raise DefinitionError(
                 f"profile {name_or_path}: there is {', '.join(profiles())}; your own belong in {own_profiles()}"
             )
-    raw = read_mapping(path, _TextLoader)
+    raw = read_mapping(path, TextLoader)
     try:
         return Profile(**{"name": path.stem, **{key: value for key, value in raw.items() if value not in ("", "null")}})
     except ValidationError as error:
@@ -153,14 +152,3 @@ def profiles() -> list[str]:
 
 def own_profiles() -> Path:
     return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "scorer" / "profiles"
-
-
-class _TextLoader(yaml.BaseLoader):
-    """YAML whose scalars stay as written, for the profile to read: to other loaders 12:00:00 is the number 43,200."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: Sequence[Any] = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key}' stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)

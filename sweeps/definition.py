@@ -1,6 +1,7 @@
 """A sweep: YAML, validated, expanded to runs. Every mistake is one line that names the file and the field."""
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,10 +25,11 @@ from scorer_core.config import (
 )
 from scorer_core.registry import check_task
 from sweeps.ablation import Ablate, shown
-from sweeps.reading import DefinitionError, Loader, put
+from sweeps.reading import DefinitionError, put, read_mapping, read_text, shortened
 
 SHIPPED = Path(__file__).parent
 AT_THE_TOP = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}
+MAX_RUNS = 100_000  # of a grid before `exclude`; planning so many takes about half a minute
 SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "hold", "preset"} - set(AT_THE_TOP)
 
 
@@ -72,7 +74,8 @@ class Sweep(BaseModel):
     """The definition as written: `variants` x `axes` x `zip`, minus `exclude`, on every task, with every seed.
 
     Layers of settings, later ones winning: `base`, the variant's, its toggles' (`ablate`), the point's on the axes.
-    `paper` says in words what the paper found; `reported` holds numbers of others, by source, variant and task: an IQM
+    `baseline` is a variant, one point by the name that plan shows, or a mapping that only one point matches, such as
+    `{ratio: 1}`. A single variant without axes is its own baseline. `paper` says in words what the paper found; `reported` holds numbers of others, by source, variant and task: an IQM
     and the half width of its interval.
     """
 
@@ -85,7 +88,7 @@ class Sweep(BaseModel):
     total_steps: Count
     seeds: Annotated[list[Seed], Field(min_length=1)]
     base: Settings = {}
-    baseline: str | None = None
+    baseline: str | Settings | None = None
     variants: dict[str, Settings] = {}
     axes: dict[str, Values] = {}
     zip: dict[str, Values] = {}
@@ -96,13 +99,22 @@ class Sweep(BaseModel):
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, seeds: Any) -> Any:
-        if isinstance(seeds, bool):
-            raise ValueError(f"{str(seeds).lower()} is neither a number of seeds nor a list of them")
-        if not isinstance(seeds, int):
+        if not isinstance(seeds, int | float):
             return seeds
+        if isinstance(seeds, bool) or seeds != seeds // 1:
+            raise ValueError(f"{str(seeds).lower()} is neither a number of seeds nor a list of them")
         if seeds < 1:
-            raise ValueError(f"at least one seed is needed, not {seeds}")
-        return list(range(seeds))
+            raise ValueError(f"at least one seed is needed, not {_written(seeds)}")
+        if seeds > MAX_RUNS:
+            raise ValueError(f"at most {MAX_RUNS:,} seeds, not {_written(seeds)}")
+        return list(range(int(seeds)))
+
+    @field_validator("baseline", mode="before")
+    @classmethod
+    def _baseline_is_a_name_or_a_point(cls, baseline: Any) -> Any:
+        if not isinstance(baseline, str | Mapping | None):
+            raise ValueError(f"{_written(baseline)} is neither the name of a variant nor a point such as {{ratio: 1}}")
+        return baseline
 
     @field_validator("variants", mode="before")
     @classmethod
@@ -145,15 +157,30 @@ class Sweep(BaseModel):
             raise ValueError(f"zip: paired values must be equally many; {lengths}")
         for field in self.axes.keys() & self.zip.keys():
             raise ValueError(f"zip.{field}: is an axis already")
-        if self.variants and self.baseline not in self.variants:
-            wanted = "is missing" if self.baseline is None else f"'{self.baseline}' is not a variant"
-            raise ValueError(f"baseline: {wanted}; name one of {', '.join(self.variants)}")
+        if self.variants and self.baseline is None and (len(self.variants) > 1 or self.ablate):
+            raise ValueError(f"baseline: is missing; name one of {', '.join(self.variants)}")
+        if isinstance(self.baseline, dict):
+            on_axes = ["variant", *self.axes, *self.zip]
+            for field in self.baseline:
+                if field not in on_axes:
+                    raise ValueError(f"baseline.{field}: is not on an axis; choose from: {', '.join(on_axes)}")
         if self.ablate and self.ablate.from_ not in self.variants:
             raise ValueError(
                 f"ablate.from: '{self.ablate.from_}' is not a variant; name one of {', '.join(self.variants)}"
             )
-        if self.baseline and not self.variants:
-            raise ValueError(f"baseline: '{self.baseline}' is not a variant; there are none")
+        return self
+
+    @model_validator(mode="after")
+    def _grid_is_not_too_large(self) -> Self:
+        paired = [next(iter(self.zip.values()))] if self.zip else []
+        points = math.prod(len(values) for values in [*self.axes.values(), *paired])
+        families = len(self.variants or "1") + (len(self.ablate.families()) if self.ablate else 0)
+        runs = families * points * len(self.tasks) * len(self.seeds)
+        if runs > MAX_RUNS:
+            raise ValueError(
+                f"axes: the grid has {runs:,} runs (variants: {families:,}, points of the axes: {points:,}, "
+                f"tasks: {len(self.tasks):,}, seeds: {len(self.seeds):,}); at most {MAX_RUNS:,} in one sweep"
+            )
         return self
 
     @cached_property
@@ -168,6 +195,7 @@ class Sweep(BaseModel):
             raise DefinitionError("exclude: removes every run")
         self._check_toggles(runs)
         self._check_reported(runs)
+        self._check_baseline(runs)
         return runs
 
     @cached_property
@@ -218,6 +246,30 @@ class Sweep(BaseModel):
                     if (variant, task) not in cells:
                         raise DefinitionError(f"reported.{source}: there is no '{variant}' on {task} in this sweep")
 
+    def _check_baseline(self, runs: list[Run]) -> None:
+        points = list(dict.fromkeys(run.variant for run in runs))
+        found = self._matches_baseline(points)
+        if self.baseline is None or self.baseline in list(self.variants) or len(found) == 1:
+            return
+        written = self.baseline if isinstance(self.baseline, str) else _written(self.baseline)
+        names = ", ".join(variant.name for variant in found or points)
+        if found:
+            raise DefinitionError(f"baseline: {written} matches {len(found)} points; name one of them: {names}")
+        raise DefinitionError(f"baseline: '{written}' is not a variant and matches no point; name one of {names}")
+
+    def _matches_baseline(self, points: list[Variant]) -> list[Variant]:
+        wanted = self.baseline
+        if wanted is None:
+            return points if len(self.variants) == len(points) == 1 else []
+        if isinstance(wanted, str):
+            return [v for v in points if v.family and v.family == wanted] or [v for v in points if v.name == wanted]
+        return [v for v in points if _has(v, wanted)]
+
+    @cached_property
+    def baseline_points(self) -> list[Variant]:
+        """The points of the baseline: one, unless it is a variant that an axis changes; none without a baseline."""
+        return self._matches_baseline(self.grid_variants)
+
     @cached_property
     def grid_variants(self) -> list[Variant]:
         """The variants that have runs, in the order written."""
@@ -225,8 +277,7 @@ class Sweep(BaseModel):
 
     def baseline_of(self, variant: Variant) -> Variant | None:
         """What `variant` is compared with: of the baseline's points the one most like its own; None without any."""
-        points = [v for v in self.grid_variants if v.family and v.family == self.baseline]
-        return max(points, key=lambda v: sum(item in variant.point for item in v.point), default=None)
+        return max(self.baseline_points, key=lambda v: sum(item in variant.point for item in v.point), default=None)
 
     def _variants_with_settings(self) -> Iterator[tuple[Variant, list[Settings]]]:
         """Each distinct variant, with the resolved settings, but for task and seed, of every point that computes it.
@@ -329,27 +380,10 @@ def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]
         if not path.exists():
             there = ", ".join([*shipped(), *shipped_searches()])
             raise DefinitionError(f"{name}: no such file, and no shipped sweep or search; there is {there}")
-    raw = read_mapping(path, Loader)
+    raw = read_mapping(path)
     for override in overrides:
         put(raw, override)
     return raw, str(path)
-
-
-def read_mapping(path: Path, loader: type[yaml.SafeLoader] | type[yaml.BaseLoader]) -> dict[str, Any]:
-    """The keys and values in the YAML file at `path`, as `loader` takes them.
-
-    Raises:
-        DefinitionError: if it cannot be read, is not YAML, or holds something else.
-    """
-    try:
-        raw = yaml.load(path.read_text(), Loader=loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise DefinitionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise DefinitionError(f"{path}: {' '.join(str(error).split())}") from None
-    if not isinstance(raw, dict):
-        raise DefinitionError(f"{path}: not a mapping of keys to values")
-    return raw
 
 
 def parse(raw: Mapping[str, Any], source: str) -> Sweep:
@@ -373,7 +407,10 @@ def parse(raw: Mapping[str, Any], source: str) -> Sweep:
 
 def dump(sweep: Sweep) -> str:
     """The definition as YAML that `load` reads back."""
-    return yaml.safe_dump(sweep.model_dump(mode="json", by_alias=True), sort_keys=False)
+    raw = sweep.model_dump(mode="json", by_alias=True)
+    if sweep.seeds == list(range(len(sweep.seeds))):
+        raw["seeds"] = len(sweep.seeds)
+    return yaml.safe_dump(raw, sort_keys=False)
 
 
 def shipped() -> list[str]:
@@ -387,7 +424,7 @@ def shipped_searches() -> list[str]:
 
 
 def _is_search(path: Path) -> bool:
-    return bool(re.search(r"^space:", path.read_text(), re.MULTILINE))
+    return bool(re.search(r"^space:", read_text(path), re.MULTILINE))
 
 
 def _resolve(variant: Variant, layers: Sequence[Mapping[str, Any]]) -> Settings:
@@ -411,13 +448,31 @@ def _place(variant: Variant) -> str:
 def one_line(error: ValidationError) -> str:
     """The first thing that is wrong: the field and why."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"]))
+    field = ".".join(shortened(str(place), 100) for place in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "unknown key"
     elif field and first["type"] != "value_error" and first["type"] != "missing":
-        message += f", not {first['input']!r}"
+        message += f", not {_written(first['input'])}"
     return f"{field}: {message}" if field else message
+
+
+def _written(value: Any) -> str:
+    """A value for a message: short, whatever it is."""
+    try:
+        return shortened(repr(value), 100)
+    except ValueError:  # Python does not print whole numbers of thousands of digits
+        return "a number of thousands of digits"
+
+
+def _has(variant: Variant, wanted: Settings) -> bool:
+    """Has this point all values that `wanted` names?"""
+    actual = dict(variant.point) | {"variant": variant.family}
+    return all(field in actual and _same(actual[field], value) for field, value in wanted.items())
+
+
+def _same(one: Any, other: Any) -> bool:
+    return isinstance(one, bool) == isinstance(other, bool) and _comparable(one) == _comparable(other)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,29 +1,229 @@
-"""YAML as definitions are written in, and single fields set from the command line."""
+"""The one reader of YAML: definitions, searches and profiles, within bounds; and single fields of the command line."""
 
+import math
+import os
 import re
+import stat
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+MAX_BYTES = 500_000  # of a file
+MAX_CHARACTERS = 10_000  # of one value
+MAX_DIGITS = 400  # of one number: more than any finite float has
+MAX_DEPTH = 50  # levels of lists and mappings
+MAX_VALUES = 20_000  # keys and values, those that aliases repeat included
+MAX_MESSAGE = 1_000  # characters
+
+# The values of these keys are names and sentences. They stay as written: `off` is a name here and not a truth value.
+TEXT_KEYS = {"name", "question", "paper", "baseline", "from", "variant", "task", "tasks"}
+
+_TAG = "tag:yaml.org,2002:"
+_NULL, _MERGE, _SEQUENCE, _MAPPING = (_TAG + kind for kind in ("null", "merge", "seq", "map"))
+
 
 class DefinitionError(Exception):
-    """A definition that cannot be run; the message names file and field."""
+    """A definition that cannot be run; the message is one line that names file and field."""
+
+    def __init__(self, message: str):
+        super().__init__(shortened(" ".join(message.splitlines()), MAX_MESSAGE))
+
+
+def shortened(text: str, most: int) -> str:
+    """`text`, without its middle if it has more than `most` characters."""
+    return text if len(text) <= most else f"{text[: most * 2 // 3]} ... {text[-most // 3 :]}"
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key written twice and reads 1e-4 as the number it is."""
+    """YAML of plain values: null, truth values, numbers, text, lists, and mappings with text as keys.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key}' stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
+    - A key that stands twice, an unknown tag, and a file that is too large or too deep are errors that name the line.
+    - 1e-4 is a number, as in YAML 1.2. Dates are text. Numbers that YAML 1.1 reads otherwise than a reader expects
+      (1:30, 010) are errors.
+    - Keys, and the values of TEXT_KEYS, are text as written.
+    - A merge key (`<<`) gives a mapping the keys of others that it does not have itself.
+    """
+
+    def __init__(self, stream: Any):
+        super().__init__(stream)
+        self._depth = self._values = 0
+        self._sizes: dict[str, int] = {}  # anchor -> values in it, those of aliases included
+        self._open: set[str] = set()  # anchors that enclose what is read now
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event: Any = self.peek_event()
+        anchor = event.anchor
+        before = self._values
+        if isinstance(event, yaml.AliasEvent):
+            if anchor in self._open:
+                raise _error(event, f"the alias *{anchor} stands inside of &{anchor}: it has no end")
+            self._values += self._sizes.get(anchor, 0)
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise _error(event, f"more than {MAX_VALUES:,} keys and values, those that aliases repeat included")
+        if self._depth == MAX_DEPTH:
+            raise _error(event, f"nested more than {MAX_DEPTH} levels deep")
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_CHARACTERS:
+            raise _error(event, f"a value of {len(event.value):,} characters; at most {MAX_CHARACTERS:,}")
+        if isinstance(event, yaml.AliasEvent) or anchor is None:
+            anchor = ""
+        self._depth += 1
+        self._open.add(anchor)
+        node = super().compose_node(parent, index)
+        self._open.discard(anchor)
+        self._depth -= 1
+        self._sizes.setdefault(anchor, self._values - before)
+        return node
+
+    def get_single_data(self, as_text: bool = False) -> Any:
+        node = self.get_single_node()
+        return None if node is None else self._value(node, as_text)
+
+    def _value(self, node: Any, as_text: bool = False) -> Any:
+        if isinstance(node, yaml.MappingNode) and node.tag == _MAPPING:
+            return self._mapping(node)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _SEQUENCE:
+            return [self._value(child, as_text) for child in node.value]
+        if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
+            raise _error(node, f"'{node.tag.replace(_TAG, '!!')}' cannot be used here; remove this tag")
+        if as_text and node.tag != _NULL:
+            return node.value
+        return _scalar(self, node)
+
+    def _mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        own: dict[str, Any] = {}
+        seen: set[str] = set()
+        for key_node, value_node in node.value:
+            key = _key(key_node)
+            if key in seen:
+                raise _error(key_node, f"'{key}' stands twice")
+            seen.add(key)
+            if key_node.tag == _MERGE:
+                merged = self._merged(value_node)
+            else:
+                own[key] = self._value(value_node, key in TEXT_KEYS)
+        return merged | own
+
+    def _merged(self, node: Any) -> dict[str, Any]:
+        """What a merge key takes over; of several mappings, the earlier ones win."""
+        found: dict[str, Any] = {}
+        for one in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+            if not isinstance(one, yaml.MappingNode):
+                raise _error(one, "`<<` needs a mapping or a list of mappings, such as `<<: *anchor`")
+            found = self._mapping(one) | found
+        return found
 
 
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (f"{_TAG}timestamp", f"{_TAG}value")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(f"{_TAG}float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+class TextLoader(Loader):
+    """The same, but every value is text as written: sbatch reads 12:00:00 and 0100 itself."""
+
+    yaml_implicit_resolvers = {"<": [(_MERGE, re.compile(r"^<<$"))]}
+
+
+_SCALARS = {
+    _NULL: Loader.construct_yaml_null,
+    f"{_TAG}bool": Loader.construct_yaml_bool,
+    f"{_TAG}int": Loader.construct_yaml_int,
+    f"{_TAG}float": Loader.construct_yaml_float,
+    f"{_TAG}str": Loader.construct_scalar,
+}
+
+
+def _key(node: Any) -> str:
+    """A key as written."""
+    if not isinstance(node, yaml.ScalarNode):
+        raise _error(node, "a key is one word, not a list or a mapping")
+    if node.tag == _NULL:
+        word = node.value or "an empty key"
+        raise _error(node, f"{word} means 'nothing' in YAML and is no name; as a name, write it in quotes: '{word}'")
+    return node.value
+
+
+def _scalar(loader: Loader, node: yaml.ScalarNode) -> Any:
+    number = node.tag in (f"{_TAG}int", f"{_TAG}float")
+    if number and len(node.value) > MAX_DIGITS:
+        raise _error(node, f"a number of {len(node.value):,} characters; at most {MAX_DIGITS}")
+    try:
+        value = _SCALARS[node.tag](loader, node)
+    except (ValueError, KeyError, IndexError, OverflowError):
+        kind = node.tag.removeprefix(_TAG)
+        raise _error(node, f"'{shortened(node.value, 60)}' is no {kind}; if it is text, write it in quotes") from None
+    if number and re.match(r"[-+]?(0[0-9_]|.*:)", node.value):
+        raise _error(node, f"YAML reads {node.value} as {value}; write that number, or put {node.value} in quotes")
+    if isinstance(value, float) and math.isinf(value) and "inf" not in node.value.lower():
+        raise _error(node, f"{node.value} is too large for a number")
+    return value
+
+
+def _error(place: Any, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=place.start_mark)
+
+
+def parse_yaml(text: str, loader: type[Loader] = Loader, as_text: bool = False) -> Any:
+    """The value that `text` holds; a single word stays text if `as_text`.
+
+    Raises:
+        DefinitionError: if it is not YAML, or not within the bounds above; the message names the line.
+    """
+    try:
+        return loader(text).get_single_data(as_text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f"line {mark.line + 1}: " if mark else ""
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        raise DefinitionError(f"{line}{what}") from None
+    except yaml.YAMLError as error:
+        raise DefinitionError(" ".join(str(error).split())) from None
+
+
+def read_text(path: Path) -> str:
+    """What the file at `path` holds.
+
+    Raises:
+        DefinitionError: if it is not a regular file of UTF-8 text that can be read, or is too large.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would wait for a writer
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise DefinitionError(f"{path}: cannot be read: not a regular file")
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise DefinitionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(content) > MAX_BYTES:
+        raise DefinitionError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is no definition")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DefinitionError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def read_mapping(path: Path, loader: type[Loader] = Loader) -> dict[str, Any]:
+    """The keys and values in the YAML file at `path`, as `loader` takes them.
+
+    Raises:
+        DefinitionError: if it cannot be read, is not YAML, or holds something else.
+    """
+    text = read_text(path)
+    try:
+        raw = parse_yaml(text, loader)
+    except DefinitionError as error:
+        raise DefinitionError(f"{path}: {error}") from None
+    if not isinstance(raw, dict):
+        raise DefinitionError(f"{path}: not a mapping of keys to values")
+    return raw
 
 
 def put(raw: dict[str, Any], override: str) -> None:
@@ -33,17 +233,20 @@ def put(raw: dict[str, Any], override: str) -> None:
         DefinitionError: if it is not of that form, or there is no such place.
     """
     key, separator, value = override.partition("=")
+    shown = shortened(override, 200)
     if not separator:
-        raise DefinitionError(f"-s {override}: not of the form key=value")
+        raise DefinitionError(f"-s {shown}: not of the form key=value")
     *parents, last = key.split(".")
+    if len(parents) >= MAX_DEPTH:
+        raise DefinitionError(f"-s {shown}: nested more than {MAX_DEPTH} levels deep")
     place = raw
     for parent in parents:
         if place.get(parent) is None:
             place[parent] = {}
         place = place[parent]
         if not isinstance(place, dict):
-            raise DefinitionError(f"-s {override}: {parent} holds no named settings")
+            raise DefinitionError(f"-s {shown}: {parent} holds no named settings")
     try:
-        place[last] = yaml.load(value, Loader=Loader)
-    except yaml.YAMLError:
-        raise DefinitionError(f"-s {override}: the value is not YAML") from None
+        place[last] = parse_yaml(value, as_text=last in TEXT_KEYS)
+    except DefinitionError as error:
+        raise DefinitionError(f"-s {shown}: the value is not YAML: {str(error).removeprefix('line 1: ')}") from None

@@ -115,7 +115,7 @@ def print_plan(planned: Plan) -> None:
             done = sum(run_id in planned.done for run_id in ids)
             diverged = sum(planned.done.get(run_id) == "diverged" for run_id in ids)
             cells.append(f"{done}/{len(ids)} done" + (f", {diverged} diverged" if diverged else ""))
-        table.add_row(variant.name + (" (baseline)" if variant.family == sweep.baseline else ""), *cells)
+        table.add_row(variant.name + (" (baseline)" if variant in sweep.baseline_points else ""), *cells)
     out.print(table)
     damaged = f", {len(planned.damaged)} damaged" if planned.damaged else ""
     grid = f"{len(sweep.grid_variants)} variants x {len(sweep.tasks)} tasks x {len(sweep.seeds)} seeds"

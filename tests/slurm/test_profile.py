@@ -60,9 +60,9 @@ def test_keys_of_sbatch_stay_as_written(tmp_path):
         ("scheduler: slurm\nsbatch: {mem: 4G}", "mine.yaml: sbatch.mem: belongs at the top, as `memory`"),
         ("scheduler: slurm\nprocesses: 2", "mine.yaml: processes: means nothing where scheduler is slurm"),
         ("scheduler: local\npartition: x", "mine.yaml: partition: means nothing where scheduler is local"),
-        ("scheduler: slurm\ncpus: 1\ncpus: 2", "mine.yaml: 'cpus' stands twice"),
+        ("scheduler: slurm\ncpus: 1\ncpus: 2", "mine.yaml: line 3: 'cpus' stands twice"),
         ("- a", "mine.yaml: not a mapping of keys to values"),
-        ("a: [", "mine.yaml: while parsing"),
+        ("a: [", "mine.yaml: line 1: while parsing"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_file_and_the_field(tmp_path, text, message):

@@ -259,7 +259,7 @@ def test_quickstart_asks_what_its_page_says():
         ),
         ({"exclude": [{"variant": [{"a": 1}]}]}, "mine.yaml: exclude.0.variant: [{'a': 1}] is neither a value"),
         ({"base": {"batch_size": 10**6}}, "mine.yaml: batch_size (1000000) is larger than replay_size (100000)"),
-        ({"variants": {"a": {}}}, "mine.yaml: baseline: is missing; name one of a"),
+        ({"variants": {"a": {}, "b": {}}}, "mine.yaml: baseline: is missing; name one of a, b"),
         ({"variants": {"a": {}}, "baseline": "b"}, "mine.yaml: baseline: 'b' is not a variant"),
         ({"zip": {"gamma": [0.1, 0.2], "batch_size": [1]}}, "mine.yaml: zip: paired values must be equally many"),
         ({"axes": {"gamma": [0.9]}, "zip": {"gamma": [0.9]}}, "mine.yaml: zip.gamma: is an axis already"),
