@@ -280,7 +280,7 @@ def objective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     weight = 0.0 if value == "msbe" else None if isinstance(value, bool) else value
     try:
         weight = float(weight)  # pyright: ignore[reportArgumentType]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return dict(settings)
     replaced = settings.get("follower_weight", 1.0)
     if isinstance(replaced, bool) or not isinstance(replaced, int | float) or not 0 <= replaced <= 1:
@@ -366,6 +366,8 @@ def _positive(name: str, value: Any) -> float:
         number = float(not_boolean(value))
     except (TypeError, ValueError):
         raise ValueError(f"{name}: {value!r} is not a number") from None
+    except OverflowError:
+        raise ValueError(f"{name}: the number is too large") from None
     if not (number > 0 and math.isfinite(number)):
         raise ValueError(f"{name}: {value} is not a finite number above 0")
     return number

@@ -33,7 +33,7 @@ def minutes(written: Any) -> int:
         ValueError: if it is none of them.
     """
     text = str(written).strip()
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    match = re.fullmatch(r"(?:(\d{1,5})-)?(\d{1,7})(?::(\d{1,5}))?(?::(\d{1,5}))?", text)
     if not match:
         raise ValueError(f"'{written}' is no time; write minutes, HH:MM:SS or D-HH:MM:SS")
     days, *rest = (None if group is None else int(group) for group in match.groups())
@@ -56,7 +56,7 @@ def _flag(value: Any) -> Any:
 
 
 Minutes = Annotated[int, BeforeValidator(minutes)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]*$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
@@ -94,7 +94,7 @@ class Profile(BaseModel):
     lanes: Count | None = Field(
         default=None, description="runs of a pack, at most; else what suits this machine, or 30 on a cluster"
     )
-    commit_seconds: Annotated[float, Field(gt=0)] = Field(default=300.0, description="seconds between commits")
+    commit_seconds: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = Field(default=300.0, description="seconds between commits")
     signal_seconds: Annotated[int, Field(ge=1, le=65535)] = Field(
         default=120, description="a job is told to commit so long before its time is over; Slurm may be a minute early"
     )

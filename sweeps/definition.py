@@ -150,8 +150,8 @@ class Sweep(BaseModel):
                     raise ValueError(f"{place}.{field}: no such setting here{where}")
         for i, conditions in enumerate(self.exclude):
             for field, value in conditions.items():
-                if any(isinstance(one, dict) for one in _listed(value)):
-                    raise ValueError(f"exclude.{i}.{field}: {value!r} is neither a value nor a list of values")
+                if _holds_mapping(value):
+                    raise ValueError(f"exclude.{i}.{field}: {_written(value)} is neither a value nor a list of values")
         if len({len(values) for values in self.zip.values()}) > 1:
             lengths = ", ".join(f"{field} has {len(values)}" for field, values in self.zip.items())
             raise ValueError(f"zip: paired values must be equally many; {lengths}")
@@ -487,9 +487,13 @@ def _comparable(value: Any) -> Any:
     """A setting in the one form in which equal settings are equal: numbers as floats, lists as tuples."""
     if isinstance(value, list | tuple):
         return tuple(map(_comparable, value))
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
         return significant(float(value))
     return value
+
+
+def _holds_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_holds_mapping, value)))
 
 
 def _objective_as_written(config: RunConfig) -> set[Any]:
