@@ -11,8 +11,8 @@ import slurm.verbs
 import slurm.verbs_search
 import sweeps.verbs
 from analysis.verbs import report_on
-from scorer_core.records import RecordError
-from slurm.launch import LocalLauncher
+from scorer_core.records import PackFolder, RecordError
+from slurm.launch import LocalLauncher, Outcome
 from slurm.watch import Bars
 from sweeps import definition
 from sweeps.definition import DefinitionError
@@ -71,8 +71,18 @@ def run(
         out.print("Nothing is missing.")
         return report_on(planned.folder)
     launcher = LocalLauncher(planned.layout.processes, device, commit_seconds)
+    named: set[PackFolder] = set()
+
+    def show(outcome: Outcome) -> None:
+        bars.show(outcome)
+        for folder in outcome.elsewhere.keys() - named:
+            named.add(folder)
+            who = outcome.elsewhere[folder]
+            told = f"Pack {folder.pack_id} is trained by another command ({who}). Waiting for it."
+            out.print(told, markup=False, highlight=False, soft_wrap=True)
+
     with Bars(planned.packs, out) as bars:
-        outcome = launcher.run([pack.folder for pack in planned.packs], bars.show)
+        outcome = launcher.run([pack.folder for pack in planned.packs], show)
     for folder, why in outcome.failed:
         err.print(f"[red]pack {folder.pack_id} failed:[/] {why}", highlight=False)
         err.print(f"  its log: {folder.path}/attempts/*/stderr.log", highlight=False)

@@ -5,6 +5,8 @@ each kind.
 """
 
 import importlib
+import importlib.machinery
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -100,7 +102,7 @@ def known(table: Mapping[str, Any], name: str) -> str:
 
 @cache
 def check_task(task: str) -> str:
-    """`task` itself.
+    """`task` itself. Before a module is imported that `task` names ("module:id"), a line on stderr says so.
 
     Raises:
         ValueError: if no such task exists, or its spaces are not Box and Discrete.
@@ -110,6 +112,9 @@ def check_task(task: str) -> str:
         if game not in FAMILIES[family]:
             raise ValueError(f"unknown game '{game}'; {family} has {', '.join(FAMILIES[family])}")
         return task
+    module, colon, _ = task.partition(":")
+    if colon and module not in sys.modules:
+        print(f"task {task}: imports the module {module} ({_place(module)})", file=sys.stderr, flush=True)
     import gymnasium  # 0.2 s that a MinAtar plan does not pay
 
     if family == "MinAtar" and task not in gymnasium.registry:  # the package registers its games only on request
@@ -123,8 +128,17 @@ def check_task(task: str) -> str:
     except (gymnasium.error.Error, ModuleNotFoundError) as error:
         families = ", ".join(f"{family}/<game>" for family in FAMILIES)
         raise ValueError(f"unknown task '{task}': neither {families} nor a gymnasium id ({error})") from None
+    except Exception as error:
+        raise ValueError(f"'{task}' cannot be made: {type(error).__name__}: {error}") from None
     spaces = environment.observation_space, environment.action_space
     environment.close()
     if not (isinstance(spaces[0], gymnasium.spaces.Box) and isinstance(spaces[1], gymnasium.spaces.Discrete)):
         raise ValueError(f"'{task}' needs a Box observation and a Discrete action, it has {spaces[0]} and {spaces[1]}")
     return task
+
+
+def _place(module: str) -> str:
+    """The file or folder that an import of `module` would read; nothing is imported to find it."""
+    top = module.partition(".")[0]
+    spec = importlib.machinery.PathFinder.find_spec(top)
+    return "not found" if spec is None else spec.origin or ", ".join(spec.submodule_search_locations or ["built in"])

@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument("--parent", type=int, help="stop, committing, when this process is gone")
     parser.add_argument("--series", default="", help="attempts of one name share one budget")
     parser.add_argument("--max-attempts", type=int, default=sys.maxsize)
+    parser.add_argument("--wait", action="store_true", help="for the pack, while another process trains it")
     parser.add_argument("--died", type=int, metavar="SIGNAL", help="do not train: record that an attempt was killed")
     arguments = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
@@ -61,10 +62,16 @@ def _alone(folder: PackFolder, arguments: argparse.Namespace) -> int:
                 if folder.done():
                     return FINISHED
                 return died(folder, arguments.died) if arguments.died else attempt(folder, arguments)
-        if time.monotonic() - started > LOCK_PATIENCE_SECONDS:
+        if arguments.wait and _should_stop(arguments):
+            return INTERRUPTED
+        if not arguments.wait and time.monotonic() - started > LOCK_PATIENCE_SECONDS:
             print(f"{folder.path}: another process is training this pack", file=sys.stderr)
             return FAILED
         time.sleep(0.5)
+
+
+def _should_stop(arguments: argparse.Namespace) -> bool:
+    return bool(TOLD_TO_STOP) or (arguments.parent is not None and os.getppid() != arguments.parent)
 
 
 def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
@@ -84,16 +91,13 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
     place = folder.new_attempt()
     state["attempt"] = int(place.name)
 
-    def should_stop() -> bool:
-        return bool(TOLD_TO_STOP) or (arguments.parent is not None and os.getppid() != arguments.parent)
-
     with (place / "stdout.log").open("a", buffering=1) as out, (place / "stderr.log").open("a", buffering=1) as err:
         os.dup2(out.fileno(), 1)  # by descriptor, so that what libraries print, and a crash's last words, are kept too
         os.dup2(err.fileno(), 2)
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
         try:
             folder.write_state(phase="starting", **state)
-            finished = _train(folder, place, arguments, should_stop, state)
+            finished = _train(folder, place, arguments, lambda: _should_stop(arguments), state)
         except Exception as error:
             traceback.print_exc()
             message = str(error) if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from scorer_core.records import PackFolder, RecordError
 from slurm.job import FINISHED, INTERRUPTED
@@ -23,6 +24,7 @@ class Outcome:
     finished: list[PackFolder] = field(default_factory=list)
     interrupted: list[PackFolder] = field(default_factory=list)
     failed: list[tuple[PackFolder, str]] = field(default_factory=list)
+    elsewhere: dict[PackFolder, str] = field(default_factory=dict)  # running, but trained by this other process
 
 
 class LocalLauncher:
@@ -33,7 +35,8 @@ class LocalLauncher:
     them through here alone, and stop by themselves when this process is gone.
 
     Attempts of a named `series` belong to one submission: a pack that was killed, or halved its lanes, is started again
-    until it has used up `max_attempts`, and one that was cancelled is told to stop.
+    until it has used up `max_attempts`, and one that was cancelled is told to stop. Without a series, a pack that
+    another process trains is waited for, and trained on from its last commit if that process stops early.
     """
 
     def __init__(
@@ -48,8 +51,9 @@ class LocalLauncher:
         self._processes, self._series = processes, series
         self._options = ["--device", device, "--commit-seconds", str(commit_seconds), "--parent", str(os.getpid())]
         self._options += ["--heartbeat-seconds", str(heartbeat_seconds), "--max-attempts", str(max_attempts)]
-        self._options += ["--series", series] if series else []
+        self._options += ["--series", series] if series else ["--wait"]
         self._children: dict[PackFolder, subprocess.Popen[bytes]] = {}
+        self._states: dict[PackFolder, dict[str, Any]] = {}  # of each pack when its process was started
         self._interrupts = 0
 
     def run(self, folders: Sequence[PackFolder], on_tick: Callable[[Outcome], None]) -> Outcome:
@@ -63,10 +67,12 @@ class LocalLauncher:
                     folder = outcome.waiting.pop(0)
                     if self._series and folder.cancelled:
                         continue
+                    self._states[folder] = _state(folder)
                     self._children[folder] = self._start(folder)
                     outcome.running.append(folder)
                 time.sleep(POLL_SECONDS)
                 self._stop_cancelled()
+                self._look_for_others(outcome)
                 self._reap(outcome)
                 on_tick(outcome)
         finally:
@@ -88,6 +94,12 @@ class LocalLauncher:
             if folder.cancelled:
                 child.send_signal(signal.SIGTERM)
 
+    def _look_for_others(self, outcome: Outcome) -> None:
+        for folder, child in self._children.items():
+            state = _state(folder)
+            if state.get("pid") not in (None, child.pid) and state.get("time") != self._states[folder].get("time"):
+                outcome.elsewhere[folder] = f"process {state['pid']} on {state.get('host') or 'an unknown host'}"
+
     def _reap(self, outcome: Outcome) -> None:
         for folder, child in list(self._children.items()):
             code = child.poll()
@@ -106,6 +118,13 @@ class LocalLauncher:
                 outcome.interrupted.append(folder)
             else:
                 outcome.failed.append((folder, _why(folder, code, complaint.decode(errors="replace"))))
+
+
+def _state(folder: PackFolder) -> dict[str, Any]:
+    try:
+        return folder.state()
+    except RecordError:
+        return {}
 
 
 def _why(folder: PackFolder, code: int, complaint: str) -> str:
