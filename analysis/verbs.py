@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, Score, Venue
 from sweeps import definition
+from sweeps.left_out import left_out
 from sweeps.terminal import (
     DEFAULT_OUTPUTS,
     FAILED,
@@ -159,9 +160,14 @@ def _levels(thresholds: list[str] | None) -> dict[str, list[float]] | None:
 
 def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
     """The folder of a sweep that has been begun."""
-    folder = outputs / definition.load(sweep, overrides or ()).name
+    loaded = definition.load(sweep, overrides or ())
+    folder = outputs / loaded.name
     if not (folder / "sweep.yaml").exists():
         stop(f"{folder}: nothing has been trained here; scorer run {sweep}", FAILED)
+    notes = [definition.changed(definition.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
+    left = left_out(folder, {run.run_id for run in loaded.runs}, lambda: [run.config for run in loaded.runs])
+    for note in filter(None, [*notes, *(f"note: {line}" for line in left)]):
+        err.print(note, markup=False, highlight=False, soft_wrap=True)
     return folder
 
 

@@ -13,8 +13,11 @@ from slurm import cleaning, following, scheduler, screen, verbs_submit
 from slurm.asking import answered, submitted
 from slurm.board import Board, board
 from slurm.filters import Filter, Seeds, States, Tasks, Variants, make_filter
+from slurm.grid import grid
 from slurm.submission import alone
 from slurm.verbs_profile import profile_app
+from sweeps.definition import load_submitted
+from sweeps.left_out import left_out
 from sweeps.terminal import (
     DEFAULT_OUTPUTS,
     FAILED,
@@ -64,6 +67,9 @@ def status(
         out.print(screen.standing(found))
         for line in screen.remarks(found):
             out.print(line, highlight=False, soft_wrap=True)
+        wanted_ids = [run.run_id for run in grid(folder).runs]
+        for line in left_out(folder, wanted_ids, lambda: [run.config for run in load_submitted(folder).runs]):
+            out.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
         return None
     with Live(_watched(found), console=out, auto_refresh=False) as live:
         try:

@@ -33,7 +33,7 @@ from sweeps.terminal import (
     print_json,
     stop,
 )
-from sweeps.verbs import plan_json, print_plan, print_price, print_problems, print_timescales
+from sweeps.verbs import plan_json, print_left_out, print_plan, print_price, print_problems, print_timescales
 
 app = typer.Typer()
 LANES_OF_A_JOB = 30
@@ -161,6 +161,7 @@ def _submit(
         space = answered(lambda: submitting.room(profile, limits)) if limits else None
         chosen = submitting.select(planned, found, states, space)
         print_problems(planned.problems)
+        print_left_out(planned)
         out.print("\n".join(screen.selection(planned, chosen, loaded.name)), highlight=False, soft_wrap=True)
         if chosen.packs and profile.scheduler == "slurm":
             going = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]

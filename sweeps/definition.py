@@ -368,6 +368,18 @@ def load_submitted(folder: Path, overrides: Sequence[str] = ()) -> Sweep:
     return parse(*read(str(folder / "sweep.yaml"), overrides))
 
 
+def changed(raw: Mapping[str, Any], source: str, folder: Path, overrides: Sequence[str] = ()) -> str:
+    """A line if `raw`, what is written in `source`, is another definition than the one in `folder`; else nothing."""
+    kept = folder / "sweep.yaml"
+    try:
+        same = dump(Sweep.model_validate(raw)) == dump(Sweep.model_validate(read(str(kept), overrides)[0]))
+    except (ValidationError, DefinitionError):
+        return ""  # who reads it next says what is wrong
+    if same:
+        return ""
+    return f"note: {source} is not the definition that was run last. This is about {kept}. Train it: scorer run {source}"
+
+
 def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
     """What is written under `name`, a shipped name or the path of a YAML file, and where; with `overrides`.
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from scorer_core import verdicts
 from scorer_core.records import RecordError
 from sweeps import definition, search
+from sweeps.left_out import left_out
 from sweeps.plan import Plan, find_run
 from sweeps.terminal import (
     DEFAULT_OUTPUTS,
@@ -123,6 +124,7 @@ def print_plan(planned: Plan) -> None:
         f"{grid} = {len(sweep.runs)} cells, {len(planned.run_ids)} distinct runs, {planned.missing} missing{damaged}."
     )
     print_problems(planned.problems)
+    print_left_out(planned)
     if planned.packs:
         begun = sum(pack.begun for pack in planned.packs)
         steps = sum(pack.env_steps for pack in planned.packs)
@@ -131,6 +133,16 @@ def print_plan(planned: Plan) -> None:
         out.print(
             f"{count(len(planned.packs), 'pack')} of {lanes} lanes ({begun} begun before), {steps:,} environment steps."
         )
+
+
+def print_left_out(planned: Plan) -> None:
+    """Lines on runs on disk that are not of the definition."""
+    for line in _left_out(planned):
+        out.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _left_out(planned: Plan) -> list[str]:
+    return left_out(planned.folder, planned.run_ids, lambda: [run.config for run in planned.sweep.runs])
 
 
 def print_price(planned: Plan) -> None:
@@ -169,6 +181,7 @@ def plan_json(planned: Plan) -> dict[str, Any]:
         "done": planned.done,
         "damaged": sorted(planned.damaged),
         "problems": list(planned.problems),
+        "left_out": _left_out(planned),
         "runs": [
             {"run_id": r.run_id, "variant": r.variant.name, "task": r.config.task, "seed": r.config.seed}
             for r in planned.sweep.runs
