@@ -377,7 +377,7 @@ def changed(raw: Mapping[str, Any], source: str, folder: Path, overrides: Sequen
         return ""  # who reads it next says what is wrong
     if same:
         return ""
-    return f"note: {source} is not the definition that was run last. This is about {kept}. Train it: scorer run {source}"
+    return f"note: {source} is not the definition that was run last. This is about {kept}. To train it: scorer run {source}"
 
 
 def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
