@@ -94,7 +94,9 @@ class Profile(BaseModel):
     lanes: Count | None = Field(
         default=None, description="runs of a pack, at most; else what suits this machine, or 30 on a cluster"
     )
-    commit_seconds: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = Field(default=300.0, description="seconds between commits")
+    commit_seconds: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = Field(
+        default=300.0, description="seconds between commits"
+    )
     signal_seconds: Annotated[int, Field(ge=1, le=65535)] = Field(
         default=120, description="a job is told to commit so long before its time is over; Slurm may be a minute early"
     )

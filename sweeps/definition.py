@@ -74,9 +74,10 @@ class Sweep(BaseModel):
     """The definition as written: `variants` x `axes` x `zip`, minus `exclude`, on every task, with every seed.
 
     Layers of settings, later ones winning: `base`, the variant's, its toggles' (`ablate`), the point's on the axes.
-    `baseline` is a variant, one point by the name that plan shows, or a mapping that only one point matches, such as
-    `{ratio: 1}`. A single variant without axes is its own baseline. `paper` says in words what the paper found; `reported` holds numbers of others, by source, variant and task: an IQM
-    and the half width of its interval.
+
+    `baseline` is a variant, or one point: by the name that plan shows, or as a mapping such as `{ratio: 1}` that only
+    this point matches. A single variant without axes is its own baseline. `paper` says in words what the paper found;
+    `reported` holds numbers of others, by source, variant and task: an IQM and the half width of its interval.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -251,11 +252,11 @@ class Sweep(BaseModel):
         found = self._matches_baseline(points)
         if self.baseline is None or self.baseline in list(self.variants) or len(found) == 1:
             return
-        written = self.baseline if isinstance(self.baseline, str) else _written(self.baseline)
+        written = _written(self.baseline)
         names = ", ".join(variant.name for variant in found or points)
         if found:
             raise DefinitionError(f"baseline: {written} matches {len(found)} points; name one of them: {names}")
-        raise DefinitionError(f"baseline: '{written}' is not a variant and matches no point; name one of {names}")
+        raise DefinitionError(f"baseline: {written} is not a variant and matches no point; choose from: {names}")
 
     def _matches_baseline(self, points: list[Variant]) -> list[Variant]:
         wanted = self.baseline
@@ -372,12 +373,15 @@ def changed(raw: Mapping[str, Any], source: str, folder: Path, overrides: Sequen
     """A line if `raw`, what is written in `source`, is another definition than the one in `folder`; else nothing."""
     kept = folder / "sweep.yaml"
     try:
-        same = dump(Sweep.model_validate(raw)) == dump(Sweep.model_validate(read(str(kept), overrides)[0]))
+        same = Sweep.model_validate(raw) == Sweep.model_validate(read(str(kept), overrides)[0])
     except (ValidationError, DefinitionError):
         return ""  # who reads it next says what is wrong
     if same:
         return ""
-    return f"note: {source} is not the definition that was run last. This is about {kept}. To train it: scorer run {source}"
+    return (
+        f"note: {source} is not the definition that was run last. This is about {kept}. "
+        f"To train the runs of {source}: scorer run {source}"
+    )
 
 
 def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -126,7 +126,7 @@ Loader.add_implicit_resolver(f"{_TAG}float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][
 class TextLoader(Loader):
     """The same, but every value is text as written: sbatch reads 12:00:00 and 0100 itself."""
 
-    yaml_implicit_resolvers = {"<": [(_MERGE, re.compile(r"^<<$"))]}
+    yaml_implicit_resolvers: ClassVar = {"<": [(_MERGE, re.compile(r"^<<$"))]}
 
 
 _SCALARS = {

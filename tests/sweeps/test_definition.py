@@ -260,7 +260,10 @@ def test_quickstart_asks_what_its_page_says():
         ({"exclude": [{"variant": [{"a": 1}]}]}, "mine.yaml: exclude.0.variant: [{'a': 1}] is neither a value"),
         ({"base": {"batch_size": 10**6}}, "mine.yaml: batch_size (1000000) is larger than replay_size (100000)"),
         ({"variants": {"a": {}, "b": {}}}, "mine.yaml: baseline: is missing; name one of a, b"),
-        ({"variants": {"a": {}}, "baseline": "b"}, "mine.yaml: baseline: 'b' is not a variant"),
+        (
+            {"variants": {"a": {}}, "baseline": "b"},
+            "mine.yaml: baseline: 'b' is not a variant and matches no point; choose from: a",
+        ),
         ({"zip": {"gamma": [0.1, 0.2], "batch_size": [1]}}, "mine.yaml: zip: paired values must be equally many"),
         ({"axes": {"gamma": [0.9]}, "zip": {"gamma": [0.9]}}, "mine.yaml: zip.gamma: is an axis already"),
         ({"axes": {"gamma": []}}, "mine.yaml: axes.gamma: List should have at least 1 item"),
@@ -315,3 +318,58 @@ def test_overrides_reach_any_field_by_its_dotted_name():
 def test_an_override_that_cannot_be_is_refused(override):
     with pytest.raises(DefinitionError):
         load("quickstart", [override])
+
+
+AXES = {"axes": {"ratio": [1, 5], "gamma": [0.9, 0.99]}}
+
+
+@pytest.mark.parametrize("baseline", [{"ratio": 1, "gamma": 0.9}, {"ratio": 1.0, "gamma": 0.9}, "ratio=1 gamma=0.9"])
+def test_a_point_of_the_axes_can_be_the_baseline_of_all_others(baseline):
+    grid = sweep(baseline=baseline, **AXES)
+    first, *others = grid.grid_variants
+    assert first.name == "ratio=1 gamma=0.9"
+    assert grid.baseline_points == [first]
+    assert {grid.baseline_of(variant) for variant in others} == {first}
+    again = parse(yaml.safe_load(dump(grid)), "again.yaml")
+    assert again.baseline_points == [first]
+
+
+def test_a_point_of_a_variant_can_be_the_baseline():
+    variants = {"dqn": {"coupling": "monolithic"}, "scorer": {}}
+    for baseline in ({"variant": "scorer", "ratio": 1}, {"ratio": 1}, "scorer ratio=1"):
+        grid = sweep(baseline=baseline, variants=variants, axes={"ratio": [1, 5]})
+        assert [variant.name for variant in grid.baseline_points] == ["scorer ratio=1"]
+    assert sweep(baseline={"variant": "dqn"}, variants=variants).baseline_points[0].name == "dqn"
+    pairs = {"zip": {"phi_widths": [[8], [8, 16]], "gamma": [0.9, 0.99]}}
+    assert sweep(baseline={"phi_widths": [8, 16]}, **pairs).baseline_points[0].name == "phi_widths=8x16 gamma=0.99"
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [
+        (
+            {"ratio": 1},
+            "baseline: {'ratio': 1} matches 2 points; name one of them: ratio=1 gamma=0.9, ratio=1 gamma=0.99",
+        ),
+        (
+            {"ratio": 7},
+            "baseline: {'ratio': 7} is not a variant and matches no point; choose from: ratio=1 gamma=0.9, ",
+        ),
+        ("ratio=7", "baseline: 'ratio=7' is not a variant and matches no point; choose from: ratio=1 gamma=0.9, "),
+        ({"lr_end": 0}, "baseline.lr_end: is not on an axis; choose from: variant, ratio, gamma"),
+        ({}, "baseline: {} matches 4 points; name one of them: "),
+        (5, "baseline: 5 is neither the name of a variant nor a point such as {ratio: 1}"),
+        ([1], "baseline: [1] is neither the name of a variant nor a point such as {ratio: 1}"),
+    ],
+)
+def test_a_baseline_that_is_not_one_point_is_answered_with_the_candidates(baseline, message):
+    with pytest.raises(DefinitionError) as error:
+        sweep(baseline=baseline, **AXES)
+    assert str(error.value).startswith(f"mine.yaml: {message}")
+
+
+def test_a_single_variant_needs_no_baseline():
+    alone = sweep(variants={"dqn": {"coupling": "monolithic"}})
+    assert names(alone) == ["dqn"]
+    assert alone.baseline_points == alone.grid_variants, "figures show it as the baseline"
+    assert sweep(variants={"scorer": {}}, axes={"ratio": [1, 5]}).baseline_points == []

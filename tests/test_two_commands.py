@@ -1,0 +1,143 @@
+"""Two commands on one sweep at once, and a sweep whose definition changes between two commands."""
+
+import csv
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import scorer
+from scorer_core.records import PackFolder
+from slurm.launch import LocalLauncher
+from sweeps.definition import parse
+from sweeps.plan import make_plan
+
+# Axes alone, with one of their points as the baseline: the simplest sweep with a comparison.
+SWEEP = {
+    "name": "mine",
+    "question": "Does the ratio matter?",
+    "tasks": ["minatar/breakout"],
+    "total_steps": 800,
+    "seeds": 2,
+    "base": {
+        "num_envs": 8, "update_every": 8, "learning_starts": 100, "batch_size": 8, "replay_size": 400,
+        "phi_widths": [8], "theta_widths": [8], "log_points": 10,
+    },
+    "baseline": {"ratio": 1},
+    "axes": {"ratio": [1, 5]},
+}  # fmt: skip
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command line; its exit code, and all that it prints, with single spaces."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["scorer", *map(str, arguments)])
+        try:
+            scorer.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return code, " ".join((printed.out + printed.err).split())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def at_once(tmp_path_factory) -> tuple[Path, list[tuple[int, str]]]:
+    """The folder of a sweep that two processes ran at once; the exit code of each and what it printed."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "mine.yaml").write_text(yaml.safe_dump(SWEEP))
+    command = [sys.executable, "-m", "scorer", "run", str(folder / "mine.yaml"), "--outputs", str(folder / "out")]
+    command += ["--lanes", "4", "--processes", "1"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    printed = [process.communicate()[0] for process in both]
+    return folder, [(process.returncode, text) for process, text in zip(both, printed, strict=True)]
+
+
+def test_two_runs_of_one_sweep_at_once_both_end_well_and_train_nothing_twice(at_once):
+    folder, ended = at_once
+    for code, printed in ended:
+        assert code == 0, printed
+        assert "Report: " in printed
+        assert "failed" not in printed
+    packs = sorted((folder / "out" / "mine" / "packs").iterdir())
+    assert sum(len(PackFolder(pack).done()) for pack in packs) == 4
+    for pack in packs:
+        assert [attempt.name for attempt in (pack / "attempts").iterdir()] == ["1"]
+        rows = [row for part in (pack / "metrics").glob("*.parquet") for row in pq.read_table(part).to_pylist()]
+        places = [(row["run_id"], row["step"]) for row in rows]
+        assert len(set(places)) == len(places) == 10 * len(PackFolder(pack).done())
+
+
+def test_a_grid_of_axes_alone_is_compared_with_the_point_named_as_the_baseline(at_once):
+    with (at_once[0] / "out" / "mine" / "report" / "table.csv").open() as file:
+        compared = {(row["variant"], row["statistic"]) for row in csv.DictReader(file)}
+    differences = {place for place in compared if place[1].startswith("iqm_difference_to")}
+    assert differences == {("ratio=5", "iqm_difference_to_ratio=1")}
+
+
+def test_a_pack_of_a_process_that_stops_early_is_taken_over(tmp_path):
+    make_plan(parse(SWEEP, "mine.yaml"), tmp_path, processes=1).write()
+    pack = PackFolder(min((tmp_path / "mine" / "packs").iterdir()))
+    with ExitStack() as stack:
+        assert stack.enter_context(pack.lock())
+
+        def look(outcome):
+            if outcome.elsewhere:
+                stack.close()  # the lock, as at the end of a process
+            else:
+                pack.write_state(phase="training")
+
+        outcome = LocalLauncher(1, "cpu", 60.0).run([pack], look)
+    assert outcome.elsewhere == {pack: f"process {os.getpid()} on {socket.gethostname()}"}
+    assert outcome.finished == [pack]
+
+
+def test_a_command_that_waits_can_be_interrupted(tmp_path):
+    make_plan(parse(SWEEP, "mine.yaml"), tmp_path, processes=1).write()
+    pack = PackFolder(min((tmp_path / "mine" / "packs").iterdir()))
+    with pack.lock():
+        ticks = iter(range(100))
+        outcome = LocalLauncher(1, "cpu", 60.0).run(
+            [pack], lambda _: signal.raise_signal(signal.SIGINT) if next(ticks) == 8 else None
+        )
+    assert outcome.interrupted == [pack]
+
+
+def test_every_command_names_the_runs_that_an_edited_definition_no_longer_has(at_once, tmp_path, call):
+    outputs, edited = tmp_path / "out", tmp_path / "edited.yaml"
+    shutil.copytree(at_once[0] / "out", outputs)
+    edited.write_text(yaml.safe_dump(SWEEP | {"axes": {"ratio": [1, 7]}}))
+    gone = "2 finished runs on disk are not of this definition: scorer ratio=5 on minatar/breakout (seeds 0, 1)"
+    reported = f"{edited} is not the definition that was run last. This is about {outputs / 'mine' / 'sweep.yaml'}"
+    code, printed = call("plan", edited, "--outputs", outputs)
+    assert (code, gone in printed) == (0, True)
+    code, printed = call("submit", edited, "--profile", "local", "--outputs", outputs, "--dry-run")
+    assert (code, gone in printed) == (0, True)
+    code, printed = call("report", edited, "--outputs", outputs)
+    assert (code, gone in printed, reported in printed) == (0, True, True)
+    code, printed = call("status", edited, "--outputs", outputs)
+    assert (code, gone in printed, reported in printed) == (0, False, True), "status is about the definition run last"
+
+    planned = make_plan(parse(SWEEP | {"axes": {"ratio": [1, 7]}}, "edited.yaml"), outputs)
+    planned.write()
+    new = min(pack.folder.path for pack in planned.packs)
+    code, printed = call("status", edited, "--outputs", outputs)
+    assert (code, gone in printed, reported in printed) == (0, True, False)
+    code, printed = call("plan", at_once[0] / "mine.yaml", "--outputs", outputs)
+    assert "2 unfinished runs on disk are not of this definition and will not be trained" in printed
+    assert "scorer ratio=7 on minatar/breakout" in printed
+    assert f"To discard them, delete {new}" in printed
+    code, printed = call("plan", at_once[0] / "mine.yaml", "--outputs", at_once[0] / "out")
+    assert "not of this definition" not in printed
