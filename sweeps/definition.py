@@ -82,7 +82,7 @@ class Sweep(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     question: Annotated[str, Field(min_length=1)]
     paper: Annotated[str, Field(min_length=1)] | None = None
     tasks: Annotated[list[Annotated[str, AfterValidator(check_task)]], Field(min_length=1)]
