@@ -132,7 +132,9 @@ def _gpus(profile: Profile, name: str, offers: list[str]) -> Finding:
             )
         return Finding("ok", "gpus", "none asked, none there")
     kind, _, count = profile.gpus.rpartition(":")
-    if any(_number(count, 1) <= most and kind in ("", there) for there, most in offered):
+    if not count.isdecimal():  # a type alone is one GPU of it
+        kind, count = profile.gpus, "1"
+    if any(int(count) <= most and kind in ("", there) for there, most in offered):
         return Finding("ok", "gpus", f"{profile.gpus} of {said} a node")
     return Finding("problem", "gpus", f"{name} has {said} a node, the profile asks {profile.gpus}", "set `gpus` to fit")
 
