@@ -275,13 +275,15 @@ def _explain_the_lost(packs: Iterable[PackState], sent: Sequence[Submission], sw
     """Add the line of its job's log that explains the loss to each lost pack; what to do about these reasons."""
     by_name = {submission.name: submission for submission in sent}
     lost = [pack for pack in packs if pack.state == "lost" and pack.request]
-    advice, known = [], profiles() if lost else []
+    advice, known = set(), profiles() if lost else []
     for pack in lost[: losses.MOST_LOGS]:
         assert pack.request
-        loss = losses.explain(by_name[pack.submission].job_log(pack.request, pack.index), pack.note == losses.NO_RECORD)
+        submission = by_name[pack.submission]
+        by_accounting = losses.reason(pack.note)  # out of memory, for instance
+        loss = losses.explain(submission.job_log(pack.request, pack.index), losses.NO_RECORD in pack.note)
         if loss:
             pack.note = f"{pack.note}: {loss.line}"
-            profile = by_name[pack.submission].profile.name
-            profile = profile if profile in known else "PROFILE"
-            advice.append(loss.advice.format(sweep=shlex.quote(sweep), profile=shlex.quote(profile)))
-    return sorted({line for line in advice if line})
+        profile = submission.profile.name if submission.profile.name in known else "PROFILE"
+        change = (loss and loss.advice) or (by_accounting and by_accounting.advice) or ""
+        advice.add(change.format(sweep=shlex.quote(sweep), profile=shlex.quote(profile)))
+    return sorted(advice - {""})

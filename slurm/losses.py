@@ -20,12 +20,12 @@ REASONS = (
         "Set a larger `memory`, or fewer `lanes`, in the profile, then: scorer retry {sweep} --profile {profile}",
     ),
     (
-        r"python[\w.-]*.*: (no such file or directory|command not found|permission denied|cannot execute)",
-        "The job did not find its Python. Check that the nodes have it, then: scorer retry {sweep}",
+        r"\b(cd|chdir|packs\.txt)\b.*: (no such file or directory|permission denied)|stale file handle",
+        "A node did not have a folder of the sweep. Check that the nodes have it, then: scorer resume {sweep}",
     ),
     (
-        r"(cd|chdir|packs\.txt).*: (no such file or directory|permission denied)|stale file handle",
-        "A node did not have a folder of the sweep. Check that the nodes have it, then: scorer resume {sweep}",
+        r"python[\w.-]*.*: (no such file or directory|command not found|permission denied|cannot execute)",
+        "The job did not find its Python. Check that the nodes have it, then: scorer retry {sweep}",
     ),
     (
         r"due to time limit",
@@ -53,11 +53,18 @@ def explain(log: Path, last_line: bool = False) -> Loss | None:
     except OSError:
         return None
     for line in reversed(lines):
-        for pattern, advice in REASONS:
-            if re.search(pattern, line, re.IGNORECASE):
-                return Loss(_shown(line), advice)
+        if loss := reason(_shown(line)):
+            return loss
     said = [line for line in lines if line.strip()]
     return Loss(_shown(said[-1])) if said and last_line else None
+
+
+def reason(line: str) -> Loss | None:
+    """What `line` says about a loss, None if nothing."""
+    for pattern, advice in REASONS:
+        if re.search(pattern, line, re.IGNORECASE):
+            return Loss(line, advice)
+    return None
 
 
 def _shown(line: str) -> str:

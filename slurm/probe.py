@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scorer_core.records import read_json, write_json
-from slurm import scheduler, script
+from slurm import losses, scheduler, script
 from slurm.doctor import Finding
 from slurm.profile import Profile
 from slurm.scheduler import Queued, SchedulerError
@@ -85,13 +85,15 @@ def _state(job: str) -> str | None:
 
 def _unseen(folder: Path, job: str, told: str, seconds: float) -> Iterator[Finding]:
     """The probe left no word: it never began, it failed, or it wrote to another folder than this one."""
-    log = "\n".join(path.read_text(errors="replace") for path in (folder / "logs").iterdir()).strip().splitlines()
+    found = [losses.explain(log, last_line=True) for log in (folder / "logs").iterdir()]
+    loss = next((loss for loss in found if loss), None)
     if told != "gone":
         scheduler.cancel([Queued("running", job=job)])
         advice = "it was cancelled; see the reason above, or wait longer with --wait"
         yield Finding("problem", "probe", f"job {job} is {told} after {seconds:.0f} s", advice)
-    elif log:
-        yield Finding("problem", "probe", f"job {job} failed: {log[-1]}", "mend `setup` and `environment`")
+    elif loss:
+        advice = loss.advice.partition(", then: ")[0] or "fix `setup` and `environment`"
+        yield Finding("problem", "probe", f"job {job} failed: {loss.line}", advice)
     else:
         advice = "put --outputs on a file system that the nodes share"
         yield Finding("problem", "probe", f"job {job} ended, and left neither log nor word in {folder.parent}", advice)

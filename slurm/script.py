@@ -131,7 +131,7 @@ def array_body(submission: Submission, request: Request) -> str:
     else:
         packs = shlex.quote(str(submission.folder.parent.parent / "packs"))
         lines += [
-            f"mapfile -t packs < {folder}/packs.txt",
+            f"mapfile -t packs < {folder}/packs.txt || exit 1",  # a node without this folder trains nothing
             f"pack={packs}/${{packs[{request.first} + SLURM_ARRAY_TASK_ID]}}",
             f'command=({shlex.join(job_command(submission))} "$pack")',
         ]

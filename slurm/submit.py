@@ -202,14 +202,15 @@ def _send(request: Any, body: str) -> str:
         SchedulerError: if Slurm refuses.
         SubmissionUnknownError: if neither sbatch nor squeue tells whether the job is in the queue.
     """
+    name = request.parameters["job_name"]
     try:
         return request.send(body)
     except SubmissionUnknownError as error:
         try:
-            found = scheduler.queue().get(request.parameters["job_name"])
+            found = scheduler.queue().get(name)
         except SchedulerError:
             found = None
         if found:
             return next(iter(found.values())).job
-        told = f"it is not known whether this was submitted ({error}); if it was, `scorer status` shows it"
-        raise SubmissionUnknownError(f"{told} and `scorer submit` does not submit it again") from None
+        told = f"it is not known whether {name} was submitted ({error}); if it was, scorer status and scorer submit"
+        raise SubmissionUnknownError(f"{told} find it by this name, and it is not submitted again") from None

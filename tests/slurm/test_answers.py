@@ -187,7 +187,8 @@ def test_where_squeue_does_not_have_it_either_it_is_not_known_whether_it_was_sub
     commands("squeue", squeue)
     with pytest.raises(SubmissionUnknownError) as raised:
         send(planned)
-    assert "it is not known whether this was submitted (sbatch answered 'Thank you.')" in str(raised.value)
+    assert str(raised.value).startswith("it is not known whether scorer-small-1-")
+    assert "was submitted (sbatch answered 'Thank you.')" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
