@@ -7,6 +7,7 @@ beside the sweeps: can the job see it, write there, and is it kept from locking 
 import fcntl
 import os
 import platform
+import shlex
 import shutil
 import socket
 import sys
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from scorer_core.records import read_json, write_json
-from slurm import scheduler, script
+from slurm import losses, scheduler, script
 from slurm.doctor import Finding
 from slurm.profile import Profile
 from slurm.scheduler import Queued, SchedulerError
+from slurm.snapshot import check_code
 from slurm.submission import Request, Submission
 
 POLL_SECONDS = 2.0  # of the folder
@@ -41,7 +43,7 @@ def look(profile: Profile, outputs: Path, patience: float, on_wait: Callable[[st
     request = Request(name=f"scorer{folder.name}")
     write_json(folder / NONCE, folder.name)
     (folder / "logs").mkdir()
-    body = f"{sys.executable} -m slurm.probe {folder}"
+    body = shlex.join([sys.executable, "-m", "slurm.probe", str(folder)])
     try:
         with (folder / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -74,20 +76,24 @@ def _wait(
 def _state(job: str) -> str | None:
     """State and reason of a job, `gone` when Slurm has it no more, None when Slurm does not answer."""
     try:
-        return scheduler.ask("squeue", "--noheader", "--jobs", job, "--format=%T (%r)").strip() or "gone"
+        answer = scheduler.ask("squeue", f"--jobs={job}", f"--format={scheduler.MARK}%T (%r)")
+        rows = scheduler.marked("squeue", answer)[1:]
+        return rows[0] if rows else "gone"
     except SchedulerError as error:
         return "gone" if "Invalid job id" in str(error) else None
 
 
 def _unseen(folder: Path, job: str, told: str, seconds: float) -> Iterator[Finding]:
     """The probe left no word: it never began, it failed, or it wrote to another folder than this one."""
-    log = "\n".join(path.read_text(errors="replace") for path in (folder / "logs").iterdir()).strip().splitlines()
+    found = [losses.explain(log, last_line=True) for log in (folder / "logs").iterdir()]
+    loss = next((loss for loss in found if loss), None)
     if told != "gone":
         scheduler.cancel([Queued("running", job=job)])
         advice = "it was cancelled; see the reason above, or wait longer with --wait"
         yield Finding("problem", "probe", f"job {job} is {told} after {seconds:.0f} s", advice)
-    elif log:
-        yield Finding("problem", "probe", f"job {job} failed: {log[-1]}", "mend `setup` and `environment`")
+    elif loss:
+        advice = loss.advice.partition(", then: ")[0] or "fix `setup` and `environment`"
+        yield Finding("problem", "probe", f"job {job} failed: {loss.line}", advice)
     else:
         advice = "put --outputs on a file system that the nodes share"
         yield Finding("problem", "probe", f"job {job} ended, and left neither log nor word in {folder.parent}", advice)
@@ -116,6 +122,7 @@ def _findings(seen: dict[str, Any], profile: Profile, nonce: str, now: float) ->
 
 
 def main(folder: Path) -> None:
+    check_code()
     import torch
 
     with (folder / LOCK).open("a") as lock:

@@ -1,6 +1,5 @@
 """A real PostgreSQL on this machine, for as long as the tests that need it."""
 
-import getpass
 import os
 import shutil
 import socket
@@ -17,7 +16,7 @@ PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if Path("/usr/lib/p
 def as_postgres(*command: object) -> None:
     """Run a program of the server, which refuses to run as root."""
     words = [str(word) for word in command]
-    if getpass.getuser() == "root":
+    if os.geteuid() == 0:
         words = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *words]
     done = subprocess.run(words, cwd="/", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

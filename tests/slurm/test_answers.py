@@ -1,0 +1,412 @@
+"""What Slurm's commands and a job's log print, with what sites add to it; the commands are small scripts here."""
+
+import os
+import pwd
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scorer_core.records import PackFolder
+from slurm import following, local, losses, scheduler, snapshot, submit
+from slurm.board import board
+from slurm.doctor import Finding, examine
+from slurm.profile import Profile
+from slurm.scheduler import SchedulerError, SubmissionUnknownError
+from slurm.script import job_number
+from slurm.submission import Submission, new, setup, submissions
+from sweeps.definition import parse
+from sweeps.plan import Plan, make_plan
+from tests.slurm.workplace import SMALL
+
+TITLES = "scorer|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST|NAME"
+ROW = "scorer|12|3|PENDING|Nodes required for job are DOWN|(null)|scorer-small-1-ab12cd-0"
+SLURM = Profile(name="cluster", scheduler="slurm")
+
+
+@pytest.fixture
+def commands(monkeypatch, tmp_path):
+    """Puts a script in front of PATH; each line of its `arguments` file is one call."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def put(name: str, body: str) -> Path:
+        (folder / name).write_text(f'#!/bin/bash\necho "$@" >> "{folder}/{name}.calls"\n{body}\n')
+        (folder / name).chmod(0o755)
+        return folder / f"{name}.calls"
+
+    return put
+
+
+def says(*lines: str) -> str:
+    return "cat <<'END'\n" + "\n".join(lines) + "\nEND"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["HELIOS: maintenance on 2026-12-01", TITLES, ROW],
+        [TITLES, ROW, "Used 3|4|5|6|7|8 of 10000 hours", ""],
+        ["CLUSTER: c1", TITLES, ROW],
+        [f"no newline here: {TITLES}", f"nor here: {ROW}"],
+        [ROW],  # a script of the site that adds --noheader
+    ],
+)
+def test_lines_that_a_site_adds_to_squeue_are_skipped(commands, lines):
+    commands("squeue", says(*lines))
+    jobs = scheduler.queue()
+    assert list(jobs) == ["scorer-small-1-ab12cd-0"]
+    found = jobs["scorer-small-1-ab12cd-0"][3]
+    assert (found.job, found.index, found.state) == ("12", 3, "pending")
+    assert found.reason == "Nodes required for job are DOWN"
+    assert scheduler.queued() == 1
+
+
+def test_an_empty_queue_with_a_site_s_text_is_an_empty_queue(commands):
+    commands("squeue", says("HELIOS: maintenance", TITLES))
+    assert scheduler.queue() == {}
+    assert scheduler.queued() == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (says("please use our portal", "and not squeue"), "squeue answered 'please use our portal and not squeue'"),
+        ("true", "squeue answered ''"),
+        (says(TITLES, "scorer|what|is|this"), "squeue answered 'scorer|ARRAY_JOB_ID"),
+        (says(TITLES) + "\necho 'squeue: error: Invalid user: nosuch' >&2", "Invalid user: nosuch"),
+    ],
+)
+def test_what_is_not_understood_is_silence_and_no_empty_queue(commands, body, message):
+    commands("squeue", body)
+    with pytest.raises(SchedulerError) as raised:
+        scheduler.queue()
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_the_user_is_the_one_of_the_process_whatever_LOGNAME_says(commands, monkeypatch):  # noqa: N802
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "games")
+    calls = [commands("squeue", says(TITLES)), commands("sacctmgr", "true")]
+    commands("scontrol", says("MaxArraySize = 50"))
+    scheduler.queue()
+    scheduler.limits()
+    assert f"--user={os.getuid()} " in calls[0].read_text()
+    assert f"user={pwd.getpwuid(os.getuid()).pw_name} " in calls[1].read_text()
+
+
+def test_lines_that_a_site_adds_to_accounting_are_skipped(commands):
+    commands("scontrol", says("Welcome to HELIOS", "MaxArraySize            = 50"))
+    commands("sacctmgr", says("HELIOS: hello", "lab|7", "a|b|c", "lab|"))
+    assert scheduler.limits("lab") == scheduler.Limits(50, 7)
+    commands(
+        "sacct", says("hello", "12_3|CANCELLED by 0", "12_4|OUT_OF_MEMORY", "12_5|COMPLETED", "12_6|", "|", "a|b|c")
+    )
+    assert scheduler.ends(["12"]) == {("12", 3): "cancelled", ("12", 4): "out of memory"}
+
+
+def test_an_answer_in_another_locale_s_bytes_is_read(commands):
+    commands("squeue", f"printf 'Wartung f\\374r alle\\n'\n{says(TITLES, ROW)}")
+    assert len(scheduler.queue()) == 1
+
+
+# --- sbatch ---
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["17", "17;c1", "Dear user\n17\nYour project has used 3412 of 10000 core-hours.\n", "  17;c1  \r\nused 12\n"],
+)
+def test_the_number_of_a_job_is_the_first_line_of_its_form(answer):
+    assert job_number(answer) == "17"
+
+
+@pytest.mark.parametrize("answer", ["", "Submitted", "used 3412 of 10000\n", "job 17\n"])
+def test_an_answer_without_a_number_is_not_known_and_no_refusal(answer):
+    with pytest.raises(SubmissionUnknownError):
+        job_number(answer)
+
+
+@pytest.fixture
+def planned(tmp_path) -> Plan:
+    """One pack of two runs."""
+    return make_plan(parse(SMALL, "small.yaml"), tmp_path, 32)
+
+
+def send(planned: Plan, profile: Profile = SLURM) -> submit.Sent:
+    planned.write()
+    planned.folder.mkdir(exist_ok=True)
+    (planned.folder / "sweep.yaml").touch()
+    names = [pack.folder.pack_id for pack in planned.packs]
+    submission = new(planned.folder.resolve(), profile, planned.folder, [len(names)], packs=names)
+    return submit._hand_over(submission, [])
+
+
+def test_all_lines_of_a_refusal_are_shown(commands, planned):
+    commands("sbatch", "cat >&2 <<'END'\nsbatch: error: ******\nsbatch: error: HELIOS: please name your project with "
+             "--account=hl_XXXX\nsbatch: error: Batch job submission failed: Invalid account\nEND\nexit 1")  # fmt: skip
+    with pytest.raises(SchedulerError) as raised:
+        send(planned)
+    assert str(raised.value) == (
+        "HELIOS: please name your project with --account=hl_XXXX / Batch job submission failed: Invalid account"
+    )
+
+
+IN_QUEUE = f"""name=$(sed -n 's/^#SBATCH --job-name=//p' "{{bin}}"/../small/submissions/1/*-0.sh)
+echo "{TITLES}"; echo "scorer|18|0|PENDING|Priority|(null)|$name\""""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'echo "Thank you."',
+        'echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1',
+        'echo "18"; echo "your quota is nearly used" >&2; exit 3',
+        "kill -9 $$",
+    ],
+)
+def test_where_sbatch_does_not_tell_the_job_is_found_by_its_name(commands, planned, tmp_path, body):
+    calls = commands("sbatch", f"case $2 in *-report.sh) echo 19;; *) {body};; esac")
+    commands("squeue", IN_QUEUE.format(bin=tmp_path / "bin"))
+    sent = send(planned)
+    assert (sent.packs, sent.refused) == (1, "")
+    (submission,) = submissions(planned.folder)
+    assert submission.requests[0].job == "18"
+    assert submission.last
+    assert submission.last.job == "19", "the job that draws the report was submitted too"
+    assert len(calls.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("squeue", [says(TITLES), "exit 1"])
+def test_where_squeue_does_not_have_it_either_it_is_not_known_whether_it_was_submitted(commands, planned, squeue):
+    commands("sbatch", 'echo "Thank you."')
+    commands("squeue", squeue)
+    with pytest.raises(SubmissionUnknownError) as raised:
+        send(planned)
+    assert str(raised.value).startswith("it is not known whether scorer-small-1-")
+    assert "was submitted (sbatch answered 'Thank you.')" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_sbatch_that_does_not_end_may_have_submitted(commands, planned, tmp_path, monkeypatch):
+    monkeypatch.setattr("slurm.script.SBATCH_SECONDS", 0.2)
+    commands("sbatch", "case $2 in *-report.sh) echo 19;; *) exec sleep 5;; esac")
+    commands("squeue", IN_QUEUE.format(bin=tmp_path / "bin"))
+    assert send(planned).submission.requests[0].job == "18"
+
+
+# --- the environment of a job ---
+
+
+def submission_of(code: Path, **profile: Any) -> Submission:
+    return Submission(folder=code, profile=Profile(name="p", scheduler="slurm", **profile), code=code)
+
+
+def in_job(submission: Submission, body: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`body` after the lines that come before it in each job."""
+    lines = "\n".join([*setup(submission), body])
+    variables = {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run(["bash", "-c", lines], capture_output=True, text=True, env=variables)
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory) -> Path:
+    """A snapshot that shows that it runs, in a folder that needs quotes."""
+    kept = snapshot.keep(tmp_path_factory.mktemp("home of ann's 100%"))
+    with (kept / "slurm" / "job.py").open("a") as file:
+        file.write("\nprint('SNAPSHOT')\n")
+    text = (kept / "slurm" / "job.py").read_text()
+    (kept / "slurm" / "job.py").write_text(text.replace("FINISHED, FAILED", "print('SNAPSHOT')\nFINISHED, FAILED", 1))
+    return kept
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONSAFEPATH": "1"},
+        {"PYTHONPATH": str(snapshot.SOURCE)},
+        {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(snapshot.SOURCE), "PYTHONHOME": "/nosuch", "PYTHONINSPECT": "1"},
+    ],
+)
+def test_a_job_runs_the_snapshot_whatever_the_environment_says(code, environment):
+    done = in_job(submission_of(code), f"{sys.executable} -m slurm.job --help", **environment)
+    assert (done.returncode, done.stdout[:8]) == (0, "SNAPSHOT"), done.stderr
+
+
+def test_a_job_that_imports_other_code_than_was_submitted_ends_with_one_line(code, tmp_path):
+    done = in_job(
+        submission_of(code),
+        f"cd {snapshot.SOURCE}; export PYTHONPATH=; exec {sys.executable} -m slurm.job {tmp_path / 'pack'}",
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"this job runs the code in {snapshot.SOURCE}, and {code} was submitted")
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ["echo SETUP; module load cuda/12.8"],
+            "setup line 1 failed with exit code 127: echo SETUP; module load cuda/12.8",
+        ),
+        (["true", "source /nosuch"], "setup line 2 failed with exit code 1: source /nosuch"),
+        (["for x in 1; do", "ls /nosuch", "done"], "setup line 2 failed with exit code 2: ls /nosuch"),
+    ],
+)
+def test_a_setup_line_that_fails_ends_the_job(tmp_path, lines, message):
+    done = in_job(submission_of(tmp_path, setup=lines), "echo TRAINS")
+    assert done.returncode == 1
+    assert "TRAINS" not in done.stdout
+    assert done.stderr.splitlines()[-1] == message
+
+
+def test_lines_of_setup_that_do_not_fail_do_not_end_the_job(tmp_path):
+    (tmp_path / "activate").write_text("export ACTIVE=yes\n")
+    lines = [
+        "# a remark", "false || true", "if true; then", "  export X='a b'", "fi", f"source {tmp_path}/activate",
+        "module() { export MODULE=$2; }", "module load cuda", "set -u",
+    ]  # fmt: skip
+    done = in_job(submission_of(tmp_path, setup=lines), 'echo "$X,$ACTIVE,$MODULE"')
+    assert (done.returncode, done.stdout) == (0, "a b,yes,cuda\n"), done.stderr
+
+
+def test_a_setup_line_that_fails_here_is_named_by_submit(tmp_path):
+    submission = Submission(
+        folder=tmp_path / "submissions" / "1", code=tmp_path,
+        profile=Profile(name="here", scheduler="local", setup=["module load cuda"]),
+    )  # fmt: skip
+    submission.folder.mkdir(parents=True)
+    with pytest.raises(SchedulerError, match="setup line 1 failed with exit code 127: module load cuda"):
+        local.start(submission)
+
+
+# --- why a job was lost: lines of real logs ---
+
+LOGS = {
+    "slurmstepd: error: StepId=90.batch exceeded memory limit (320811008 > 272629760), being killed\n"
+    "slurmstepd: error: *** JOB 90 ON n1 CANCELLED AT 2026-11-26T10:00:00 ***\n": ("exceeded memory limit", "`memory`"),
+    "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.batch. Some of your processes may have been killed by "
+    "the cgroup out-of-memory handler.\n": ("oom-kill event", "`memory`"),
+    "SETUP\n/var/spool/slurmd/job108/slurm_script: line 22: module: command not found\n"
+    "setup line 1 failed with exit code 127: module load cuda\n": ("setup line 1 failed", "`setup`"),
+    "/var/spool/slurmd/job1/slurm_script: line 36: /home/ann/old env/bin/python: No such file or directory\n": (
+        "/home/ann/old env/bin/python: No such file or directory", "Python"),
+    "/var/spool/slurmd/job1/slurm_script: line 30: cd: /scratch/ann/code: No such file or directory\n": (
+        "cd: /scratch/ann/code: No such file or directory", "folder"),
+    "slurmstepd: error: *** JOB 12 ON n1 CANCELLED AT 2026-11-26T10:00:00 DUE TO TIME LIMIT ***\n": (
+        "DUE TO TIME LIMIT", "`signal_seconds`"),
+    "slurmstepd: error: *** JOB 12 ON n1 CANCELLED AT 2026-11-26T10:00:00 DUE TO PREEMPTION ***\n": (
+        "JOB 12 ON n1 CANCELLED AT 2026-11-26T10:00:00 DUE TO PREEMPTION", ""),
+    "x" * 100_000 + "\nslurmstepd: error: *** JOB 12 ON n1 CANCELLED AT 2026 DUE TO NODE FAILURE ***\n": (
+        "NODE FAILURE", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", LOGS, ids=[line for line, _ in LOGS.values()])
+def test_the_line_of_a_job_s_log_that_explains_a_loss_is_found(tmp_path, text):
+    line, advice = LOGS[text]
+    (tmp_path / "log").write_text(text)
+    loss = losses.explain(tmp_path / "log")
+    assert loss
+    assert line in loss.line
+    assert "slurmstepd" not in loss.line
+    assert "slurm_script" not in loss.line
+    assert advice in loss.advice
+    assert bool(advice) == bool(loss.advice)
+
+
+@pytest.fixture
+def lost(commands, planned) -> PackFolder:
+    """A pack whose job is gone: Slurm killed it for its memory."""
+    commands("sbatch", "echo 18")
+    commands("squeue", says(TITLES))
+    submission = send(planned).submission
+    submission.time = "2026-01-01T00:00:00+00:00"
+    submission.write()
+    (planned.folder / "sweep.yaml").unlink()
+    log = submission.folder / "logs" / "18_0.log"
+    log.write_text("slurmstepd: error: StepId=18.batch exceeded memory limit (32 > 27), being killed\n")
+    return planned.packs[0].folder
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_status_quotes_why_a_pack_was_lost_and_what_to_change(lost, started):
+    if started:
+        lost.write_state(phase="starting", series="1", time="2026-01-01T00:00:00+00:00", step=0)
+        lost.write_state(phase="killed", series="1", step=0)
+    found = board(lost.path.parent.parent)
+    pack = found.packs[lost.pack_id]
+    assert pack.state == "lost"
+    assert pack.note.endswith(": StepId=18.batch exceeded memory limit (32 > 27), being killed")
+    (advice,) = found.advice
+    assert advice.startswith("Set a larger `memory`")
+    assert advice.endswith("scorer retry small --profile PROFILE"), "no profile of this name can be found"
+
+
+def test_status_reads_the_logs_of_a_bounded_number_of_lost_packs(lost, monkeypatch):
+    monkeypatch.setattr(losses, "MOST_LOGS", 0)
+    assert "memory" not in board(lost.path.parent.parent).packs[lost.pack_id].note
+
+
+def test_logs_show_the_job_s_own_log_next_to_the_attempt_s(lost, capsys):
+    place = lost.new_attempt()
+    (place / "stdout.log").write_text("importing torch\n")
+    following.show(lost, None, follow=False)
+    shown = capsys.readouterr().out
+    assert "importing torch" in shown
+    assert "exceeded memory limit" in shown
+
+
+# --- the doctor ---
+
+PARTITIONS = """Welcome to HELIOS
+PartitionName=normal Default=YES PriorityTier=1 MaxTime=UNLIMITED State=UP PreemptMode=CANCEL GraceTime=0
+PartitionName=gpu_urgent Default=NO PriorityTier=20 MaxTime=UNLIMITED State=UP PreemptMode=CANCEL GraceTime=0"""
+CONFIG = """PreemptType = preempt/partition_prio
+PreemptMode = CANCEL
+MaxArraySize = 1001
+AccountingStorageType = accounting_storage/slurmdbd"""
+NODES = "scorer|PARTITION|NODELIST|GRES|STATE\nscorer|normal|cpu07|(null)|idle\nscorer|gpu_urgent|{}|gpu:2|idle"
+
+
+def cluster(commands, nodes: str, partitions: str = PARTITIONS, config: str = CONFIG) -> None:
+    commands("scontrol", f"case $* in *partition*) {says(partitions)}\n;; *) {says(config)}\n;; esac")
+    commands("sinfo", says(nodes))
+    associations, qos = says("Guten Tag", "lab||normal|", "a|b"), says("x", "normal|n/a")
+    commands("sacctmgr", f"case $* in *assoc*) {associations}\n;; *) {qos}\n;; esac")
+
+
+@pytest.mark.parametrize(
+    ("node", "level", "found"),
+    [
+        ("gn-01", "ok", "jobs of normal do not have to give way"),
+        ("cpu07", "problem", "jobs of gpu_urgent take the place of yours, mode CANCEL"),
+    ],
+)
+def test_only_a_partition_with_nodes_of_ours_preempts(commands, node, level, found):
+    cluster(commands, NODES.format(node))
+    (finding,) = [finding for finding in examine(SLURM) if finding.subject == "preemption"]
+    assert (finding.level, finding.found) == (level, found)
+
+
+def test_words_where_numbers_are_expected_do_not_stop_the_doctor(commands):
+    odd = PARTITIONS.replace("Tier=1 ", "Tier=eins ").replace("MaxTime=UNLIMITED", "MaxTime=unbegrenzt")
+    cluster(commands, f"Hallo\n{NODES.format('cpu07')}\nscorer|normal", odd, CONFIG.replace("1001", "n/a"))
+    findings = {finding.subject: finding for finding in examine(SLURM)}
+    assert findings["time"].level == "note"
+    assert findings["MaxArraySize"].level == "note"
+    assert findings["MaxSubmitJobs"] == Finding("ok", "MaxSubmitJobs", "no limit is known")
+    assert findings["accounting"].found == "on; account lab"
+
+
+def test_gpus_without_a_number_mean_one(commands):
+    cluster(commands, NODES.format("gn-01").replace("(null)", "gpu:a100:4"))
+    (finding,) = [f for f in examine(SLURM.model_copy(update={"gpus": "a100"})) if f.subject == "gpus"]
+    assert finding == Finding("ok", "gpus", "a100 of a100:4 a node")
+    (finding,) = [f for f in examine(SLURM.model_copy(update={"gpus": "h100"})) if f.subject == "gpus"]
+    assert finding.found == "normal has a100:4 a node, the profile asks h100"
