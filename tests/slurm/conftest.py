@@ -36,6 +36,7 @@ GPU_NODES = ("gn-a100-01", "gn-a100-02")
 FOREIGN = Settings(
     accounting=False,
     max_array_size=50,
+    node_timeout=5,
     kill_wait=2,
     nodes={"gn-a100-01": 2, "gn-a100-02": 2, "cpu07": 0},
     partitions={
