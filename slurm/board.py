@@ -6,6 +6,7 @@ a fresh heartbeat is a running run, and everything else that was submitted is `u
 trains and whose pack.json, done.json or metrics are not what was written is `damaged`; other packs are not affected.
 """
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,8 +16,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from scorer_core.records import PackFolder, RecordError, Time, now, other_folders, pack_folders, read_record
-from slurm import local, scheduler
+from slurm import local, losses, scheduler
 from slurm.grid import Grid, GridRun, grid
+from slurm.profile import profiles
 from slurm.scheduler import Queued, SchedulerError
 from slurm.submission import Request, Submission, submissions
 from sweeps.terminal import duration
@@ -87,6 +89,7 @@ class Board:
     report: MadeReport | None = None  # of the newest submission, once it is made
     last: dict[str, Queued] = field(default_factory=dict)  # jobs that will draw the report, by submission
     jobs: dict[str, str] = field(default_factory=dict)  # Slurm's number of each array that it has, by name
+    advice: list[str] = field(default_factory=list)  # what to change before the lost runs are submitted again
 
 
 def board(folder: Path, accounting: bool = True) -> Board:
@@ -131,10 +134,11 @@ def board(folder: Path, accounting: bool = True) -> Board:
             pack.state, pack.note = "damaged", pack.damage
     if accounting and not silence:
         _ask_how_the_lost_ended(packs.values())
+    advice = _explain_the_lost(packs.values(), sent, folder.name)
     by_run = {run_id: pack for pack in packs.values() for run_id in pack.run_ids}
     known = grid(folder) if (folder / "sweep.yaml").exists() else Grid(folder.name, "", [])
     cells = [_cell(run, by_run.get(run.run_id)) for run in known.runs]
-    return Board(folder, known.question, cells, packs, sent, silence, problems, report, last, numbers)
+    return Board(folder, known.question, cells, packs, sent, silence, problems, report, last, numbers, advice)
 
 
 def _cell(run: GridRun, pack: PackState | None) -> Cell:
@@ -224,7 +228,7 @@ def _judge(pack: PackState, submission: Submission, silence: str) -> None:
     elif silent_for < SETTLE_SECONDS and phase not in ("interrupted", "killed"):
         pack.state, pack.note = "unknown", "just left the queue"
     else:
-        pack.state, pack.note = "lost", _last_words(beat) if said else "ended without a word; see its log"
+        pack.state, pack.note = "lost", _last_words(beat) if said else losses.NO_RECORD
 
 
 def _judge_without_submission(pack: PackState) -> None:
@@ -265,3 +269,19 @@ def _ask_how_the_lost_ended(packs: Iterable[PackState]) -> None:
         how = ended.get((pack.request.job or "", pack.index)) if pack.request else None
         if how:
             pack.note = f"{how}: {pack.note}"
+
+
+def _explain_the_lost(packs: Iterable[PackState], sent: Sequence[Submission], sweep: str) -> list[str]:
+    """Add the line of its job's log that explains the loss to each lost pack; what to do about these reasons."""
+    by_name = {submission.name: submission for submission in sent}
+    lost = [pack for pack in packs if pack.state == "lost" and pack.request]
+    advice, known = [], profiles() if lost else []
+    for pack in lost[: losses.MOST_LOGS]:
+        assert pack.request
+        loss = losses.explain(by_name[pack.submission].job_log(pack.request, pack.index), pack.note == losses.NO_RECORD)
+        if loss:
+            pack.note = f"{pack.note}: {loss.line}"
+            profile = by_name[pack.submission].profile.name
+            profile = profile if profile in known else "PROFILE"
+            advice.append(loss.advice.format(sweep=shlex.quote(sweep), profile=shlex.quote(profile)))
+    return sorted({line for line in advice if line})

@@ -3,14 +3,13 @@
 Three calls of Slurm's commands and two of its accounting; nothing is submitted here (see slurm/probe.py for that).
 """
 
-import getpass
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from slurm.profile import Profile, minutes
-from slurm.scheduler import SchedulerError, ask
+from slurm.scheduler import DEFAULT_MAX_ARRAY_SIZE, MARK, SchedulerError, ask, marked, user_name
 
 Level = Literal["ok", "note", "problem"]
 UNLIMITED = ("UNLIMITED", "INFINITE", "NONE")
@@ -34,8 +33,9 @@ def examine(profile: Profile) -> list[Finding]:
         return [Finding("ok", "scheduler", "this machine; no limits but its own")]
     try:
         config = _config(ask("scontrol", "show", "config"))
-        partitions = [_pairs(line) for line in ask("scontrol", "--oneliner", "show", "partition").splitlines() if line]
-        nodes = [line.split("|") for line in ask("sinfo", "--noheader", "--format=%R|%G|%T|%D").splitlines()]
+        partitions = [_pairs(line) for line in ask("scontrol", "--oneliner", "show", "partition").splitlines()]
+        partitions = [partition for partition in partitions if "PartitionName" in partition]
+        nodes = _nodes(ask("sinfo", "--Node", f"--format={MARK}%R|%N|%G|%T"))
     except SchedulerError as error:
         return [Finding("problem", "slurm", str(error), "run this on a login node; is SLURM_CONF right?")]
     found = [Finding("ok", "slurm", f"version {config.get('SLURM_VERSION', 'unknown')}")]
@@ -43,13 +43,33 @@ def examine(profile: Profile) -> list[Finding]:
     if isinstance(partition, Finding):
         found.append(partition)
     else:
-        found += [*_on_partition(profile, partition, nodes), _preemption(profile, config, partition, partitions)]
+        found += [*_on_partition(profile, partition, nodes), _preemption(profile, config, partition, partitions, nodes)]
     found += [_array_size(config), _requeue(config)]
     return found + list(_accounting(profile, config))
 
 
 def _config(answer: str) -> dict[str, str]:
     return dict(re.findall(r"^(\S+)\s*=\s*(.*?)\s*$", answer, re.MULTILINE))
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node in one partition."""
+
+    partition: str
+    name: str
+    gres: str
+    state: str
+
+
+def _nodes(answer: str) -> list[Node]:
+    rows = [line.split("|") for line in marked("sinfo", answer)[1:]]
+    return [Node(*row) for row in rows if len(row) == 4]
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    """`text` as a number, which Slurm or a site may have replaced by a word (UNLIMITED, N/A)."""
+    return int(text) if text and text.isdecimal() else otherwise
 
 
 def _pairs(line: str) -> dict[str, str]:
@@ -72,23 +92,32 @@ def _partition(profile: Profile, partitions: list[dict[str, str]]) -> dict[str, 
     return partitions[names.index(wanted[0])]
 
 
-def _on_partition(profile: Profile, partition: dict[str, str], nodes: list[list[str]]) -> Iterator[Finding]:
+def _on_partition(profile: Profile, partition: dict[str, str], nodes: list[Node]) -> Iterator[Finding]:
     name = partition["PartitionName"]
-    ours = [(gres, state, int(count)) for where, gres, state, count in nodes if where == name]
-    down = sum(count for _, state, count in ours if state.startswith(("down", "drain", "fail")))
-    alive = sum(count for *_, count in ours) - down
+    ours = [node for node in nodes if node.partition == name]
+    down = sum(node.state.startswith(("down", "drain", "fail")) for node in ours)
+    alive = len(ours) - down
     if partition.get("State") != "UP" or not alive:
         advice = "jobs will wait; ask the admins or set another `partition`"
         yield Finding("problem", "partition", f"{name} is {partition.get('State')} with {alive} working nodes", advice)
     else:
         yield Finding("ok", "partition", f"{name} is up: {alive} working nodes, {down} down or drained")
     limit = partition.get("MaxTime", "UNLIMITED")
-    if limit not in UNLIMITED and minutes(limit) < profile.time:
+    if limit not in UNLIMITED and not _is_time(limit):
+        yield Finding("note", "time", f"{name} has MaxTime {limit}", "this is no time that scorer can compare")
+    elif limit not in UNLIMITED and minutes(limit) < profile.time:
         advice = f"set `time: {limit}`; a pack that needs longer commits, is requeued and goes on"
         yield Finding("problem", "time", f"{name} allows {limit}, the profile asks {profile.time} min", advice)
     else:
         yield Finding("ok", "time", f"{profile.time} min of {limit.lower() if limit in UNLIMITED else limit} allowed")
-    yield _gpus(profile, name, [gres for gres, *_ in ours])
+    yield _gpus(profile, name, [node.gres for node in ours])
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return minutes(text) > 0
+    except ValueError:
+        return False
 
 
 def _gpus(profile: Profile, name: str, offers: list[str]) -> Finding:
@@ -103,7 +132,7 @@ def _gpus(profile: Profile, name: str, offers: list[str]) -> Finding:
             )
         return Finding("ok", "gpus", "none asked, none there")
     kind, _, count = profile.gpus.rpartition(":")
-    if any(int(count) <= most and kind in ("", there) for there, most in offered):
+    if any(_number(count, 1) <= most and kind in ("", there) for there, most in offered):
         return Finding("ok", "gpus", f"{profile.gpus} of {said} a node")
     return Finding("problem", "gpus", f"{name} has {said} a node, the profile asks {profile.gpus}", "set `gpus` to fit")
 
@@ -112,7 +141,11 @@ def _gpus(profile: Profile, name: str, offers: list[str]) -> Finding:
 
 
 def _preemption(
-    profile: Profile, config: dict[str, str], partition: dict[str, str], partitions: list[dict[str, str]]
+    profile: Profile,
+    config: dict[str, str],
+    partition: dict[str, str],
+    partitions: list[dict[str, str]],
+    nodes: list[Node],
 ) -> Finding:
     """Preemption is the rule, not an error: the question is whether a job is told, and whether it comes back."""
     kind = config.get("PreemptType", "preempt/none")
@@ -121,16 +154,19 @@ def _preemption(
     if kind == "preempt/qos":
         advice = "sacctmgr show qos format=name,preempt,preemptmode,gracetime; CANCEL needs `scorer resume` afterwards"
         return Finding("note", "preemption", "decided by QOS", advice)
-    tier = int(partition.get("PriorityTier", 1))
-    above = [p["PartitionName"] for p in partitions if int(p.get("PriorityTier", 1)) > tier]
+    name, tier = partition["PartitionName"], _number(partition.get("PriorityTier"), 1)
+    ours = {node.name for node in nodes if node.partition == name}
+    sharing = {node.partition for node in nodes if node.name in ours}
+    higher = [p["PartitionName"] for p in partitions if _number(p.get("PriorityTier"), 1) > tier]
+    above = [other for other in higher if other in sharing]
     mode = partition.get("PreemptMode") or config.get("PreemptMode", "OFF")
     if mode.startswith("OFF") or not above:
-        return Finding("ok", "preemption", f"jobs of {partition['PartitionName']} do not have to give way")
+        return Finding("ok", "preemption", f"jobs of {name} do not have to give way")
     who = f"jobs of {', '.join(above)} take the place of yours, mode {mode}"
     if "CANCEL" in mode:
         advice = "a preempted job is not queued again: give `scorer resume` from time to time"
         return Finding("problem", "preemption", who, advice)
-    grace = int(partition.get("GraceTime", 0))
+    grace = _number(partition.get("GraceTime"), 0)
     if grace < SHORT_GRACE_SECONDS:
         advice = f"each time up to {profile.commit_seconds:.0f} s (`commit_seconds`) of work are done again"
         return Finding("note", "preemption", f"{who}, with {grace} s of grace", advice)
@@ -138,7 +174,9 @@ def _preemption(
 
 
 def _array_size(config: dict[str, str]) -> Finding:
-    size = int(config.get("MaxArraySize", 0))
+    if not config.get("MaxArraySize", "").isdecimal():
+        return Finding("note", "MaxArraySize", "scontrol does not tell it", f"{DEFAULT_MAX_ARRAY_SIZE:,} is assumed")
+    size = int(config["MaxArraySize"])
     if size < 2:
         return Finding(
             "problem", "MaxArraySize", f"{size}: no arrays here", "ask the admins; scorer submits arrays only"
@@ -163,14 +201,14 @@ def _accounting(profile: Profile, config: dict[str, str]) -> Iterator[Finding]:
         yield _submit_limit(profile, [])
         return
     try:
-        user = f"user={getpass.getuser()}"
+        user = f"user={user_name()}"
         answer = ask("sacctmgr", "-nP", "show", "assoc", user, "format=account,partition,qos,maxsubmitjobs")
         limits = ask("sacctmgr", "-nP", "show", "qos", "format=name,maxsubmitjobsperuser")
     except SchedulerError as error:
         yield Finding("note", "accounting", f"does not answer: {error}", "status goes on without it")
         yield _submit_limit(profile, [])
         return
-    rows = [line.split("|") for line in answer.splitlines()]
+    rows = [row for line in answer.splitlines() if len(row := line.split("|")) == 4]
     yield _account(profile, rows, "associations" in config.get("AccountingStorageEnforce", ""))
     rows = [row for row in rows if profile.account in (None, row[0])]
     allowed = {name for row in rows for name in row[2].split(",") if name}
@@ -178,9 +216,9 @@ def _accounting(profile: Profile, config: dict[str, str]) -> Iterator[Finding]:
         yield Finding(
             "problem", "qos", f"{profile.qos} is not yours", f"set `qos`: {', '.join(sorted(allowed)) or 'none'}"
         )
-    of_qos = dict(line.split("|") for line in limits.splitlines())
+    of_qos = dict(row for line in limits.splitlines() if len(row := line.split("|")) == 2)
     used = [of_qos.get(profile.qos, "")] if profile.qos else [of_qos.get(name, "") for name in allowed]
-    yield _submit_limit(profile, [int(text) for text in (*(row[3] for row in rows), *used) if text.isdigit()])
+    yield _submit_limit(profile, [int(text) for text in (*(row[3] for row in rows), *used) if text.isdecimal()])
 
 
 def _account(profile: Profile, rows: list[list[str]], enforced: bool) -> Finding:

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from scorer_core.records import now, open_lock, write_json
 from slurm.board import MISSING, board
+from slurm.snapshot import check_code
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submission", type=Path)
-    folder = parser.parse_args().submission.resolve().parent.parent
+    arguments = parser.parse_args()
+    check_code()
+    folder = arguments.submission.resolve().parent.parent
     with open_lock(folder / "submissions" / "report.lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # of two submissions that end at once, one draws after the other
         written = folder / "sweep.yaml"

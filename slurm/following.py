@@ -1,6 +1,7 @@
 """Logs: which pack is meant, and what it said, now or as it says it."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from scorer_core.records import PACK_NAME, PackFolder, RecordError
@@ -44,7 +45,9 @@ def show(pack: PackFolder, attempt: int | None, follow: bool) -> None:
         if not places:
             raise RecordError(f"{pack.path}: has no attempt {attempt}")
     shown: dict[Path, int] = {}
-    logs = [place / stream for place in places[-1:] for stream in STREAMS] or _job_logs(pack)
+    logs = [place / stream for place in places[-1:] for stream in STREAMS]
+    if attempt is None:
+        logs += _job_logs(pack)  # Slurm writes there why it ended a job
     said = [_print_new(log, shown) for log in logs]
     if not any(said) and not follow:
         state = pack.state()
@@ -55,6 +58,8 @@ def show(pack: PackFolder, attempt: int | None, follow: bool) -> None:
             if not places or int(place.name) >= int(places[-1].name):
                 for stream in STREAMS:
                     _print_new(place / stream, shown)
+        for log in logs:
+            _print_new(log, shown)
 
 
 def _run_ids(folder: Path) -> list[str]:
@@ -65,14 +70,19 @@ def _run_ids(folder: Path) -> list[str]:
 
 
 def _job_logs(pack: PackFolder) -> list[Path]:
-    """What the jobs of a pack said before, or instead of, its first attempt: a setup line that failed, for instance."""
-    return [
-        submission.folder / "logs" / f"{request.job}_{submission.packs.index(pack.pack_id) - request.first}.log"
+    """What setup and Slurm printed in the jobs of a pack: in the last one, or in all if no attempt has started."""
+    names = {pack.pack_id}
+    with suppress(RecordError):  # a damaged pack has logs too
+        names |= {pack.run_ids_and_origin()[1] or pack.pack_id}
+    started = bool(pack.attempts())
+    found = [
+        submission.job_log(request, index)
         for submission in submissions(pack.path.parent.parent)
-        if pack.pack_id in submission.packs
         for request in submission.requests
-        if 0 <= submission.packs.index(pack.pack_id) - request.first < request.count
+        for index, name in enumerate(submission.packs[request.first : request.first + request.count])
+        if name in names and not (started and submission.profile.scheduler == "local")
     ]
+    return found[-1:] if started else found
 
 
 def _print_new(log: Path, shown: dict[Path, int]) -> bool:

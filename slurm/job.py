@@ -20,6 +20,7 @@ from typing import Any
 from scorer_core.provenance import provenance
 from scorer_core.records import PackFolder, RecordError, write_json
 from slurm.policy import halve, halves, history, is_out_of_memory, refusal
+from slurm.snapshot import check_code
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 75
 HALVED = -1  # the pack is now two: to be started anew, in a process that holds none of the first one's memory
@@ -39,6 +40,7 @@ def main() -> int:
     parser.add_argument("--max-attempts", type=int, default=sys.maxsize)
     parser.add_argument("--died", type=int, metavar="SIGNAL", help="do not train: record that an attempt was killed")
     arguments = parser.parse_args()
+    check_code()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, lambda number, _: TOLD_TO_STOP.append(number))
     folder = PackFolder(arguments.folder)

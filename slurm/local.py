@@ -19,6 +19,7 @@ from scorer_core.records import PackFolder, RecordError, open_lock, read_record,
 from slurm.job import INTERRUPTED
 from slurm.launch import LocalLauncher, Outcome
 from slurm.scheduler import Queued, SchedulerError
+from slurm.snapshot import check_code
 from slurm.submission import Submission, last_command, read, setup
 
 START_PATIENCE_SECONDS = 60.0
@@ -73,7 +74,9 @@ def queue(submission: Submission) -> dict[str, dict[int, Queued]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submission", type=Path)
-    submission = read(parser.parse_args().submission)
+    arguments = parser.parse_args()
+    check_code()
+    submission = read(arguments.submission)
     with open_lock(submission.folder / "lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # who only looks whether it is held holds it for a moment
         return _workers(submission) if submission.command else _packs(submission)

@@ -7,6 +7,7 @@ beside the sweeps: can the job see it, write there, and is it kept from locking 
 import fcntl
 import os
 import platform
+import shlex
 import shutil
 import socket
 import sys
@@ -21,6 +22,7 @@ from slurm import scheduler, script
 from slurm.doctor import Finding
 from slurm.profile import Profile
 from slurm.scheduler import Queued, SchedulerError
+from slurm.snapshot import check_code
 from slurm.submission import Request, Submission
 
 POLL_SECONDS = 2.0  # of the folder
@@ -41,7 +43,7 @@ def look(profile: Profile, outputs: Path, patience: float, on_wait: Callable[[st
     request = Request(name=f"scorer{folder.name}")
     write_json(folder / NONCE, folder.name)
     (folder / "logs").mkdir()
-    body = f"{sys.executable} -m slurm.probe {folder}"
+    body = shlex.join([sys.executable, "-m", "slurm.probe", str(folder)])
     try:
         with (folder / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -74,7 +76,9 @@ def _wait(
 def _state(job: str) -> str | None:
     """State and reason of a job, `gone` when Slurm has it no more, None when Slurm does not answer."""
     try:
-        return scheduler.ask("squeue", "--noheader", "--jobs", job, "--format=%T (%r)").strip() or "gone"
+        answer = scheduler.ask("squeue", f"--jobs={job}", f"--format={scheduler.MARK}%T (%r)")
+        rows = scheduler.marked("squeue", answer)[1:]
+        return rows[0] if rows else "gone"
     except SchedulerError as error:
         return "gone" if "Invalid job id" in str(error) else None
 
@@ -116,6 +120,7 @@ def _findings(seen: dict[str, Any], profile: Profile, nonce: str, now: float) ->
 
 
 def main(folder: Path) -> None:
+    check_code()
     import torch
 
     with (folder / LOCK).open("a") as lock:

@@ -87,7 +87,10 @@ class Profile(BaseModel):
         default={}, description="sbatch keys that differ for the job that draws the report, e.g. its partition"
     )
 
-    setup: list[Line] = Field(default=[], description="shell lines before Python starts")
+    setup: list[Line] = Field(
+        default=[],
+        description="shell lines before Python starts; a line that fails fails the job (`... || true` allows it)",
+    )
     environment: dict[Name, str] = Field(default={}, description="variables of the job")
 
     processes: Count | None = Field(default=None, description="local only: packs trained at a time; else one a core")

@@ -3,8 +3,8 @@
 Nothing is concluded from silence: who asks decides what the files alone can tell.
 """
 
-import getpass
 import os
+import pwd
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 PATIENCE_SECONDS = 20.0
-QUEUE_FORMAT = "%F|%K|%T|%r|%N|%j"  # array job, index, state, reason, nodes, name: a name may hold anything, so last
+MARK = "scorer|"  # begins the lines that count: a site may replace Slurm's commands by scripts that print text
+QUEUE_FORMAT = MARK + "%F|%K|%T|%r|%N|%j"  # array job, index, state, reason, nodes, name (may contain anything)
+QUEUE_ROW = re.compile(r"(\d+)\|([^|]*)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)")
+SHOWN_CHARACTERS = 200  # of an answer that is not understood
 DEFAULT_MAX_ARRAY_SIZE = 1001  # Slurm's own, where it cannot be asked
 # What a job inherits from the job it was submitted in sends it to the wrong array, CPUs or memory; not so these.
 KEPT_OF_SLURM = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
@@ -20,6 +23,14 @@ KEPT_OF_SLURM = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
 
 class SchedulerError(Exception):
     """Slurm refused, or did not answer; the message is one line."""
+
+
+class NoAnswerError(SchedulerError):
+    """A command was started and did not end in time; it may have done its work."""
+
+
+class SubmissionUnknownError(SchedulerError):
+    """sbatch was called, and its answer does not tell whether the job is in the queue."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +72,76 @@ def ask(*command: str, patience: float = PATIENCE_SECONDS) -> str:
     Raises:
         SchedulerError: if it is not installed, fails, or takes longer than `patience` seconds.
     """
-    try:
-        with scrubbed():
-            done = subprocess.run(command, capture_output=True, text=True, timeout=patience)
-    except FileNotFoundError:
-        raise SchedulerError(f"{command[0]}: not found; is this a login node of a Slurm cluster?") from None
-    except subprocess.TimeoutExpired:
-        raise SchedulerError(f"{command[0]}: no answer in {patience:.0f} s") from None
+    done = run(*command, patience=patience)
     if done.returncode:
         raise SchedulerError(last_line(done.stderr) or f"{command[0]}: exit code {done.returncode}")
     return done.stdout
 
 
+def run(*command: str, patience: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
+    """`command` with its exit code, output and errors; bytes that are not UTF-8 (another locale's) are replaced.
+
+    Raises:
+        SchedulerError: if it cannot be started.
+        NoAnswerError: if it takes longer than `patience` seconds.
+    """
+    try:
+        with scrubbed():
+            return subprocess.run(
+                command, capture_output=True, encoding="utf-8", errors="replace", timeout=patience,
+                stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+    except FileNotFoundError:
+        raise SchedulerError(f"{command[0]}: not found; is this a login node of a Slurm cluster?") from None
+    except OSError as error:
+        raise SchedulerError(f"{command[0]}: cannot be started: {error.strerror}") from None
+    except subprocess.TimeoutExpired:
+        raise NoAnswerError(f"{command[0]}: no answer in {patience:.0f} s") from None
+
+
+def marked(command: str, answer: str) -> list[str]:
+    """The lines of `answer` with MARK, from it on; the first one holds the titles of the columns.
+
+    An empty queue has its titles, so an answer without them did not come from Slurm.
+
+    Raises:
+        SchedulerError: if no line has the mark.
+    """
+    lines = [line.split(MARK, 1)[1] for line in answer.splitlines() if MARK in line]
+    if not lines:
+        raise SchedulerError(f"{command} answered '{shortened(answer)}'")
+    return lines
+
+
+def shortened(answer: str) -> str:
+    """An answer on one line, and not too long."""
+    text = " ".join(answer.split())
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
 def last_line(complaint: str) -> str:
-    """What a command of Slurm's complained of, without its own name; empty if it said nothing."""
+    """The last error in what a command of Slurm printed, without the command's name; else its last line, or nothing."""
     lines = [line for line in complaint.splitlines() if line.strip()]
-    return re.sub(r"^(\w+: )?(error|fatal): ", "", lines[-1]) if lines else ""
+    errors = [line for line in lines if re.match(r"(\w+: )?(error|fatal): ", line)]
+    return _without_prefix((errors or lines)[-1]) if lines else ""
+
+
+def all_lines(complaint: str) -> str:
+    """All that a command of Slurm printed when it refused, on one line; lines without a letter or digit are skipped."""
+    lines = [_without_prefix(line).strip() for line in complaint.splitlines()]
+    return " / ".join(line for line in lines if re.search(r"\w", line))
+
+
+def _without_prefix(line: str) -> str:
+    return re.sub(r"^((\w+: )?(error|fatal)|sbatch): ", "", line)
+
+
+def user_name() -> str:
+    """The name of the user that this process belongs to; LOGNAME and USER may name another (su, sudo, containers)."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container without an entry for this user
+        return str(os.getuid())
 
 
 def limits(account: str | None = None) -> Limits:
@@ -89,13 +154,14 @@ def limits(account: str | None = None) -> Limits:
     """
     found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
     size = int(found.group(1)) if found else DEFAULT_MAX_ARRAY_SIZE
-    question = ("show", "assoc", f"user={getpass.getuser()}", "format=Account,MaxSubmitJobs")
+    question = ("show", "assoc", f"user={user_name()}", "format=Account,MaxSubmitJobs")
     try:
         answer = ask("sacctmgr", "-nP", *question)
     except SchedulerError:
         return Limits(size, None)
     rows = [line.split("|") for line in answer.splitlines()]
-    numbers = [int(most) for name, most in rows if most.isdigit() and account in (None, name)]
+    rows = [row for row in rows if len(row) == 2]
+    numbers = [int(most) for name, most in rows if most.isdecimal() and account in (None, name)]
     return Limits(size, min(numbers, default=None))
 
 
@@ -106,11 +172,9 @@ def queue() -> dict[str, dict[int, Queued]]:
         SchedulerError: if Slurm does not answer.
     """
     jobs: dict[str, dict[int, Queued]] = {}
-    answer = ask("squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", QUEUE_FORMAT)
-    for line in answer.splitlines():
-        job, index, state, reason, where, name = line.split("|", 5)
+    for job, index, state, reason, where, name in _queue_rows():
         known = "running" if state in ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED") else "pending"
-        place = int(index) if index.isdigit() else 0
+        place = int(index) if index.isdecimal() else 0
         told = reason if reason != "None" else state.capitalize()
         jobs.setdefault(name, {})[place] = Queued(known, told, where, job, place)
     return jobs
@@ -122,7 +186,24 @@ def queued() -> int:
     Raises:
         SchedulerError: if Slurm does not answer.
     """
-    return len(ask("squeue", "--noheader", "--array", "--user", getpass.getuser(), "--format", "%i").split())
+    return len(_queue_rows())
+
+
+def _queue_rows() -> list[tuple[str, ...]]:
+    """The fields of QUEUE_FORMAT for each job of this user.
+
+    Raises:
+        SchedulerError: if Slurm does not answer, or answers about nobody.
+    """
+    command = ("squeue", "--array", f"--user={os.getuid()}", f"--format={QUEUE_FORMAT}")
+    done = run(*command)
+    if done.returncode or "invalid user" in done.stderr.lower():  # an unknown user is no error to some versions
+        raise SchedulerError(last_line(done.stderr) or f"squeue: exit code {done.returncode}")
+    lines = marked("squeue", done.stdout)
+    rows = [row.groups() for row in map(QUEUE_ROW.fullmatch, lines) if row]
+    if len(lines) > 1 and not rows:
+        raise SchedulerError(f"squeue answered '{shortened(done.stdout)}'")
+    return rows
 
 
 def ends(jobs: Sequence[str]) -> dict[tuple[str, int], str]:
@@ -133,10 +214,9 @@ def ends(jobs: Sequence[str]) -> dict[tuple[str, int], str]:
         return {}
     found = {}
     for line in answer.splitlines():
-        task, state = line.split("|")
-        match = re.fullmatch(r"(\d+)(?:_(\d+))?", task)
-        if match and state.split()[0] not in ("PENDING", "RUNNING", "COMPLETED"):
-            found[match.group(1), int(match.group(2) or 0)] = state.split()[0].lower().replace("_", " ")
+        match = re.fullmatch(r"(\d+)(?:_(\d+))?\|([A-Z_]+)\b.*", line)  # CANCELLED by 1000
+        if match and match.group(3) not in ("PENDING", "RUNNING", "COMPLETED"):
+            found[match.group(1), int(match.group(2) or 0)] = match.group(3).lower().replace("_", " ")
     return found
 
 

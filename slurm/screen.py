@@ -134,6 +134,7 @@ def _advice(board: Board, cells: Sequence[Cell]) -> list[str]:
             f"scorer resume {name}" if board.submissions else f"scorer run {escape(str(board.folder / 'sweep.yaml'))}"
         )
         lines.append(f"Checkpoints are kept. To continue: {again}")
+        lines += [escape(line) for line in board.advice]
     elif "missing" in states and board.submissions:
         lines.append(f"To submit what is missing: scorer resume {name}")
     report = board.report

@@ -1,25 +1,29 @@
 """The script of a job, and the call of sbatch, through submitit.
 
-What submitit is trusted with: the request to sbatch, that is its flags, the array and its throttle, the file that is
-submitted, and running sbatch. Not its pickles, which load code as it is when a job starts, come N to an array and are
-renamed after sbatch has answered; not its requeueing, by a signal that reaches every process of the step; not its
-status, which needs accounting. So the job is a shell that starts one Python process on one pack of our own record:
-only the shell gets the signal (`B:`), it passes it on, and it alone asks for the requeue.
+What submitit is trusted with: the request to sbatch, that is its flags, the array and its throttle. Not its call of
+sbatch, which shows one line of a refusal and fails where a folder has a % in its name; not its pickles, which load
+code as it is when a job starts, come N to an array and are renamed after sbatch has answered; not its requeueing, by a
+signal that reaches every process of the step; not its status, which needs accounting. So the job is a shell that starts
+one Python process on one pack of our own record: only the shell gets the signal (`B:`), it passes it on, and it alone
+asks for the requeue.
 """
 
-import io
+import re
 import shlex
 import sys
-from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
-from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor
 
+from scorer_core.records import replace_file
 from slurm.job import INTERRUPTED
-from slurm.scheduler import SchedulerError, last_line, scrubbed
+from slurm.scheduler import NoAnswerError, SchedulerError, SubmissionUnknownError, all_lines, run, shortened
 from slurm.submission import HEARTBEAT_SECONDS, Request, Submission, last_command, setup
+
+JOB_NUMBER = re.compile(r"^[ \t]*([0-9]+)(;\S+)?[ \t\r]*$", re.MULTILINE)
+CONNECTION_LOST = re.compile("timed out|Zero Bytes were transmitted", re.IGNORECASE)
+SBATCH_SECONDS = 300.0  # sbatch itself tries again for two minutes where the controller is busy
 
 # Before the profile's setup, which may be slow: Slurm may tell a job to stop at any moment of it.
 LISTEN = """\
@@ -53,23 +57,11 @@ exit $code
 
 
 class ArrayExecutor(SlurmExecutor):
-    """submitit's executor for a command that speaks for itself, without pickles; its answer parsed by --parsable."""
+    """submitit's executor for a command that needs no pickles; sbatch itself is called here, for all that it prints."""
 
     @classmethod
     def affinity(cls) -> int:
         return 2  # a script can be shown where Slurm is not; sbatch's absence is reported when it is called
-
-    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        return ["sbatch", "--parsable", str(submission_file_path)]
-
-    @staticmethod
-    def _get_job_id_from_submission_command(string: bytes | str) -> str:
-        """The number is the first field of the last line; admins' messages come before it."""
-        lines = (string.decode() if isinstance(string, bytes) else string).strip().splitlines()
-        number = lines[-1].split(";")[0] if lines else ""
-        if not number.isdigit():
-            raise SchedulerError(f"sbatch: answered '{number}', which is no job")
-        return number
 
     def text(self, body: str) -> str:
         return self._make_submission_file_text(body, "")
@@ -78,25 +70,42 @@ class ArrayExecutor(SlurmExecutor):
         """Submit; the number of the job.
 
         Raises:
-            SchedulerError: if sbatch refuses or does not answer.
+            SchedulerError: if sbatch refuses, or is not there.
+            SubmissionUnknownError: if it is not known whether the job is in the queue: sbatch does not end, is killed,
+                succeeds without a number or fails with one, or loses the connection to Slurm's controller.
         """
+        path = Path(self.folder) / f"{self.parameters['job_name']}.sh"
+        replace_file(path, self.text(body).encode(), mode=0o600)
         try:
-            with scrubbed(), redirect_stderr(io.StringIO()):  # submitit prints what the error says, too
-                return self._submit_command(body).job_id
-        except FileNotFoundError:
-            raise SchedulerError("sbatch: not found; is this a login node of a Slurm cluster?") from None
-        except FailedJobError as error:
-            raise SchedulerError(last_line(str(error)) or "sbatch: failed without a word") from None
-        finally:
-            for leftover in Path(self.folder).glob(".submission_file_*"):  # a link where it went well, a file where not
-                leftover.unlink()
+            done = run("sbatch", "--parsable", str(path), patience=SBATCH_SECONDS)
+        except NoAnswerError as error:
+            raise SubmissionUnknownError(str(error)) from None
+        if done.returncode == 0:
+            return job_number(done.stdout)
+        told = all_lines(f"{done.stderr}\n{done.stdout}") or f"sbatch: exit code {done.returncode}"
+        if done.returncode < 0 or JOB_NUMBER.search(done.stdout) or CONNECTION_LOST.search(done.stderr):
+            raise SubmissionUnknownError(told)
+        raise SchedulerError(told)
+
+
+def job_number(answer: str) -> str:
+    """The number of a job in what `sbatch --parsable` printed: the first line of the form N or N;cluster.
+
+    Raises:
+        SubmissionUnknownError: if there is none.
+    """
+    found = JOB_NUMBER.search(answer)
+    if not found:
+        raise SubmissionUnknownError(f"sbatch answered '{shortened(answer)}'")
+    return found.group(1)
 
 
 def executor(submission: Submission, request: Request, array: bool = True, after: list[str] | None = None) -> Any:
     """The request to sbatch for `request`; `after` are jobs that must have ended, whichever way, before it starts."""
     profile, before = submission.profile, setup(submission)
     executor = ArrayExecutor(submission.folder)
-    extra = {"requeue": True, "output": str(submission.folder / "logs" / ("%A_%a.log" if array else "report.log"))}
+    logs = str(submission.folder / "logs").replace("%", "%%")  # % begins a number that Slurm fills in
+    extra = {"requeue": True, "output": f"{logs}/{'%A_%a.log' if array else 'report.log'}"}
     if array:
         extra["signal"] = f"B:USR2@{profile.signal_seconds}"
     executor.update_parameters(

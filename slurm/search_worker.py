@@ -22,6 +22,7 @@ from scorer_core.provenance import provenance
 from scorer_core.records import PackFolder, RecordError, write_json
 from slurm.job import FAILED, FINISHED, INTERRUPTED
 from slurm.search_batch import BatchTraining, ToldToStopError, Trainer, is_not_the_trials
+from slurm.snapshot import check_code
 from sweeps.definition import DefinitionError
 from sweeps.search import LANES
 from sweeps.study import Batch, Study, one_line_reason, study_in
@@ -137,6 +138,7 @@ def main() -> int:
     parser.add_argument("--commit-seconds", type=float, default=300.0)
     parser.add_argument("--parent", type=int, help="stop, committing, when this process is gone")
     arguments = parser.parse_args()
+    check_code()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     told_to_stop = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):

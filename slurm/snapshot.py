@@ -4,15 +4,18 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import scorer_core
 from scorer_core.provenance import SNAPSHOT, code_version
 from scorer_core.records import RecordError
 
 SOURCE = Path(__file__).resolve().parent.parent
 ROOMS = ("scorer_core", "sweeps", "slurm", "analysis")
+CODE = "SCORER_CODE"  # the variable of a job that names the folder of its code
 KINDS = (".py", ".yaml", ".json", ".css", ".js")
 
 
@@ -47,3 +50,10 @@ def keep(codes: Path, source: Path = SOURCE) -> Path:
         if not kept.exists():  # else another submission was faster
             raise RecordError(f"{kept}: cannot be written: {error.strerror}") from error
     return kept
+
+
+def check_code() -> None:
+    """End a process of a job, with one line, if it has not imported the code that was submitted."""
+    wanted, found = os.environ.get(CODE), Path(str(scorer_core.__file__)).parent.parent
+    if wanted and Path(wanted).resolve() != found.resolve():
+        sys.exit(f"this job runs the code in {found}, and {wanted} was submitted: check `setup` for changes of Python")

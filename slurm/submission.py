@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from scorer_core.records import RecordError, Time, first_fault, now, numbered, open_lock, read_json, replace_file
 from slurm.profile import Profile
+from slurm.snapshot import CODE
 
 HEARTBEAT_SECONDS = 15.0  # a rename on a shared file system for each pack
 
@@ -49,15 +50,36 @@ class Submission(BaseModel):
     def seconds_old(self) -> float:
         return (datetime.fromisoformat(now()) - datetime.fromisoformat(self.time)).total_seconds()
 
+    def job_log(self, request: Request, index: int) -> Path:
+        """What the job of task `index` of `request` printed itself; of the one process that starts all packs here."""
+        local = self.profile.scheduler == "local"
+        return self.folder / "logs" / ("supervisor.log" if local else f"{request.job}_{index}.log")
+
     def write(self) -> None:
         replace_file(self.folder / "submission.json", (self.model_dump_json(indent=1) + "\n").encode())
 
 
+# A signal ends a command of setup too: a job that was told to stop has not failed.
+CHECK_SETUP = """\
+check_setup() {
+  [ "$1" = 0 ] || [ -n "${told:-}" ] || { echo "setup line $2 failed with exit code $1: $3" >&2; exit 1; }
+}"""
+
+
 def setup(submission: Submission) -> list[str]:
-    """Shell lines before the process of a job: the profile's, then into the code that was submitted."""
-    profile = submission.profile
-    exports = [f"export {key}={shlex.quote(value)}" for key, value in profile.environment.items()]
-    return [*profile.setup, *exports, f"cd {shlex.quote(str(submission.code))} || exit 1"]
+    """Shell lines before the process of a job: the profile's, each one checked, then into the submitted code.
+
+    Python imports this code, whatever the environment says: PYTHONPATH may name another copy, PYTHONSAFEPATH keeps
+    Python from importing from the current folder, PYTHONHOME belongs to another Python, and PYTHONINSPECT loses the
+    exit code.
+    """
+    profile, code = submission.profile, shlex.quote(str(submission.code))
+    lines = [CHECK_SETUP] if profile.setup else []
+    for number, line in enumerate(profile.setup, 1):
+        lines += [line, f"check_setup $? {number} {shlex.quote(line)}"]
+    lines += [f"export {key}={shlex.quote(value)}" for key, value in profile.environment.items()]
+    lines += ["unset PYTHONSAFEPATH PYTHONHOME PYTHONINSPECT", f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}"]
+    return [*lines, f"export {CODE}={code}", f"cd {code} || exit 1"]
 
 
 def last_command(submission: Submission) -> list[str]:

@@ -7,13 +7,14 @@ the two is found again by that name; what is done, running or queued is never su
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scorer_core.records import PackFolder, replace_file
 from slurm import local, scheduler, snapshot
 from slurm.board import Board
 from slurm.grid import grid
 from slurm.profile import Profile
-from slurm.scheduler import Limits, SchedulerError
+from slurm.scheduler import Limits, SchedulerError, SubmissionUnknownError
 from slurm.submission import Submission, alone, new, submissions
 from sweeps.plan import Plan
 
@@ -89,6 +90,8 @@ def adopt(standing: Board) -> int:
             request.job = standing.jobs[request.name]
         if orphans:
             submission.write()
+            if submission.name not in standing.last:
+                _send_report(submission, [])
         found += len(orphans)
     return found
 
@@ -158,23 +161,55 @@ def _hand_over(submission: Submission, earlier: list[str]) -> Sent:
         return Sent(submission, len(submission.packs))
     from slurm import script  # and submitit with it: only now
 
-    taken, refused = 0, ""
+    taken, refused = 0, None
     for request in submission.requests:
         try:
-            request.job = script.executor(submission, request).send(script.array_body(submission, request))
+            request.job = _send(script.executor(submission, request), script.array_body(submission, request))
         except SchedulerError as error:
-            refused = str(error)
+            if not taken:
+                raise
+            refused = error
             break
         submission.write()
         taken += request.count
-    if not taken:
-        raise SchedulerError(refused)
-    if submission.last:
-        after = [*earlier, *(request.job for request in submission.requests if request.job)]
-        try:
-            last = script.executor(submission, submission.last, array=False, after=after)
-            submission.last.job = last.send(script.last_body(submission))
-        except SchedulerError as error:
-            refused = refused or f"the job that draws the report was refused: {error}"
+    without_report = _send_report(submission, earlier)
+    if isinstance(refused, SubmissionUnknownError):
+        raise SubmissionUnknownError(f"{taken} tasks were submitted; of the next array, {refused}")
+    return Sent(submission, taken, str(refused or without_report))
+
+
+def _send_report(submission: Submission, earlier: list[str]) -> str:
+    """Submit the job that draws the report, if there is to be one; why it was not submitted, or nothing."""
+    from slurm import script
+
+    if not submission.last:
+        return ""
+    after = [*earlier, *(request.job for request in submission.requests if request.job)]
+    try:
+        last = script.executor(submission, submission.last, array=False, after=after)
+        submission.last.job = _send(last, script.last_body(submission))
+    except SchedulerError as error:
+        return f"the job that draws the report: {error}"
+    finally:
         submission.write()
-    return Sent(submission, taken, refused)
+    return ""
+
+
+def _send(request: Any, body: str) -> str:
+    """Submit with sbatch; the number of the job, from the queue if sbatch does not give it.
+
+    Raises:
+        SchedulerError: if Slurm refuses.
+        SubmissionUnknownError: if neither sbatch nor squeue tells whether the job is in the queue.
+    """
+    try:
+        return request.send(body)
+    except SubmissionUnknownError as error:
+        try:
+            found = scheduler.queue().get(request.parameters["job_name"])
+        except SchedulerError:
+            found = None
+        if found:
+            return next(iter(found.values())).job
+        told = f"it is not known whether this was submitted ({error}); if it was, `scorer status` shows it"
+        raise SubmissionUnknownError(f"{told} and `scorer submit` does not submit it again") from None

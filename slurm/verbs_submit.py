@@ -13,7 +13,7 @@ from slurm.asking import answered, submitted
 from slurm.board import board
 from slurm.filters import Filter, Seeds, States, Tasks, Variants, make_filter
 from slurm.profile import Profile, load_profile
-from slurm.scheduler import SchedulerError
+from slurm.scheduler import SchedulerError, SubmissionUnknownError
 from slurm.submission import alone, new
 from sweeps import definition
 from sweeps.definition import Sweep
@@ -176,6 +176,8 @@ def _submit(
         for code, part in parts:
             try:
                 sent = submitting.send(planned, found, part, profile, limits, code)
+            except SubmissionUnknownError as error:
+                stop(f"Slurm: {error}", FAILED)
             except SchedulerError as error:
                 stop(f"Nothing was submitted: {error}", FAILED)
             told = f"{count(sent.packs, 'pack')} submitted. To watch: scorer status {loaded.name} --watch"
