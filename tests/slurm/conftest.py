@@ -46,6 +46,12 @@ FOREIGN = Settings(
     },
     preempt_mode="CANCEL",
     job_requeue=False,
+    slurm_conf=(
+        "SelectTypeParameters=CR_Core_Memory",
+        "DefMemPerCPU=500",
+        "JobAcctGatherFrequency=1",
+        "JobAcctGatherParams=OverMemoryKill",
+    ),
     wrappers={
         "sbatch": Wrapper(before="HELIOS: 3|4 filesystems ok", after="Used 3412 of 10000 core-hours (34%)\n17"),
         "squeue": Wrapper(before="HELIOS: maintenance on 2026-12-01", after="a|b|c|d|e|f\n\n(end of the queue)"),

@@ -216,29 +216,7 @@ def test_start_with_a_wrong_configuration_exits_with_2_and_starts_nothing(tmp_pa
     assert not (tmp_path / "cluster").exists()
 
 
-def test_a_cluster_is_as_it_was_configured(foreign):
-    assert sorted(foreign.node_states()) == ["cpu07", "gn-a100-01", "gn-a100-02"]
-    config = " ".join(foreign.command("scontrol", "show", "config").split())
-    for setting in ("MaxArraySize = 50", "PreemptMode = CANCEL", "JobRequeue = 0", "accounting_storage/none"):
-        assert setting in config
-    partitions = foreign.command("sinfo", "--noheader", "--format=%R %N").splitlines()
-    assert partitions == ["gpu gn-a100-[01-02]", "cpu cpu07", "gpu_urgent gn-a100-[01-02]"]
-
-
-def test_a_user_s_environment_has_the_site_s_commands_home_and_language(foreign):
-    def user(command: str) -> str:
-        done = subprocess.run(["bash", "-c", command], env=foreign.environment(), capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
-        return done.stdout
-
-    assert user("squeue --noheader").splitlines()[0] == "HELIOS: maintenance on 2026-12-01"
-    assert user("squeue --noheader").splitlines()[-1] == "(end of the queue)"
-    assert user("cd && pwd").strip() == f"{foreign.folder}/home of ann"
-    assert user("printf '%.1f' 1,5; date --date=2026-03-01 +%B") == "1,5März\n"
-    assert foreign.command("squeue", "--noheader") == ""
-
-
-def test_a_wrapper_waits_and_passes_on_the_exit_code(foreign, tmp_path):
+def test_a_wrapper_waits_and_passes_on_the_exit_code(tmp_path):
     settings = Settings(wrappers={"squeue": Wrapper(after="at the end", delay=0.3)})
     cluster = DevCluster(tmp_path)
     cluster.write_files(settings)

@@ -5,6 +5,7 @@ jobs, it requeues only jobs that ask for it, its sbatch and squeue print text ar
 a space in its name, and the language is German.
 """
 
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from slurm.devcluster.cluster import DevCluster
 from slurm.doctor import Finding, examine
 from slurm.profile import Profile
-from tests.slurm.workplace import Workplace, metrics, uninterrupted, wait_for
+from tests.slurm.workplace import Workplace, metrics, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 TINY = {"name": "tiny", "total_steps": 2_000}
@@ -51,6 +52,31 @@ def wait_until_committed(place: Workplace, attempt: int, beyond: int) -> int:
     return place.pack.committed_step()
 
 
+# --- the cluster itself ---
+
+
+def test_a_cluster_is_as_it_was_configured(foreign):
+    assert sorted(foreign.node_states()) == ["cpu07", "gn-a100-01", "gn-a100-02"]
+    config = " ".join(foreign.command("scontrol", "show", "config").split())
+    for setting in ("MaxArraySize = 50", "PreemptMode = CANCEL", "JobRequeue = 0", "accounting_storage/none"):
+        assert setting in config
+    partitions = foreign.command("sinfo", "--noheader", "--format=%R %N").splitlines()
+    assert partitions == ["gpu gn-a100-[01-02]", "cpu cpu07", "gpu_urgent gn-a100-[01-02]"]
+
+
+def test_a_user_s_environment_has_the_site_s_commands_home_and_language(foreign):
+    def user(command: str) -> str:
+        done = subprocess.run(["bash", "-c", command], env=foreign.environment(), capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert user("squeue --noheader").splitlines()[0] == "HELIOS: maintenance on 2026-12-01"
+    assert user("squeue --noheader").splitlines()[-1] == "(end of the queue)"
+    assert user("cd && pwd").strip() == f"{foreign.folder}/home of ann"
+    assert user("printf '%.1f' 1,5; date --date=2026-03-01 +%B") == "1,5März\n"
+    assert foreign.command("squeue", "--noheader") == ""
+
+
 # --- submitting ---
 
 
@@ -70,7 +96,7 @@ def test_sixty_packs_are_two_arrays_of_at_most_fifty_tasks_and_none_is_submitted
     assert place.states() == {"cancelled": 60}
 
 
-def test_a_sweep_is_submitted_trained_and_reported(work, tmp_path):
+def test_a_sweep_is_submitted_trained_and_reported(work):
     place = work(TINY)
     assert "1 pack submitted" in place.scorer("submit")
     assert place.states().keys() <= {"pending", "running", "done"}
@@ -81,7 +107,6 @@ def test_a_sweep_is_submitted_trained_and_reported(work, tmp_path):
     assert list((place.outputs / "tiny" / "report").glob("*.html"))
     shown = place.run_words("logs", place.pack.pack_id, "--outputs", str(place.outputs))
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert metrics(place.packs) == uninterrupted(tmp_path, TINY)
 
 
 def test_a_setup_line_that_fails_is_told_by_status_and_logs(work):
@@ -91,9 +116,21 @@ def test_a_setup_line_that_fails_is_told_by_status_and_logs(work):
     wait_for(lambda: "unknown" not in place.states(), every=1)
     assert place.states().keys() <= {"failed", "lost"}
     assert place.attempts() == 0
-    assert "no-such-module: command not found" in place.scorer("status")
+    assert "setup line 1 failed with exit code 127: no-such-module load" in place.scorer("status")
     shown = place.run_words("logs", place.pack.pack_id, "--outputs", str(place.outputs))
-    assert "no-such-module: command not found" in shown.stdout
+    assert ": no-such-module: " in shown.stdout  # and «command not found», in the user's language
+
+
+@pytest.mark.slow
+def test_a_job_that_slurm_kills_for_its_memory_is_lost_for_that_reason(work):
+    place = work(TINY, memory="100M")
+    place.scorer("submit")
+    wait_for(lambda: not place.jobs(), every=0.3)
+    wait_for(lambda: "unknown" not in place.states(), every=1)
+    assert place.states().keys() <= {"failed", "lost"}
+    assert "exceeded memory limit" in place.scorer("status")
+    shown = place.run_words("logs", place.pack.pack_id, "--outputs", str(place.outputs))
+    assert "exceeded memory limit" in shown.stdout
 
 
 # --- the check of a profile ---
