@@ -1,7 +1,8 @@
-"""`python -m slurm.devcluster start DIR`, then `export SLURM_CONF=...` as it says; `stop DIR`; `status DIR`."""
+"""`python -m slurm.devcluster start DIR`, then the `export` lines that it prints; `stop DIR`; `status DIR`."""
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from slurm.devcluster.cluster import DevCluster
 from slurm.devcluster.processes import MARK, alive
 from slurm.devcluster.settings import ClusterError, Settings
+from sweeps.definition import DefinitionError
 
 
 def main() -> int:
@@ -19,6 +21,9 @@ def main() -> int:
     except ClusterError as error:
         print(error, file=sys.stderr)
         return 1
+    except DefinitionError as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def _parse() -> argparse.Namespace:
@@ -26,12 +31,19 @@ def _parse() -> argparse.Namespace:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     start = verbs.add_parser("start", help="start a cluster in DIR and wait until its nodes are idle")
     start.set_defaults(do=_start)
-    start.add_argument("--no-accounting", dest="accounting", action="store_false", help="no slurmdbd, no MariaDB")
-    default = Settings()
-    start.add_argument("--max-array-size", type=int, default=default.max_array_size, metavar="N")
-    start.add_argument("--grace", type=int, default=default.grace, metavar="S", help="GraceTime of low-grace")
-    start.add_argument("--kill-wait", type=int, default=default.kill_wait, metavar="S")
-    start.add_argument("--node-timeout", type=int, default=default.node_timeout, metavar="S", help="SlurmdTimeout")
+    start.add_argument("--config", type=Path, metavar="FILE", help="YAML or JSON: the fields of settings.Settings")
+    absent, default = argparse.SUPPRESS, Settings()  # an option that is given comes before the file
+    start.add_argument(
+        "--no-accounting", dest="accounting", action="store_false", default=absent, help="no slurmdbd, no MariaDB"
+    )
+    for field, metavar, what in (
+        ("max_array_size", "N", "MaxArraySize"),
+        ("grace", "S", "GraceTime of low-grace"),
+        ("kill_wait", "S", "KillWait"),
+        ("node_timeout", "S", "SlurmdTimeout"),
+    ):
+        told = f"{what} (default: {getattr(default, field)})"
+        start.add_argument(f"--{field.replace('_', '-')}", type=int, default=absent, metavar=metavar, help=told)
     start.add_argument("--while-alive", type=int, metavar="PID", help="stop the cluster when this process is gone")
     stop = verbs.add_parser("stop", help="end every process of the cluster in DIR")
     stop.set_defaults(do=_stop)
@@ -47,11 +59,11 @@ def _parse() -> argparse.Namespace:
 
 def _start(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to stop, it clears up like at Ctrl-C
-    fields = Settings.__dataclass_fields__
-    settings = Settings(**{key: value for key, value in vars(arguments).items() if key in fields})
+    options = {key: value for key, value in vars(arguments).items() if key in Settings.model_fields}
     cluster = DevCluster(arguments.folder)
-    cluster.start(settings, arguments.while_alive)
-    print(f"export SLURM_CONF={cluster.conf}")
+    cluster.start(Settings.load(arguments.config, **options), arguments.while_alive)
+    for name, value in cluster.exports(os.environ.get("PATH", "")).items():
+        print(f"export {name}={shlex.quote(value)}")
     return 0
 
 

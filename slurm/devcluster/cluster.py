@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import shlex
 import shutil
 import stat
 import subprocess
@@ -15,13 +16,14 @@ from pathlib import Path
 from slurm.devcluster import processes
 from slurm.devcluster.settings import (
     ACCOUNT,
-    GPUS_PER_NODE,
-    NODES,
+    DAEMONS,
+    FOLDERS,
     PACKAGES,
     SEARCHED,
     ClusterError,
     Ports,
     Settings,
+    Wrapper,
     gres_conf,
     missing_programs,
     slurm_conf,
@@ -55,17 +57,32 @@ class DevCluster:
         return self.folder / "slurm.conf"
 
     def environment(self) -> dict[str, str]:
-        """What Slurm's commands need to reach this cluster; no job's variables, should this run inside a job."""
+        """What a user of this cluster has in their shell: `exports` over ours."""
+        return self._plain_environment() | self.exports(self._plain_environment()["PATH"])
+
+    def exports(self, path: str) -> dict[str, str]:
+        """The variables that reach this cluster and its site's commands, home and language, `path` being PATH."""
+        settings, found = Settings.read(self.folder), {"SLURM_CONF": str(self.conf)}
+        if settings.wrappers:
+            found["PATH"] = f"{self.folder}/bin:{path}"
+        if settings.home:
+            found["HOME"] = str(self.folder / settings.home)
+        if settings.locale:
+            found |= {"LANG": settings.locale, "LC_ALL": settings.locale, "LOCPATH": f"{self.folder}/locale"}
+        return found
+
+    def _plain_environment(self) -> dict[str, str]:
+        """What Slurm's own commands need to reach this cluster; no job's variables, should this run inside a job."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SLURMD_"))}
         return kept | {"SLURM_CONF": str(self.conf), "PATH": f"{kept.get('PATH', '')}:{SEARCHED}"}
 
     def command(self, *arguments: str) -> str:
-        """The output of one of Slurm's commands.
+        """The output of one of Slurm's own commands, whatever the site wraps around it.
 
         Raises:
             ClusterError: if it fails, with what it said.
         """
-        done = subprocess.run(arguments, env=self.environment(), capture_output=True, text=True, timeout=120)
+        done = subprocess.run(arguments, env=self._plain_environment(), capture_output=True, text=True, timeout=120)
         if done.returncode:
             raise ClusterError(f"{' '.join(arguments)}: {(done.stderr or done.stdout).strip()}")
         return done.stdout
@@ -73,7 +90,7 @@ class DevCluster:
     # --- start and stop ---
 
     def start(self, settings: Settings | None = None, while_alive: int | None = None) -> None:
-        """Start every daemon and wait until both nodes are idle; on any failure nothing is left running.
+        """Start every daemon and wait until its nodes are idle; on any failure nothing is left running.
 
         `while_alive` is a process without which the cluster is not wanted: when it is gone, the cluster stops itself.
 
@@ -90,7 +107,7 @@ class DevCluster:
             if self.running():
                 raise ClusterError(f"{self.folder}: a cluster is running here; stop it first")
             try:
-                self._write_files(settings)
+                self.write_files(settings)
                 if while_alive is not None:
                     self._start_guard(while_alive)
                 self._start_all(settings)
@@ -118,7 +135,8 @@ class DevCluster:
 
     def _stop(self) -> None:
         """The nodes first, so that no job starts while the others go; the database last."""
-        for name in ("guard", *NODES, "slurmctld", "slurmdbd", "mariadbd", "munged"):
+        nodes = [name for name in self.running() if name not in DAEMONS]
+        for name in ("guard", *nodes, *DAEMONS[1:]):
             pid = processes.pid_of(self.folder, name)
             if pid is not None and pid != os.getpid():
                 processes.end([pid])
@@ -127,15 +145,16 @@ class DevCluster:
         for path in self.folder.glob("*.pid"):
             path.unlink()
 
-    def _write_files(self, settings: Settings) -> None:
-        for name in ("state", "spool", "munge", "mariadb"):
+    def write_files(self, settings: Settings) -> None:
+        """All that is in the folder before the first daemon starts."""
+        for name in FOLDERS:
             shutil.rmtree(self.folder / name, ignore_errors=True)
-        for name in ("state", "spool", "munge", *NODES):
+        for name in ("state", "spool", "munge", *settings.nodes, *filter(None, [settings.home])):
             (self.folder / name).mkdir(exist_ok=True)
-        ports = Ports.free()
+        ports = Ports.free(len(settings.nodes))
         settings.write(self.folder)
         self.conf.write_text(slurm_conf(self.folder, settings, ports))
-        (self.folder / "gres.conf").write_text(gres_conf(self.folder))
+        (self.folder / "gres.conf").write_text(gres_conf(self.folder, settings))
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=autodetect\n")
         dbd = self.folder / "slurmdbd.conf"
         dbd.touch(mode=0o600)
@@ -143,9 +162,29 @@ class DevCluster:
         key = self.folder / "munge" / "key"
         key.touch(mode=0o600)
         key.write_bytes(secrets.token_bytes(128))
-        for gpu in (self.folder / node / f"nvidia{index}" for node in NODES for index in range(GPUS_PER_NODE)):
-            if not gpu.exists():
-                os.mknod(gpu, stat.S_IFCHR | 0o666, NULL_DEVICE)
+        for node, gpus in settings.nodes.items():
+            for gpu in (self.folder / node / f"nvidia{index}" for index in range(gpus)):
+                if not gpu.exists():
+                    os.mknod(gpu, stat.S_IFCHR | 0o666, NULL_DEVICE)
+        for program, wrapper in settings.wrappers.items():
+            self._write_wrapper(program, wrapper)
+        if settings.locale:
+            self._make_locale(settings.locale)
+
+    def _write_wrapper(self, program: str, wrapper: Wrapper) -> None:
+        path = self.folder / "bin" / program
+        path.parent.mkdir(exist_ok=True)
+        lines = [f"sleep {wrapper.delay:g}"] if wrapper.delay else []
+        lines += [f"echo {shlex.quote(wrapper.before)}"] if wrapper.before else []
+        lines += [f'{shutil.which(program, path=SEARCHED)} "$@"; code=$?']
+        lines += [f"echo {shlex.quote(wrapper.after)}"] if wrapper.after else []
+        path.write_text("\n".join(["#!/bin/bash", *lines, "exit $code"]) + "\n")
+        path.chmod(0o755)
+
+    def _make_locale(self, locale: str) -> None:
+        place, charmap = self.folder / "locale", locale.partition(".")[2]
+        place.mkdir()
+        self.command("localedef", "-i", locale.partition(".")[0], "-f", charmap, str(place / locale))
 
     # --- daemons ---
 
@@ -153,7 +192,7 @@ class DevCluster:
         """Start one daemon: munged, mariadbd, slurmdbd, slurmctld, or a node by its name."""
         if processes.pid_of(self.folder, name):
             raise ClusterError(f"{name} is running already")
-        processes.spawn(self.folder, name, self._daemon(name), self.environment())
+        processes.spawn(self.folder, name, self._daemon(name), self._plain_environment())
 
     def stop_daemon(self, name: str) -> None:
         pid = processes.pid_of(self.folder, name)
@@ -170,7 +209,7 @@ class DevCluster:
             processes.kill(of_node)
 
     def _start_guard(self, pid: int) -> None:
-        environment = self.environment() | {"PYTHONPATH": str(ROOT)}
+        environment = self._plain_environment() | {"PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "slurm.devcluster", "guard", str(pid)]
         processes.spawn(self.folder, "guard", command, environment)
 
@@ -184,7 +223,7 @@ class DevCluster:
             place += ["--bind-address=127.0.0.1", f"--port={self._mariadb_port()}"]
             place += [f"--pid-file={self.folder}/mariadbd.own.pid"]
             return ["mariadbd", "--no-defaults", "--user=root", "--innodb-flush-log-at-trx-commit=0", *place]
-        if name in NODES:
+        if name not in DAEMONS:
             return ["slurmd", "-D", "-N", name, "-f", str(self.conf)]
         return [name, "-D"] + (["-f", str(self.conf)] if name == "slurmctld" else [])
 
@@ -207,9 +246,9 @@ class DevCluster:
             self._start_accounting()
         self.start_daemon("slurmctld")
         self._wait("slurmctld", lambda: self._answers("scontrol", "ping"))
-        for node in NODES:
+        for node in settings.nodes:
             self.start_daemon(node)
-        self._wait("slurmctld", lambda: self.node_states() == dict.fromkeys(NODES, "idle"))
+        self._wait("slurmctld", lambda: self.node_states() == dict.fromkeys(settings.nodes, "idle"))
 
     def _start_accounting(self) -> None:
         install = ["mariadb-install-db", "--no-defaults", f"--datadir={self.folder}/mariadb", "--user=root"]
@@ -249,7 +288,7 @@ class DevCluster:
     def node_states(self) -> dict[str, str]:
         """The state of each node as sinfo says it (idle, mixed, allocated, down, ...)."""
         with suppress(ClusterError):
-            lines = self.command("sinfo", "--noheader", "--Node", "--format=%N %T", "--partition=low").splitlines()
+            lines = self.command("sinfo", "--noheader", "--Node", "--format=%N %T").splitlines()
             return dict(line.split() for line in lines)
         return {}
 

@@ -1,14 +1,18 @@
 """What a dev cluster is made of: its settings, and the configuration files Slurm reads."""
 
-import json
 import shutil
 import socket
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-NODES = ("n1", "n2")
-GPUS_PER_NODE = 2
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sweeps.definition import DefinitionError, one_line, read_mapping
+from sweeps.reading import Loader
+
 ACCOUNT = "lab"  # the one account of a cluster with accounting, and the user's default
+DAEMONS = ("guard", "slurmctld", "slurmdbd", "mariadbd", "munged")  # nodes come before them, with names of their own
+FOLDERS = ("state", "spool", "munge", "mariadb", "bin", "locale")
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 ACCOUNTING_PROGRAMS = ("slurmdbd", "mariadbd", "mariadb-install-db", "sacctmgr")
@@ -19,23 +23,102 @@ class ClusterError(Exception):
     """The cluster cannot be started or reached; the message says what to look at."""
 
 
-@dataclass(frozen=True)
-class Settings:
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
+Line = Annotated[str, Field(pattern=r"^[^\n]*$")]
+Seconds = Annotated[int, Field(ge=0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Partition(_Strict):
+    """Jobs of a partition with a higher tier preempt jobs of a lower one on the nodes that both have."""
+
+    nodes: tuple[Name, ...] = ()  # empty: every node
+    tier: Annotated[int, Field(ge=1)] = 1
+    grace: Seconds | None = None  # between SIGTERM and the end of a preempted job
+    preempt_mode: Literal["REQUEUE", "CANCEL", "OFF"] | None = None  # None: the cluster's
+
+
+class Wrapper(_Strict):
+    """What a site's own version of a Slurm command does before and after it calls the real one."""
+
+    before: str = ""  # text on stdout
+    after: str = ""
+    delay: Annotated[float, Field(ge=0)] = 0.0  # seconds before the call
+
+
+class Settings(_Strict):
+    """A dev cluster. Without any setting: two nodes of two GPUs, and jobs of `high` preempt jobs of the others."""
+
     accounting: bool = True
-    max_array_size: int = 1001  # Slurm's default; the largest array index is one less
-    grace: int = 10  # seconds a preempted job of the partition `low-grace` has before it is killed
-    kill_wait: int = 5  # seconds between SIGTERM and SIGKILL
-    node_timeout: int = 10  # seconds after which a silent node is down
+    enforce: Annotated[str, Field(pattern=r"^[a-z]+(,[a-z]+)*$")] = "limits"  # AccountingStorageEnforce
+    max_array_size: Annotated[int, Field(ge=2)] = 1001  # Slurm's default; the largest array index is one less
+    grace: Seconds = 10  # of the partition `low-grace`, where `partitions` is not given
+    kill_wait: Seconds = 5  # between SIGTERM and SIGKILL
+    node_timeout: Seconds = 10  # after which a silent node is down
+
+    nodes: dict[Name, Annotated[int, Field(ge=0, le=8)]] = Field(default={"n1": 2, "n2": 2}, min_length=1)  # their GPUs
+    partitions: dict[Name, Partition] = {}  # the first is the default; empty: low, low-grace and high
+    preempt_mode: Literal["REQUEUE", "CANCEL"] = "REQUEUE"
+    job_requeue: bool = True  # is a job requeued that does not ask for it?
+    slurm_conf: tuple[Line, ...] = ()  # more lines of it
+
+    wrappers: dict[Literal["sbatch", "squeue"], Wrapper] = {}
+    home: Annotated[str, Field(pattern=r"^[^/\n]+$")] | None = None  # HOME: a folder of this name
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z_]+\.[A-Za-z0-9-]+$")] | None = None  # LANG, LC_ALL: de_DE.UTF-8
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        for node in self.nodes:
+            if node in (*DAEMONS, *FOLDERS, self.home):
+                raise ValueError(f"nodes: {node} is a name that the cluster needs itself; use another")
+        if self.home in (*DAEMONS, *FOLDERS):
+            raise ValueError(f"home: {self.home} is a name that the cluster needs itself; use another")
+        for name, partition in self.partitions.items():
+            for node in partition.nodes:
+                if node not in self.nodes:
+                    raise ValueError(
+                        f"partitions.{name}.nodes: there is no node {node} (nodes: {', '.join(self.nodes)})"
+                    )
+        return self
+
+    @classmethod
+    def load(cls, path: Path | None, **options: Any) -> "Settings":
+        """The settings of a YAML or JSON file, if one is given; `options` come before what the file says.
+
+        Raises:
+            DefinitionError: if the file cannot be read, or a setting is not valid.
+        """
+        raw = read_mapping(path, Loader) if path else {}
+        try:
+            return cls.model_validate(raw | options)
+        except ValidationError as error:
+            raise DefinitionError(f"{path or 'options'}: {one_line(error)}") from None
 
     def write(self, folder: Path) -> None:
-        (folder / "cluster.json").write_text(json.dumps(asdict(self)) + "\n")
+        (folder / "cluster.json").write_text(self.model_dump_json() + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "Settings":
+        """The settings of the cluster that was started in `folder`.
+
+        Raises:
+            ClusterError: if there is none.
+        """
         try:
-            return cls(**json.loads((folder / "cluster.json").read_text()))
+            return cls.model_validate_json((folder / "cluster.json").read_text())
         except FileNotFoundError:
             raise ClusterError(f"{folder}: no dev cluster was started here") from None
+
+    def all_partitions(self) -> dict[str, Partition]:
+        """Those that were given, or those of the default cluster."""
+        return self.partitions or {
+            "low": Partition(grace=0),
+            "low-grace": Partition(grace=self.grace),
+            "high": Partition(tier=10, preempt_mode="OFF"),
+        }
 
 
 def missing_programs(accounting: bool) -> list[str]:
@@ -46,34 +129,37 @@ def missing_programs(accounting: bool) -> list[str]:
 SEARCHED = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 
 
-@dataclass(frozen=True)
-class Ports:
+class Ports(NamedTuple):
     slurmctld: int
     slurmdbd: int
     mariadbd: int
-    n1: int
-    n2: int
+    nodes: list[int]
 
     @classmethod
-    def free(cls) -> "Ports":
+    def free(cls, nodes: int) -> "Ports":
         """Ports of 127.0.0.1 that nobody listens on, held together while they are found so that they differ."""
-        sockets = [socket.socket() for _ in range(5)]
+        sockets = [socket.socket() for _ in range(3 + nodes)]
         try:
             for found in sockets:
                 found.bind(("127.0.0.1", 0))
-            return cls(*(found.getsockname()[1] for found in sockets))
+            first, second, third, *rest = (found.getsockname()[1] for found in sockets)
+            return cls(first, second, third, rest)
         finally:
             for found in sockets:
                 found.close()
 
 
 def slurm_conf(folder: Path, settings: Settings, ports: Ports) -> str:
-    """Two nodes of this host; jobs of `low` and `low-grace` give way to jobs of `high`."""
+    """All nodes are this host."""
     host = socket.gethostname().partition(".")[0]
     nodes = "\n".join(
-        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={getattr(ports, node)} CPUs=8 RealMemory=8000"
-        f" Gres=gpu:{GPUS_PER_NODE} State=UNKNOWN"
-        for node in NODES
+        f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=8000"
+        f"{f' Gres=gpu:{gpus}' if gpus else ''} State=UNKNOWN"
+        for (node, gpus), port in zip(settings.nodes.items(), ports.nodes, strict=True)
+    )
+    partitions = "\n".join(
+        _partition(name, partition, settings, default=index == 0)
+        for index, (name, partition) in enumerate(settings.all_partitions().items())
     )
     accounting = "AccountingStorageType=accounting_storage/none"
     if settings.accounting:
@@ -82,8 +168,8 @@ AccountingStorageHost=127.0.0.1
 AccountingStoragePort={ports.slurmdbd}
 AccountingStoragePass={folder}/munge/socket
 AccountingStorageTRES=gres/gpu
-AccountingStorageEnforce=limits"""
-    every = f"Nodes={','.join(NODES)} MaxTime=INFINITE DefaultTime=60 State=UP"
+AccountingStorageEnforce={settings.enforce}"""
+    more = [] if settings.job_requeue else ["JobRequeue=0"]
     return f"""ClusterName=devcluster
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports.slurmctld}
@@ -110,7 +196,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
 PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
+PreemptMode={settings.preempt_mode}
 ReturnToService=1
 MaxArraySize={settings.max_array_size}
 MaxJobCount=20000
@@ -118,15 +204,25 @@ KillWait={settings.kill_wait}
 SlurmdTimeout={settings.node_timeout}
 {accounting}
 {nodes}
-PartitionName=low Default=YES PriorityTier=1 GraceTime=0 {every}
-PartitionName=low-grace PriorityTier=1 GraceTime={settings.grace} {every}
-PartitionName=high PriorityTier=10 PreemptMode=OFF {every}
-"""
+{partitions}
+""" + "".join(f"{line}\n" for line in [*more, *settings.slurm_conf])
 
 
-def gres_conf(folder: Path) -> str:
-    gpus = f"nvidia[0-{GPUS_PER_NODE - 1}]"
-    return "".join(f"NodeName={node} Name=gpu File={folder}/{node}/{gpus}\n" for node in NODES)
+def _partition(name: str, partition: Partition, settings: Settings, default: bool) -> str:
+    words = [f"PartitionName={name}", "Default=YES" if default else "", f"PriorityTier={partition.tier}"]
+    words.append("" if partition.grace is None else f"GraceTime={partition.grace}")
+    words.append(f"PreemptMode={partition.preempt_mode}" if partition.preempt_mode else "")
+    words.append(f"Nodes={','.join(partition.nodes or settings.nodes)}")
+    return " ".join([*filter(None, words), "MaxTime=INFINITE DefaultTime=60 State=UP"])
+
+
+def gres_conf(folder: Path, settings: Settings) -> str:
+    """The device files that stand for GPUs, `DevCluster` makes them."""
+    return "".join(
+        f"NodeName={node} Name=gpu File={folder}/{node}/nvidia{'0' if gpus == 1 else f'[0-{gpus - 1}]'}\n"
+        for node, gpus in settings.nodes.items()
+        if gpus
+    )
 
 
 def slurmdbd_conf(folder: Path, ports: Ports) -> str:

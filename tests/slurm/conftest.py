@@ -1,4 +1,4 @@
-"""A real Slurm for the tests, one with accounting and one without; skipped, with the reason, where it cannot run."""
+"""Real Slurm clusters for the tests, skipped, with the reason, where none can run."""
 
 import os
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from slurm.devcluster.cluster import DevCluster, why_not
-from slurm.devcluster.settings import Settings
+from slurm.devcluster.settings import Partition, Settings, Wrapper
 from tests.slurm.workplace import LONG, uninterrupted
 
 
@@ -30,6 +30,41 @@ def accounted(tmp_path_factory) -> Iterator[DevCluster]:
 def unaccounted(tmp_path_factory) -> Iterator[DevCluster]:
     """A cluster that keeps no accounts: a job that has ended is forgotten after a while, and sacct only fails."""
     yield from _running(tmp_path_factory, Settings(accounting=False, grace=4, kill_wait=2))
+
+
+GPU_NODES = ("gn-a100-01", "gn-a100-02")
+FOREIGN = Settings(
+    accounting=False,
+    max_array_size=50,
+    node_timeout=5,
+    kill_wait=2,
+    nodes={"gn-a100-01": 2, "gn-a100-02": 2, "cpu07": 0},
+    partitions={
+        "gpu": Partition(nodes=GPU_NODES, grace=15),
+        "cpu": Partition(nodes=("cpu07",)),
+        "gpu_urgent": Partition(nodes=GPU_NODES, tier=20, preempt_mode="OFF"),
+    },
+    preempt_mode="CANCEL",
+    job_requeue=False,
+    slurm_conf=(
+        "SelectTypeParameters=CR_Core_Memory",
+        "DefMemPerCPU=500",
+        "JobAcctGatherFrequency=1",
+        "JobAcctGatherParams=OverMemoryKill",
+    ),
+    wrappers={
+        "sbatch": Wrapper(before="HELIOS: 3|4 filesystems ok", after="Used 3412 of 10000 core-hours (34%)\n17"),
+        "squeue": Wrapper(before="HELIOS: maintenance on 2026-12-01", after="a|b|c|d|e|f\n\n(end of the queue)"),
+    },
+    home="home of ann",
+    locale="de_DE.UTF-8",
+)
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory) -> Iterator[DevCluster]:
+    """A cluster that another site configured: little in it is as in the other two."""
+    yield from _running(tmp_path_factory, FOREIGN)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The cluster that the other tests break: it starts, does what Slurm does, and leaves nothing behind."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,8 @@ import pytest
 
 from slurm.devcluster import processes
 from slurm.devcluster.cluster import DevCluster
-from slurm.devcluster.settings import ClusterError, Settings
+from slurm.devcluster.settings import ClusterError, Settings, Wrapper
+from sweeps.definition import DefinitionError
 
 MODULE = [sys.executable, "-m", "slurm.devcluster"]
 
@@ -170,3 +172,55 @@ def test_a_daemon_that_does_not_come_up_is_named_with_its_log_and_nothing_is_lef
 def test_a_folder_too_deep_for_a_socket_is_refused(unaccounted, tmp_path):
     with pytest.raises(ClusterError, match="too long for the socket"):
         DevCluster(tmp_path / ("x" * 100)).start(Settings(accounting=False))
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("nodes: {n1: 2, n1: 3}", "'n1' stands twice"),
+        ("node: {n1: 2}", "node: unknown key"),
+        ("nodes: {slurmctld: 1}", "nodes: slurmctld is a name that the cluster needs itself; use another"),
+        ("nodes: {a b: 1}", "nodes.a b.[key]: String should match pattern"),
+        ("partitions: {gpu: {nodes: [n3]}}", "partitions.gpu.nodes: there is no node n3 (nodes: n1, n2)"),
+        ("partitions: {gpu: {tier: 0}}", "partitions.gpu.tier: Input should be greater than or equal to 1, not 0"),
+        ("preempt_mode: SUSPEND", "preempt_mode: Input should be 'REQUEUE' or 'CANCEL', not 'SUSPEND'"),
+        ("wrappers: {scancel: {}}", "wrappers.scancel.[key]: Input should be 'sbatch' or 'squeue'"),
+        ("locale: german", "locale: String should match pattern"),
+        ("slurm_conf: a line", "slurm_conf: Input should be a valid tuple"),
+        ("[]", "not a mapping of keys to values"),
+    ],
+)
+def test_a_wrong_configuration_is_one_line_with_file_and_field(tmp_path, written, message):
+    path = tmp_path / "cluster.yaml"
+    path.write_text(written)
+    with pytest.raises(DefinitionError) as raised:
+        Settings.load(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert message in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_an_option_of_the_command_line_comes_before_the_file(tmp_path):
+    path = tmp_path / "cluster.json"
+    path.write_text(json.dumps({"max_array_size": 50, "grace": 3}))
+    assert Settings.load(path, grace=7) == Settings(max_array_size=50, grace=7)
+    assert Settings.load(None) == Settings()
+
+
+def test_start_with_a_wrong_configuration_exits_with_2_and_starts_nothing(tmp_path):
+    (tmp_path / "cluster.yaml").write_text("preempt_mode: 3")
+    command = [*MODULE, "start", "--config", tmp_path / "cluster.yaml", tmp_path / "cluster"]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "cluster").exists()
+
+
+def test_a_wrapper_waits_and_passes_on_the_exit_code(tmp_path):
+    settings = Settings(wrappers={"squeue": Wrapper(after="at the end", delay=0.3)})
+    cluster = DevCluster(tmp_path)
+    cluster.write_files(settings)
+    began = time.monotonic()
+    done = subprocess.run(["squeue", "--no-such"], env=cluster.environment(), capture_output=True, text=True)
+    assert time.monotonic() - began >= 0.3
+    assert (done.returncode, done.stdout) == (1, "at the end\n")
