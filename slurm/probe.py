@@ -43,7 +43,7 @@ def look(profile: Profile, outputs: Path, patience: float, on_wait: Callable[[st
     (folder / "logs").mkdir()
     body = f"{sys.executable} -m slurm.probe {folder}"
     try:
-        with (folder / LOCK).open("w") as lock:
+        with (folder / LOCK).open("w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 job = script.executor(submission, request).send(body)
@@ -81,7 +81,11 @@ def _state(job: str) -> str | None:
 
 def _unseen(folder: Path, job: str, told: str, seconds: float) -> Iterator[Finding]:
     """The probe left no word: it never began, it failed, or it wrote to another folder than this one."""
-    log = "\n".join(path.read_text(errors="replace") for path in (folder / "logs").iterdir()).strip().splitlines()
+    log = (
+        "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in (folder / "logs").iterdir())
+        .strip()
+        .splitlines()
+    )
     if told != "gone":
         scheduler.cancel([Queued("running", job=job)])
         advice = "it was cancelled; see the reason above, or wait longer with --wait"
@@ -118,7 +122,7 @@ def _findings(seen: dict[str, Any], profile: Profile, nonce: str, now: float) ->
 def main(folder: Path) -> None:
     import torch
 
-    with (folder / LOCK).open("a") as lock:
+    with (folder / LOCK).open("a", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True  # though the login node holds it

@@ -63,7 +63,7 @@ def ask(*command: str, patience: float = PATIENCE_SECONDS) -> str:
     """
     try:
         with scrubbed():
-            done = subprocess.run(command, capture_output=True, text=True, timeout=patience)
+            done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=patience)
     except FileNotFoundError:
         raise SchedulerError(f"{command[0]}: not found; is this a login node of a Slurm cluster?") from None
     except subprocess.TimeoutExpired:

@@ -342,7 +342,7 @@ def read_mapping(path: Path, loader: type[yaml.SafeLoader] | type[yaml.BaseLoade
         DefinitionError: if it cannot be read, is not YAML, or holds something else.
     """
     try:
-        raw = yaml.load(path.read_text(), Loader=loader)
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     except yaml.YAMLError as error:
@@ -387,7 +387,7 @@ def shipped_searches() -> list[str]:
 
 
 def _is_search(path: Path) -> bool:
-    return bool(re.search(r"^space:", path.read_text(), re.MULTILINE))
+    return bool(re.search(r"^space:", path.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def _resolve(variant: Variant, layers: Sequence[Mapping[str, Any]]) -> Settings:

@@ -17,11 +17,12 @@ ALLOWED = {
     "scorer_core": set(),
     "sweeps": {
         f"scorer_core.{name}"
-        for name in ("config", "identity", "records", "registry", "schedules", "scores", "verdicts")
+        for name in ("config", "errors", "identity", "records", "registry", "schedules", "scores", "verdicts")
     },
     "slurm": {"sweeps", "scorer_core"},
     "analysis": {
         "scorer_core.config",
+        "scorer_core.errors",
         "scorer_core.identity",
         "scorer_core.records",
         "scorer_core.scores",
