@@ -38,7 +38,7 @@ def protect() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest free number, this one
     if sys.stdout is sys.__stdout__:
         sys.stdout = _protected(1, sys.stdout, "replace")
     if sys.stderr is sys.__stderr__:
