@@ -168,6 +168,7 @@ class ProvenanceRecord(BaseModel):
     slurm_job_id: str | None = None
     git_commit: str | None = None
     git_diff: str | None = None
+    git_error: str | None = None
     python: str = ""
     packages: dict[str, str] = {}
 

@@ -21,6 +21,7 @@ from typing import Any
 from scorer_core.errors import reason
 from scorer_core.provenance import provenance
 from scorer_core.records import PackFolder, RecordError, write_json
+from scorer_core.versions import upgrades
 from slurm.policy import halve, halves, history, is_out_of_memory, refusal
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 75
@@ -173,6 +174,8 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
     torch.set_num_threads(1)
     label = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     write_json(place / "provenance.json", provenance(label))
+    if changed := [line for line in upgrades(folder) if line.endswith(f" and {place.name}")]:
+        logging.getLogger("scorer").warning("%s", changed[-1])
     beat = arguments.heartbeat_seconds
     return train(folder, device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat, **state)
 

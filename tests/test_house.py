@@ -17,7 +17,17 @@ ALLOWED = {
     "scorer_core": set(),
     "sweeps": {
         f"scorer_core.{name}"
-        for name in ("config", "errors", "identity", "records", "registry", "schedules", "scores", "verdicts")
+        for name in (
+            "config",
+            "errors",
+            "identity",
+            "provenance",
+            "records",
+            "registry",
+            "schedules",
+            "scores",
+            "verdicts",
+        )
     },
     "slurm": {"sweeps", "scorer_core"},
     "analysis": {
@@ -28,6 +38,7 @@ ALLOWED = {
         "scorer_core.scores",
         "scorer_core.references",
         "scorer_core.verdicts",
+        "scorer_core.versions",
         "sweeps.confirm",
         "sweeps.definition",
         "sweeps.scores",
