@@ -1,6 +1,7 @@
 """Exceptions of code that is not ours: one line with the file, the field, the task and the reason."""
 
 import json
+import platform
 import re
 import sys
 import warnings
@@ -14,7 +15,8 @@ import scorer
 from scorer_core import registry
 from scorer_core.config import RunConfig
 from scorer_core.errors import MAX_CHARACTERS, reason
-from scorer_core.records import PackFolder
+from scorer_core.provenance import provenance
+from scorer_core.records import PackFolder, write_json
 from slurm import job
 from slurm.launch import _why
 from sweeps.definition import DefinitionError, parse
@@ -187,6 +189,15 @@ def test_an_interrupt_in_an_environment_leaves_an_interrupted_pack(task, tmp_pat
     task(raising(KeyboardInterrupt()), "step", 300)
     assert attempt(folder, monkeypatch) == job.INTERRUPTED
     assert folder.state()["phase"] == "interrupted"
+
+
+def test_the_log_of_an_attempt_states_the_versions_that_changed(task, tmp_path, monkeypatch, caplog):
+    folder = PackFolder.create(tmp_path, [RunConfig(task=task(), seed=0, total_steps=4000, **SETTINGS)])
+    write_json(folder.new_attempt() / "provenance.json", {**provenance("cpu"), "python": "3.10.4"})
+    task(FAULTS["a library"][0], "__init__")
+    assert attempt(folder, monkeypatch) == job.FAILED
+    told = f"pack {folder.pack_id}: python 3.10.4 -> {platform.python_version()} between attempts 1 and 2"
+    assert [record.getMessage() for record in caplog.records] == [told]
 
 
 @pytest.mark.parametrize(
