@@ -1,6 +1,11 @@
 """The command line: the rooms' verbs, and the one that goes through them all."""
 
+import platform
+import shlex
 import sys
+import tempfile
+import traceback
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -11,10 +16,11 @@ import slurm.verbs
 import slurm.verbs_search
 import sweeps.verbs
 from analysis.verbs import report_on
-from scorer_core.records import PackFolder, RecordError
+from scorer_core.errors import RecordError, UserCodeError, reason
+from scorer_core.records import PackFolder
 from slurm.launch import LocalLauncher, Outcome
 from slurm.watch import Bars
-from sweeps import definition
+from sweeps import definition, streams
 from sweeps.definition import DefinitionError
 from sweeps.plan import Compile, make_plan
 from sweeps.terminal import (
@@ -83,9 +89,10 @@ def run(
 
     with Bars(planned.packs, out) as bars:
         outcome = launcher.run([pack.folder for pack in planned.packs], show)
+    elsewhere = "" if outputs == DEFAULT_OUTPUTS else f" --outputs {shlex.quote(str(outputs))}"
     for folder, why in outcome.failed:
         err.print(f"[red]pack {folder.pack_id} failed:[/] {why}", highlight=False)
-        err.print(f"  its log: {folder.path}/attempts/*/stderr.log", highlight=False)
+        err.print(f"  its log: scorer logs {folder.pack_id}{elsewhere}", highlight=False, soft_wrap=True)
     if outcome.interrupted or outcome.waiting:
         stop(f"interrupted; all is committed. To go on: scorer run {sweep}", INTERRUPTED)
     report_on(planned.folder)
@@ -108,17 +115,53 @@ app.add_typer(search, name="search")
 
 
 def main() -> None:
-    """Run the command line; what a user got wrong is one line, not a traceback."""
+    """Run the command line. An error is one line, not a traceback."""
+    streams.protect()
+    code = _run()
+    if lost := streams.lost_output():
+        err.print(f"stdout: not all output could be written: {lost}", highlight=False, markup=False, soft_wrap=True)
+        code = code or FAILED
+    sys.exit(code)
+
+
+def _run() -> int | str | None:
     try:
+        for argument in sys.argv:
+            argument.encode()
         app()
-    except DefinitionError as error:
+    except SystemExit as stopped:
+        return stopped.code
+    except UnicodeEncodeError as error:
+        if error.object not in sys.argv:
+            code, message = FAILED, _unexpected(error)
+        else:
+            shown = error.object.encode(errors="backslashreplace").decode()
+            code, message = USAGE, f"{shown}: this argument is not text in the encoding of the locale"
+    except (DefinitionError, UserCodeError) as error:
         code, message = USAGE, str(error)
     except RecordError as error:
         code, message = FAILED, str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        code, message = FAILED, _unexpected(error)
     else:
-        return
+        return 0
     err.print(message, highlight=False, markup=False, soft_wrap=True)
-    sys.exit(code)
+    return code
+
+
+def _unexpected(error: BaseException) -> str:
+    """An error in scorer itself, in one line; its traceback is written to a file."""
+    trace = "".join(traceback.format_exception(error))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", errors="replace", prefix="scorer-error-", suffix=".txt", delete=False
+        ) as file:
+            file.write(f"scorer {version('scorer')}, Python {platform.python_version()}\n{trace}")
+    except OSError as unwritten:
+        return f"unexpected error: {reason(error)}; its traceback could not be written: {reason(unwritten)}"
+    return f"unexpected error: {reason(error)}; the traceback is in {file.name}; please report it"
 
 
 if __name__ == "__main__":

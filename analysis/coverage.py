@@ -173,7 +173,7 @@ def _table(header: Sequence[str], cells: dict[tuple[int, int], list[str]]) -> st
 
 
 def read(path: Path = RATES) -> list[Coverage]:
-    return [Coverage(**row) for row in json.loads(path.read_text())["rows"]]
+    return [Coverage(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
 
 
 def write(page: Path = PAGE, rates: Path = RATES, experiments: Mapping[int, int] = EXPERIMENTS) -> str:
@@ -182,7 +182,7 @@ def write(page: Path = PAGE, rates: Path = RATES, experiments: Mapping[int, int]
     lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
     replace_file(rates, f'{{"rows": [\n{lines}\n]}}\n'.encode())
     text = tables(rows)
-    before, _, rest = page.read_text().partition(BEGIN)
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     replace_file(page, f"{before}{BEGIN}{text}{END}{after}".encode())
     return text

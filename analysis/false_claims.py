@@ -16,7 +16,7 @@ MOST_FALSE_CLAIMS = 0.08  # above this rate a comparison is a hint only
 def measured() -> dict[tuple[int, int], float]:
     """(tasks, seeds) -> the rate of families with a false claim, the highest over all simulated kinds of scores."""
     found: dict[tuple[int, int], float] = {}
-    for row in json.loads(RATES.read_text())["rows"]:
+    for row in json.loads(RATES.read_text(encoding="utf-8"))["rows"]:
         size = row["tasks"], row["seeds"]
         found[size] = max(found.get(size, 0.0), row["false_one"], row["false_family"])
     return found

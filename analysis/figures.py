@@ -17,7 +17,7 @@ from matplotlib.ticker import (
 )
 
 from analysis.statistics import Estimate
-from analysis.style import BASELINE_COLOUR, Look
+from analysis.style import BASELINE_COLOUR, Look, figure_text
 
 BAND = 0.18  # opacity of the area between the bounds
 SHORT = 10  # a curve this many times shorter than the longest cannot be read on a linear axis
@@ -34,7 +34,7 @@ def interval_estimates(
         ax.plot([value, value], [row - 0.33, row + 0.33], color=looks[name].colour, linewidth=2, solid_capstyle="butt")
     if random is not None:
         ax.axvline(random, color="#777777", linestyle=(0, (2, 2)), linewidth=1)
-    ax.set_yticks(range(len(estimates)), list(estimates))
+    ax.set_yticks(range(len(estimates)), [figure_text(name) for name in estimates])
     ax.set_ylim(len(estimates) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -158,7 +158,7 @@ def along_axis(
     if logarithmic:
         ax.set_xscale("log")
     if not numeric or len(values) <= 7:
-        ax.set_xticks([places[value] for value in values], [setting_text(value) for value in values])
+        ax.set_xticks([places[value] for value in values], [figure_text(setting_text(value)) for value in values])
         ax.set_xticks([], minor=True)
     return ax
 
@@ -185,10 +185,10 @@ def heat_map(
         if np.isfinite(value):
             dark = (value - low) < 0.55 * ((high - low) or 1)
             ax.text(column, row, f"{value:.3g}", ha="center", va="center", color="w" if dark else "k", fontsize=7)
-    ax.set_yticks(range(len(rows)), [setting_text(row) for row in rows])
-    ax.set_xticks(range(len(columns)), [setting_text(column) for column in columns])
-    ax.set_ylabel(names[0])
-    ax.set_xlabel(names[1])
+    ax.set_yticks(range(len(rows)), [figure_text(setting_text(row)) for row in rows])
+    ax.set_xticks(range(len(columns)), [figure_text(setting_text(column)) for column in columns])
+    ax.set_ylabel(figure_text(names[0]))
+    ax.set_xlabel(figure_text(names[1]))
     ax.grid(visible=False)
     return ax
 
@@ -261,7 +261,9 @@ def _as_elsewhere(ax: Axes) -> Axes:
 
 def legend_below(figure: Figure, names: Sequence[str], looks: Mapping[str, Look]) -> None:
     """Every variant once, under all panels; the figure grows by the room that this takes."""
-    handles = [Line2D([], [], color=looks[n].colour, linestyle=looks[n].dashes, linewidth=1.6, label=n) for n in names]
+    handles = [Line2D([], [], color=looks[n].colour, linestyle=looks[n].dashes, linewidth=1.6) for n in names]
+    for handle, name in zip(handles, names, strict=True):
+        handle.set_label(figure_text(name))
     per_name = 0.5 + 0.064 * max(map(len, names))  # inches: the line, and 7 pt letters
     columns = max(1, min(len(names), int(figure.get_figwidth() / per_name)))
     rows = -(-len(names) // columns)

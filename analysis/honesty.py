@@ -165,6 +165,7 @@ def _code(summary: Summary) -> Iterator[Caution]:
         yield Caution(f"{len(versions)} code versions are mixed: {_some(versions)}.")
     elif versions and " then " in versions[0]:
         yield Caution(f"Runs were resumed with other code: {versions[0]}.")
+    yield from map(Caution, summary.results.version_notes)
 
 
 def _scale(summary: Summary) -> Iterator[Caution]:

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from analysis.choices import Score
-from analysis.traces import Status, Trace, read_imported, read_packs
+from analysis.traces import Status, Trace, read_imported, read_packs, version_notes
 from scorer_core.config import RunConfig
-from scorer_core.records import METRICS
+from scorer_core.records import METRICS, PackFolder
 from scorer_core.scores import auc, best, final
 from sweeps.definition import DefinitionError, Sweep, Variant, load_submitted
 
@@ -82,6 +82,7 @@ class Results:
     # no other variant can change it.
     logged: dict[tuple[str, str], np.ndarray] = field(repr=False)
     problems: tuple[str, ...] = ()  # what could not be read
+    version_notes: tuple[str, ...] = ()  # upgrades, different versions, unknown commits
 
     @property
     def variants(self) -> list[str]:
@@ -175,7 +176,9 @@ def load_results(folder: Path, metrics: Sequence[str] = ("return",), overrides: 
     points = tuple(dict.fromkeys(cell[0] for cell in cells))
     imported = {(name, task) for name, task, _ in elsewhere}
     grid, logged = _grid(series, imported)
-    return Results(folder, sweep, points, tuple(rows), grid, tuple(metrics), series, logged, tuple(problems))
+    packs = [PackFolder(path) for path in sorted({trace.folder for trace in found.values()})]
+    notes = tuple(version_notes(packs))
+    return Results(folder, sweep, points, tuple(rows), grid, tuple(metrics), series, logged, tuple(problems), notes)
 
 
 def _beside(

@@ -55,8 +55,8 @@ def render(
         _section("Every run", _runs(summary)),
         _section("How to make this again", _again(summary, provenance)),
     ]
-    style = (ASSETS / "page.css").read_text()
-    script = (ASSETS / "page.js").read_text()
+    style = (ASSETS / "page.css").read_text(encoding="utf-8")
+    script = (ASSETS / "page.js").read_text(encoding="utf-8")
     return (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width, initial-scale=1">'

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from analysis import figures
 from analysis.statistics import Estimate
-from analysis.style import WIDTHS, Look, Venue, looks, new_figure
+from analysis.style import WIDTHS, Look, Venue, figure_text, looks, new_figure
 from analysis.summary import LEGIBLE, Summary, hints, method, score_text
 from sweeps.definition import Variant
 
@@ -113,7 +113,7 @@ def intervals(summary: Summary, venue: Venue) -> Plate:
     for ax, panel in zip(axes, panels, strict=True):
         found = {name: _estimate(summary, name, panel) for name in summary.drawn}
         figures.interval_estimates(found, _looks(summary), ax, random=summary.random[panel] if panel else None)
-        ax.set_title(_title(summary, panel))
+        ax.set_title(figure_text(_title(summary, panel)))
         ax.set_xlabel(_unit(summary, panel))
     caption = _caption(
         summary,
@@ -152,7 +152,7 @@ def curves(summary: Summary, venue: Venue) -> Plate:
         here = {name: summary.curves[name, panel] for name in names if (name, panel) in summary.curves}
         random = summary.random[panel] if panel else None
         figures.learning_curves(here, summary.results.steps, _looks(summary), ax, random, _unit(summary, panel))
-        ax.set_title(_title(summary, panel))
+        ax.set_title(figure_text(_title(summary, panel)))
     figures.legend_below(figure, names, _looks(summary))
     bands = "that hold at all steps together (max-t)" if summary.settings.simultaneous_bands else "pointwise"
     caption = _caption(
@@ -228,8 +228,8 @@ def along(summary: Summary, venue: Venue, setting: str) -> Plate:
             line: [(value, _estimate(summary, name, panel)) for value, name in pairs] for line, pairs in lines.items()
         }
         figures.along_axis(placed, line_looks, ax, _estimate(summary, band, panel) if band else None)
-        ax.set_title(_title(summary, panel))
-        ax.set_xlabel(setting)
+        ax.set_title(figure_text(_title(summary, panel)))
+        ax.set_xlabel(figure_text(setting))
         ax.set_ylabel(_unit(summary, panel))
     names = list(lines)
     if band:
@@ -264,7 +264,7 @@ def heat_maps(summary: Summary, venue: Venue, pair: tuple[str, str]) -> Plate:
         every = {p: float(_estimate(summary, p.name, panel).value) for p in crossed}
         cells = {(p.point[0][1], p.point[1][1]): value for p, value in every.items() if p.family == family}
         figures.heat_map(cells, ax, np.nanmin(list(every.values())), np.nanmax(list(every.values())), pair)
-        ax.set_title(f"{family} {_title(summary, panel)}".strip())
+        ax.set_title(figure_text(f"{family} {_title(summary, panel)}".strip()))
     caption = _caption(
         summary,
         f"IQM for each {pair[0]} and {pair[1]}, {summary.runs_text} seeds a task; a panel's colours run from its "
@@ -292,7 +292,7 @@ def logged(summary: Summary, venue: Venue, plate: str, wanted: Sequence[str]) ->
         names |= present.keys()
         steps += [own for own, _ in present.values()]
         if metric == metrics[0]:
-            ax.set_title(_title(summary, task))
+            ax.set_title(figure_text(_title(summary, task)))
         if task == summary.tasks[0]:
             ax.set_ylabel(metric.replace("_", " "))
     for ax in axes[-1]:  # the panels share it

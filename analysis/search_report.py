@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from analysis.figures import BAND
 from analysis.search_summary import SearchSummary, interval
 from analysis.statistics import Estimate
-from analysis.style import BASELINE_COLOUR, COLOURS, new_figure, save, styled
+from analysis.style import BASELINE_COLOUR, COLOURS, figure_text, new_figure, save, styled
 from scorer_core.identity import digest
 from scorer_core.records import replace_file, write_json
 
@@ -84,8 +84,8 @@ def draw_slice(summary: SearchSummary, name: str, ax: Axes) -> Axes:
     if dimension.form.startswith("log"):
         ax.set_xscale("log")
     if choices:
-        ax.set_xticks(range(len(choices)), [str(choice) for choice in choices])
-    ax.set_xlabel(name)
+        ax.set_xticks(range(len(choices)), [figure_text(str(choice)) for choice in choices])
+    ax.set_xlabel(figure_text(name))
     ax.set_ylabel(objective_text(summary, 0))
     return ax
 
@@ -98,7 +98,7 @@ def draw_confirmed(summary: SearchSummary, ax: Axes) -> Axes:
         if np.isfinite(row.confirmed[0]).any():
             colour = BASELINE_COLOUR if not row.searched.size else COLOURS[0]
             _row_bar(ax, place + 0.14, interval(summary.search, row.confirmed[0]), colour, colour)
-    ax.set_yticks(range(len(summary.confirmed)), [row.name for row in summary.confirmed])
+    ax.set_yticks(range(len(summary.confirmed)), [figure_text(row.name) for row in summary.confirmed])
     ax.set_ylim(len(summary.confirmed) - 0.5, -0.5)
     ax.set_xlabel(objective_text(summary, 0) + "\nopen: in the search; filled: on fresh seeds")
     return ax

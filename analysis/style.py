@@ -3,8 +3,10 @@
 import io
 import json
 import multiprocessing
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +14,10 @@ from typing import Any, Self
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.mathtext import MathTextParser
 
 from analysis.choices import Venue
 from scorer_core.records import replace_file
@@ -94,9 +98,31 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def styled() -> Any:
-    """A context in which figures are made and saved."""
-    return mpl.rc_context(SETTINGS)
+@contextmanager
+def styled() -> Iterator[None]:
+    """A context in which figures are made and saved. A character that the font lacks is drawn as a box."""
+    with mpl.rc_context(SETTINGS), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        yield
+
+
+def figure_text(text: str) -> str:
+    """`text` for matplotlib: each line is drawn as mathematics if matplotlib can parse it, otherwise as it is written.
+
+    Every name that a user can choose (variants, tasks, settings, values) goes through this function.
+    """
+    return "\n".join(line if _is_valid_math(line) else line.replace("$", r"\$") for line in text.split("\n"))
+
+
+def _is_valid_math(line: str) -> bool:
+    """Whether matplotlib treats `line` as mathematics and can parse it."""
+    if not is_math_text(line):
+        return False
+    try:
+        MathTextParser("path").parse(line)
+    except Exception:  # the parser also raises errors that are no ValueError
+        return False
+    return True
 
 
 def save(figure: Figure, stem: Path, provenance: Mapping[str, Any], formats: Iterable[str] = FORMATS) -> list[Path]:

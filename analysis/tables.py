@@ -3,6 +3,8 @@
 import csv
 import io
 import math
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -73,7 +75,7 @@ def latex(grid: Grid, caption: str, label: str) -> str:
             r"\begin{table}[t]",
             r"  \centering\small",
             rf"  \caption{{{escape_latex(caption)}}}",
-            rf"  \label{{tab:{label}}}",
+            rf"  \label{{tab:{_LABEL.sub('-', label)}}}",
             r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"  \begin{{tabular}}{{@{{}}l{'r' * (len(grid.header) - 1)}@{{}}}}",
             r"    \toprule",
@@ -91,7 +93,9 @@ def latex(grid: Grid, caption: str, label: str) -> str:
 def _latex_lines(row: Sequence[Cell]) -> list[str]:
     """A line of estimates and, where there are any, one of their intervals."""
     name, *cells = row
-    values, intervals = [escape_latex(name.text)], [""]
+    first = escape_latex(name.text)
+    # After \\ of the line above, LaTeX would read [ as the start of an optional argument and * as the starred form.
+    values, intervals = ["{}" + first if first.lstrip()[:1] in ("[", "*") else first], [""]
     for cell in cells:
         value, bounds = _split(cell.text)
         values.append(rf"\textbf{{{escape_latex(value)}}}" if cell.best else escape_latex(value))
@@ -107,10 +111,40 @@ def _split(text: str) -> tuple[str, str]:
     return value, bracket.strip() + bounds
 
 
+_LABEL = re.compile(r"[^A-Za-z0-9._-]+")  # what must not stand in \label
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi"
+_GREEK += " omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
+_MATHEMATICS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", _GREEK.split(), strict=True))
+_MATHEMATICS |= {
+    "µ": "mu", "×": "times", "±": "pm", "≤": "leq", "≥": "geq", "≠": "neq", "≈": "approx", "∞": "infty",
+    "→": "rightarrow", "←": "leftarrow", "·": "cdot", "−": "mbox{-}",
+}  # fmt: skip
+_SPECIAL = {
+    **{character: "\\" + character for character in "&%$#_{}"},
+    **{character: rf"\ensuremath{{\{command}}}" for character, command in _MATHEMATICS.items()},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "–": "--", "—": "---", "…": r"\dots{}", "\u00a0": " ",
+    "‘": "`", "’": "'", "“": "``", "”": "''", "ß": r"\ss{}", "æ": r"\ae{}", "Æ": r"\AE{}", "ø": r"\o{}", "Ø": r"\O{}",
+    "ł": r"\l{}", "Ł": r"\L{}", "œ": r"\oe{}", "Œ": r"\OE{}", "\n": " ", "\t": " ",
+}  # fmt: skip
+_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".",
+            "\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c"}  # fmt: skip
+
+
 def escape_latex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
-    special |= {character: "\\" + character for character in "&%$#_{}"}
-    return "".join(special.get(character, character) for character in text)
+    """`text` for any LaTeX, with its default fonts; a character that these lack is written as its number, U+4E2D."""
+    return "".join(map(_escape_character, unicodedata.normalize("NFC", text)))
+
+
+def _escape_character(character: str) -> str:
+    if character in _SPECIAL:
+        return _SPECIAL[character]
+    if " " <= character <= "~":
+        return character
+    letter, *accents = unicodedata.normalize("NFD", character)
+    if letter.isascii() and len(accents) == 1 and accents[0] in _ACCENTS:
+        return rf"\{_ACCENTS[accents[0]]}{{{letter}}}"
+    return rf"\texttt{{U+{ord(character):04X}}}"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from scorer_core import versions
 from scorer_core.config import RunConfig
 from scorer_core.records import (
     PackFolder,
@@ -24,6 +27,7 @@ from scorer_core.records import (
 )
 
 Status = Literal["done", "diverged", "partial", "missing"]
+NAMED = 6  # packs in a sentence
 IMPORTED = "imported"  # the folder, in a sweep's, of runs from elsewhere
 IMPORT_KEY = b"scorer_import"  # of the metadata of their Parquet files: JSON with source, path, sha256
 
@@ -126,6 +130,29 @@ def _code_version(pack: PackFolder, problems: list[str]) -> str:
             version += "+" + hashlib.sha256(provenance["git_diff"].encode()).hexdigest()[:8]
         versions.append(version)
     return " then ".join(dict.fromkeys(versions)) or "unknown"
+
+
+def version_notes(packs: Iterable[PackFolder]) -> list[str]:
+    """Sentences on what `packs` ran with: upgrades between attempts, different versions, commits that are not known."""
+    changed: list[str] = []
+    last: list[dict[str, str]] = []
+    unknown: Counter[str] = Counter()
+    for pack in packs:
+        changed += versions.upgrades(pack, commits=False)  # the code version of each run says it
+        last.append(versions.last_versions(pack))
+        with suppress(RecordError):  # `_code_version` reports it
+            provenance = pack.provenance()
+            if provenance and not provenance.get("git_commit"):
+                unknown[provenance.get("git_error") or "no reason was recorded"] += 1
+    notes = []
+    if changed:
+        more = f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        notes.append(f"Versions changed while packs were trained: {'; '.join(changed[:NAMED])}{more}.")
+    if mixed := versions.mixed(last):
+        notes.append(f"Packs ran with different versions: {mixed}.")
+    for reason, number in unknown.items():
+        notes.append(f"No git commit is recorded for {number} {'pack' if number == 1 else 'packs'}: {reason}.")
+    return notes
 
 
 def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int], Trace]:

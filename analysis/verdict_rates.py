@@ -381,7 +381,7 @@ def tables(runs: int = RUNS) -> str:
 def write(page: Path = PAGE, runs: int = RUNS) -> str:
     """Simulate, and replace the tables in `page`."""
     text = tables(runs)
-    before, _, rest = page.read_text().partition(BEGIN)
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     replace_file(page, f"{before}{BEGIN}{text}{END}{after}".encode())
     return text

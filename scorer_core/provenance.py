@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +24,11 @@ MAX_FILE_BYTES = 100_000  # a larger or binary untracked file is recorded by nam
 MAX_UNTRACKED_BYTES = 1_000_000  # of all untracked files together, likewise
 MAX_UNTRACKED_FILES = 1_000  # of the rest only the number is recorded
 GIT_SECONDS = 20.0
+SOURCE = Path(__file__).resolve().parent.parent
+
+
+class GitError(Exception):
+    """git does not give what it was asked for; the message is git's reason."""
 
 
 class CodeVersion(BaseModel):
@@ -30,6 +36,7 @@ class CodeVersion(BaseModel):
 
     git_commit: str | None
     git_diff: str | None
+    git_error: str | None = None  # why one of them is not known
 
 
 def provenance(device: str) -> dict[str, Any]:
@@ -41,7 +48,7 @@ def provenance(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device,
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
-        **code_version(Path(__file__).resolve().parent.parent),
+        **code_version(SOURCE),
         "python": platform.python_version(),
         "packages": packages(),
     }
@@ -61,30 +68,77 @@ def code_version(source: Path) -> dict[str, str | None]:
     """`git_commit` and `git_diff` of the tree at `source`; of a saved copy, those of the tree it was copied from.
 
     `git_diff` is a patch: the changes of tracked files, then the untracked code files (`CODE_SUFFIXES`) that
-    .gitignore does not name. Both are None without git.
+    .gitignore does not name. If git does not give one of them, it is None and `git_error` is the reason in one line.
     """
     saved = read_record(source / SNAPSHOT, CodeVersion)
     if saved is not None:
-        return saved.model_dump()
-    diff = _git(source, "diff", "--no-color", "--no-ext-diff", "HEAD")
-    if diff is not None:
-        diff = "\n".join(filter(None, [diff.strip(), *_untracked(source)]))
-    commit = _git(source, "rev-parse", "HEAD")
-    return {"git_commit": commit.strip() if commit is not None else None, "git_diff": diff}
-
-
-def _git(source: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(source), *arguments]
+        return saved.model_dump(exclude_unset=True)
+    commit: str | None = None
     try:
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=GIT_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+        commit = _commit(source)
+        diff = _git(source, "diff", "--no-color", "--no-ext-diff", "HEAD")
+        diff = "\n".join(filter(None, [diff.strip(), *_untracked(source)]))
+    except GitError as error:
+        return {"git_commit": commit, "git_diff": None, "git_error": str(error)}
+    return {"git_commit": commit, "git_diff": diff}
+
+
+def git_error(source: Path = SOURCE) -> str | None:
+    """Why the commit of the tree at `source` is not known, in one line; None if it is known. The diff is not made."""
+    saved = read_record(source / SNAPSHOT, CodeVersion)
+    if saved is not None:
+        return saved.git_error
+    try:
+        _commit(source)
+    except GitError as error:
+        return str(error)
+    return None
+
+
+def _commit(source: Path) -> str:
+    commit = _git(source, "rev-parse", "HEAD").strip()
+    if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+        raise GitError(f"git printed {commit[:60]!r} instead of a commit")
+    if not _git(source, "ls-files", "-z"):  # for example a package that was installed below somebody's repository
+        raise GitError(f"no file in {source} is in a git repository")
+    return commit
+
+
+def _git(source: Path, *arguments: str) -> str:
+    """What git prints.
+
+    Raises:
+        GitError: if it is not installed, fails, or does not end in `GIT_SECONDS`; the message is one line.
+    """
+    command = ["git", "-C", str(source), *arguments]
+    english = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+            errors="replace", env=english, start_new_session=True,
+        )  # fmt: skip
+    except FileNotFoundError:
+        raise GitError("git is not installed") from None
+    except OSError as error:
+        raise GitError(f"git cannot be started: {error.strerror}") from None
+    with process:
+        try:
+            output, complaint = process.communicate(timeout=GIT_SECONDS)
+        except BaseException as error:
+            os.killpg(process.pid, signal.SIGKILL)  # its children too: they hold the pipes open
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise GitError(f"git did not end in {GIT_SECONDS:g} s") from None
+            raise
+    if process.returncode:
+        lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+        told = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0] if lines else "")
+        raise GitError(told[:300] or f"git {arguments[0]} ended with exit code {process.returncode}")
+    return output
 
 
 def _untracked(source: Path) -> list[str]:
     """A patch of each untracked code file; of a large or binary one a line with its size and SHA-256."""
-    listed = _git(source, "ls-files", "--others", "--exclude-standard", "-z") or ""
+    listed = _git(source, "ls-files", "--others", "--exclude-standard", "-z")
     paths = sorted(path for path in listed.split("\0") if path.endswith(CODE_SUFFIXES))
     copies = {path for path in paths if any((source / folder / SNAPSHOT).exists() for folder in Path(path).parents)}
     paths = [path for path in paths if path not in copies]

@@ -37,6 +37,7 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationEr
 
 from scorer_core import identity
 from scorer_core.config import RunConfig
+from scorer_core.errors import RecordError
 from scorer_core.identity import pack_id
 
 # Read at `step`, at some of the log points (diagnostics.points), off a probe batch that stays the same; else NaN.
@@ -92,10 +93,6 @@ PART_NAME = re.compile(r"part-[0-9]+\.parquet")
 Record = TypeVar("Record")
 
 log = logging.getLogger("scorer")
-
-
-class RecordError(Exception):
-    """A record that cannot be read or written; the message names the file."""
 
 
 class DamagedError(RecordError):
@@ -171,6 +168,7 @@ class ProvenanceRecord(BaseModel):
     slurm_job_id: str | None = None
     git_commit: str | None = None
     git_diff: str | None = None
+    git_error: str | None = None
     python: str = ""
     packages: dict[str, str] = {}
 

@@ -6,11 +6,15 @@ each kind.
 
 import importlib
 import importlib.machinery
+import io
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+
+from scorer_core.errors import reason, user_code
 
 # (delta [B], z [B, D]) -> what the follower minimises, to be weighed against msbe by `follower_weight`.
 FOLLOWER_OBJECTIVES = {
@@ -84,9 +88,14 @@ TASKS: dict[str, str] = {}
 
 @cache
 def function(place: str) -> Callable[..., Any]:
-    """What stands at `place`, "module:name"."""
+    """What stands at `place`, "module:name".
+
+    Raises:
+        UserCodeError: if it cannot be imported.
+    """
     module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)
+    with user_code(f"{place} cannot be imported"):
+        return getattr(importlib.import_module(module), name)
 
 
 def known(table: Mapping[str, Any], name: str) -> str:
@@ -105,36 +114,54 @@ def check_task(task: str) -> str:
     """`task` itself. Before a module is imported that `task` names ("module:id"), a line on stderr says so.
 
     Raises:
-        ValueError: if no such task exists, or its spaces are not Box and Discrete.
+        ValueError: if no such task exists, its environment cannot be made, or its spaces are not Box and Discrete.
     """
     family, _, game = task.partition("/")
-    if family in FAMILIES:
-        if game not in FAMILIES[family]:
-            raise ValueError(f"unknown game '{game}'; {family} has {', '.join(FAMILIES[family])}")
-        return task
-    module, colon, _ = task.partition(":")
-    if colon and module not in sys.modules:
-        print(f"task {task}: imports the module {module} ({_place(module)})", file=sys.stderr, flush=True)
+    if family not in FAMILIES:
+        module, colon, _ = task.partition(":")
+        if colon and module not in sys.modules:
+            print(f"task {task}: imports the module {module} ({_place(module)})", file=sys.stderr, flush=True)
+        observation_space(task)
+    elif game not in FAMILIES[family]:
+        raise ValueError(f"unknown game '{game}'; {family} has {', '.join(FAMILIES[family])}")
+    return task
+
+
+@cache
+def observation_space(task: str) -> Any:
+    """The Box of a task of gymnasium's interface. What its environment prints meanwhile is not shown.
+
+    Raises:
+        ValueError: if no such task exists, its environment cannot be made, or its spaces are not Box and Discrete.
+    """
     import gymnasium  # 0.2 s that a MinAtar plan does not pay
 
+    family, _, _ = task.partition("/")
     if family == "MinAtar" and task not in gymnasium.registry:  # the package registers its games only on request
         import minatar.gym
 
         minatar.gym.register_envs()
     try:
-        if task in TASKS and task not in gymnasium.registry:
-            gymnasium.register(task, entry_point=TASKS[task])
-        environment = gymnasium.make(task)
-    except (gymnasium.error.Error, ModuleNotFoundError) as error:
-        families = ", ".join(f"{family}/<game>" for family in FAMILIES)
-        raise ValueError(f"unknown task '{task}': neither {families} nor a gymnasium id ({error})") from None
-    except Exception as error:
-        raise ValueError(f"'{task}' cannot be made: {type(error).__name__}: {error}") from None
-    spaces = environment.observation_space, environment.action_space
-    environment.close()
-    if not (isinstance(spaces[0], gymnasium.spaces.Box) and isinstance(spaces[1], gymnasium.spaces.Discrete)):
-        raise ValueError(f"'{task}' needs a Box observation and a Discrete action, it has {spaces[0]} and {spaces[1]}")
-    return task
+        with redirect_stdout(io.StringIO()):  # the output may be JSON
+            if task in TASKS and task not in gymnasium.registry:
+                gymnasium.register(task, entry_point=TASKS[task])
+            environment = gymnasium.make(task)
+            spaces = environment.observation_space, environment.action_space
+            environment.close()
+        fit = isinstance(spaces[0], gymnasium.spaces.Box) and isinstance(spaces[1], gymnasium.spaces.Discrete)
+        found = "" if fit else f"{spaces[0]} and {spaces[1]}"
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever the environment raises, sys.exit() included
+        if isinstance(error, gymnasium.error.Error | ModuleNotFoundError) and _id(task) not in gymnasium.registry:
+            families = ", ".join(f"{family}/<game>" for family in FAMILIES)
+            raise ValueError(
+                f"unknown task '{task}': neither {families} nor a gymnasium id ({reason(error)})"
+            ) from None
+        raise ValueError(f"the environment of '{task}' cannot be made: {reason(error)}") from None
+    if not fit:
+        raise ValueError(f"'{task}' needs a Box observation and a Discrete action, it has {found}")
+    return spaces[0]
 
 
 def _place(module: str) -> str:
@@ -142,3 +169,8 @@ def _place(module: str) -> str:
     top = module.partition(".")[0]
     spec = importlib.machinery.PathFinder.find_spec(top)
     return "not found" if spec is None else spec.origin or ", ".join(spec.submodule_search_locations or ["built in"])
+
+
+def _id(task: str) -> str:
+    """A gymnasium id without the module that registers it, `module:id`."""
+    return task.rpartition(":")[2]

@@ -8,6 +8,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads a pack are slower than two packs
 
 import argparse
+import io
 import logging
 import signal
 import sys
@@ -17,8 +18,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from scorer_core.errors import reason
 from scorer_core.provenance import provenance
 from scorer_core.records import PackFolder, RecordError, write_json
+from scorer_core.versions import upgrades
 from slurm.policy import halve, halves, history, is_out_of_memory, refusal
 from slurm.snapshot import check_code
 
@@ -93,22 +96,41 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
     place = folder.new_attempt()
     state["attempt"] = int(place.name)
 
-    with (place / "stdout.log").open("a", buffering=1) as out, (place / "stderr.log").open("a", buffering=1) as err:
+    with (
+        (place / "stdout.log").open("a", buffering=1, encoding="utf-8") as out,
+        (place / "stderr.log").open("a", buffering=1, encoding="utf-8") as err,
+    ):
         os.dup2(out.fileno(), 1)  # by descriptor, so that what libraries print, and a crash's last words, are kept too
         os.dup2(err.fileno(), 2)
+        for stream in (sys.stdout, sys.stderr):  # what an environment prints must not fail for its characters
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(encoding="utf-8", errors="replace")
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
         try:
             folder.write_state(phase="starting", **state)
             finished = _train(folder, place, arguments, lambda: _should_stop(arguments), state)
-        except Exception as error:
+        except KeyboardInterrupt:  # raised by the training itself: the signals only set TOLD_TO_STOP
+            folder.write_state(phase="interrupted", **state)
+            return INTERRUPTED
+        except BaseException as error:  # also what an environment raises to end the process
             traceback.print_exc()
-            message = str(error) if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
-            message = message.splitlines()[0] if message else "unknown"
+            message = _message(folder, error)
             if is_out_of_memory(error):
                 return _after_running_out_of_memory(folder, message, state)
             _say_failed(folder, message, state)
             return FAILED
         return FINISHED if finished else INTERRUPTED
+
+
+def _message(folder: PackFolder, error: BaseException) -> str:
+    """Why an attempt failed, in one line that names the task or a file."""
+    if isinstance(error, RecordError):
+        return reason(error)
+    try:
+        task = folder.configs()[0].task
+    except RecordError as unreadable:
+        return f"{reason(error)}; {unreadable}"
+    return f"{task}: {reason(error)}"
 
 
 def died(folder: PackFolder, number: int) -> int:
@@ -133,12 +155,12 @@ def _after_running_out_of_memory(folder: PackFolder, message: str, state: dict[s
 def _memory_was_short() -> bool:
     """Has the kernel killed a process of this job's control group for its memory?"""
     with suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, controller, group = line.split(":", 2)
             place = Path("/sys/fs/cgroup") / controller / group.lstrip("/")
             for name in ("memory.events", "memory.oom_control"):  # of cgroups version 2 and 1
                 if controller in ("", "memory") and (place / name).exists():
-                    counts = dict(line.split() for line in (place / name).read_text().splitlines())
+                    counts = dict(line.split() for line in (place / name).read_text(encoding="utf-8").splitlines())
                     if int(counts.get("oom_kill", 0)):
                         return True
     return False
@@ -158,6 +180,8 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
     torch.set_num_threads(1)
     label = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     write_json(place / "provenance.json", provenance(label))
+    if changed := [line for line in upgrades(folder) if line.endswith(f" and {place.name}")]:
+        logging.getLogger("scorer").warning("%s", changed[-1])
     beat = arguments.heartbeat_seconds
     return train(folder, device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat, **state)
 

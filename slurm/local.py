@@ -40,7 +40,7 @@ def start(submission: Submission) -> None:
     end = time.monotonic() + START_PATIENCE_SECONDS
     while not (submission.folder / "queue.json").exists():
         if done.returncode or time.monotonic() > end:
-            said = (logs / "supervisor.log").read_text().splitlines()
+            said = (logs / "supervisor.log").read_text(encoding="utf-8", errors="replace").splitlines()
             raise SchedulerError(f"the process that starts the packs did not start: {said[-1] if said else 'no word'}")
         time.sleep(0.05)
 
@@ -48,7 +48,7 @@ def start(submission: Submission) -> None:
 def alive(submission: Submission) -> bool:
     """Is the process that looks after `submission` there? It holds the lock, which no crash leaves behind."""
     try:
-        file = (submission.folder / "lock").open("r+")
+        file = (submission.folder / "lock").open("r+", encoding="utf-8")
     except FileNotFoundError:
         return False
     except OSError as error:

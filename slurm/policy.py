@@ -6,6 +6,7 @@ No torch here, and no scheduler: the same policy holds on a cluster and on this 
 from typing import Any
 
 from scorer_core.config import RunConfig
+from scorer_core.errors import UserCodeError, reason
 from scorer_core.records import HALVED, HalvedRecord, PackFolder, read_record, write_json
 
 NO_PROGRESS = 2  # attempts that end where they began
@@ -32,9 +33,11 @@ def refusal(folder: PackFolder, starts: list[int], max_attempts: int) -> str | N
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Of a GPU or of the host, as Python, numpy and torch say it."""
+    if isinstance(error, UserCodeError) and error.__cause__:
+        error = error.__cause__
     words = ("DefaultCPUAllocator", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "not enough memory")
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or any(word in str(error) for word in words)
+    return named or any(word in reason(error) for word in words)
 
 
 def halves(folder: PackFolder) -> list[PackFolder]:

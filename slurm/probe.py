@@ -45,7 +45,7 @@ def look(profile: Profile, outputs: Path, patience: float, on_wait: Callable[[st
     (folder / "logs").mkdir()
     body = shlex.join([sys.executable, "-m", "slurm.probe", str(folder)])
     try:
-        with (folder / LOCK).open("w") as lock:
+        with (folder / LOCK).open("w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 job = script.executor(submission, request).send(body)
@@ -125,7 +125,7 @@ def main(folder: Path) -> None:
     check_code()
     import torch
 
-    with (folder / LOCK).open("a") as lock:
+    with (folder / LOCK).open("a", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True  # though the login node holds it

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from scorer_core import versions
 from scorer_core.records import now, retrain
 from slurm.board import STATES, Board, Cell, PackState, age
 from slurm.profile import Profile
@@ -101,9 +102,21 @@ def _remarks(board: Board, cells: Sequence[Cell]) -> list[str]:
             lines.append(f"  and {count(len(troubled) - SHOWN_PACKS, 'more pack')} {state}")
     odd = [pack for pack in packs if pack.state == "running" and "," in pack.note]
     lines += [f"[yellow]silent[/] {_line(pack)}" for pack in odd[:SHOWN_PACKS]]
+    lines += versions_differ(board)
     halved = [pack for pack in packs if pack.halved_from]
     if halved:
         lines.append(f"With half the lanes, having run out of memory with all: {count(len(halved), 'pack')}.")
+    return lines
+
+
+def versions_differ(board: Board) -> list[str]:
+    """A line on each pack that was resumed with other versions, and one if packs ran with different versions."""
+    folders = [pack.folder for pack in board.packs.values()]
+    lines = [escape(line) for folder in folders if len(folder.attempts()) > 1 for line in versions.upgrades(folder)]
+    if len(lines) > SHOWN_PACKS:
+        lines[SHOWN_PACKS:] = [f"  and {count(len(lines) - SHOWN_PACKS, 'more change')} of versions"]
+    if told := versions.mixed(versions.last_versions(folder) for folder in folders):
+        lines.append(escape(f"Packs ran with different versions: {told}."))
     return lines
 
 

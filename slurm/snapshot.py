@@ -43,7 +43,7 @@ def keep(codes: Path, source: Path = SOURCE) -> Path:
         for path, text in contents.items():
             (making / path).parent.mkdir(parents=True, exist_ok=True)
             (making / path).write_bytes(text)
-        (making / SNAPSHOT).write_text(json.dumps(code_version(source), indent=1))
+        (making / SNAPSHOT).write_text(json.dumps(code_version(source), indent=1), encoding="utf-8")
         os.rename(making, kept)  # noqa: PTH104, whole or not at all
     except OSError as error:
         shutil.rmtree(making, ignore_errors=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from scorer_core.config import RunConfig
-from scorer_core.registry import FAMILIES, check_task
+from scorer_core.registry import FAMILIES, observation_space
 
 MEASURED = Path(__file__).parent / "measured.json"
 CHANNELS = {"asterix": 4, "breakout": 4, "freeway": 7, "seaquest": 10, "space_invaders": 6}
@@ -34,7 +34,7 @@ class Speed:
 @cache
 def measured() -> dict[str, dict[str, Speed]]:
     """For each kind of device that was measured, the speed of eager and of compiled packs."""
-    kept = json.loads(MEASURED.read_text())
+    kept = json.loads(MEASURED.read_text(encoding="utf-8"))
     return {device: {form: Speed(**speed) for form, speed in forms.items()} for device, forms in kept["speed"].items()}
 
 
@@ -56,11 +56,7 @@ def _observation(task: str) -> tuple[int, int, bool]:
     family, _, game = task.partition("/")
     if family in FAMILIES:
         return 100 * CHANNELS[game], 1, False
-    import gymnasium
-
-    environment = gymnasium.make(check_task(task))
-    environment.close()
-    space = environment.observation_space
+    space = observation_space(task)
     return int(np.prod(space.shape or (1,))), 1 if space.dtype in (np.bool_, np.uint8) else 4, True
 
 

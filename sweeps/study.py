@@ -27,6 +27,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import BaseModel
 
+from scorer_core.errors import reason
 from scorer_core.identity import digest, pack_id
 from scorer_core.records import PackFolder, RecordError, read_record, replace_file, write_json
 from sweeps.definition import DefinitionError
@@ -366,10 +367,7 @@ class Study:
 
 def one_line_reason(error: BaseException) -> str:
     """An exception in one line; its type is left out where the message is written for a user."""
-    text = " ".join(str(error).split())[:300]
-    if isinstance(error, RecordError | DefinitionError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return reason(error).removeprefix("DefinitionError: ")[:300]
 
 
 def rung_key(rung: int) -> str:

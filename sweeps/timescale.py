@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from scorer_core import registry
 from scorer_core.config import RunConfig, significant
+from scorer_core.errors import user_code
 from sweeps.definition import Sweep
 
 
@@ -59,15 +60,17 @@ def conditions(config: RunConfig) -> Iterable[Condition]:
 def tails(config: RunConfig) -> tuple[float, float]:
     """The p of k^-p for the leader's rate and the follower's in the long run; infinite where a rate ends at 0."""
     tail = registry.function(registry.SCHEDULES[config.schedule].tail)
-    return tail(config.leader_power, config.lr_end), tail(config.follower_power, config.lr_end)
+    with user_code(f"schedule {config.schedule}: its tail raises"):
+        return tail(config.leader_power, config.lr_end), tail(config.follower_power, config.lr_end)
 
 
 def rates(config: RunConfig, rounds: float) -> tuple[float, float]:
     """The leader's and the follower's learning rate after `rounds` rounds, by the formulas that training uses."""
     rate = registry.function(registry.SCHEDULES[config.schedule].rate)
     progress = min(1.0, rounds / config.rounds)
-    leader = rate(config.leader_lr, config.leader_power, config, rounds, progress)
-    return leader, rate(config.follower_lr, config.follower_power, config, rounds, progress)
+    with user_code(f"schedule {config.schedule}: its rate raises"):
+        leader = rate(config.leader_lr, config.leader_power, config, rounds, progress)
+        return leader, rate(config.follower_lr, config.follower_power, config, rounds, progress)
 
 
 def _schedule(config: RunConfig) -> str:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scorer_core import verdicts
+from scorer_core.provenance import git_error
 from scorer_core.records import RecordError
 from sweeps import definition, search
 from sweeps.left_out import left_out
@@ -125,6 +126,8 @@ def print_plan(planned: Plan) -> None:
     )
     print_problems(planned.problems)
     print_left_out(planned)
+    if reason := git_error():
+        out.print(f"note: the runs record no git commit: {reason}", markup=False, highlight=False, soft_wrap=True)
     if planned.packs:
         begun = sum(pack.begun for pack in planned.packs)
         steps = sum(pack.env_steps for pack in planned.packs)
@@ -182,6 +185,7 @@ def plan_json(planned: Plan) -> dict[str, Any]:
         "damaged": sorted(planned.damaged),
         "problems": list(planned.problems),
         "left_out": _left_out(planned),
+        "git_error": git_error(),
         "runs": [
             {"run_id": r.run_id, "variant": r.variant.name, "task": r.config.task, "seed": r.config.seed}
             for r in planned.sweep.runs

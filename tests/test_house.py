@@ -17,16 +17,28 @@ ALLOWED = {
     "scorer_core": set(),
     "sweeps": {
         f"scorer_core.{name}"
-        for name in ("config", "identity", "records", "registry", "schedules", "scores", "verdicts")
+        for name in (
+            "config",
+            "errors",
+            "identity",
+            "provenance",
+            "records",
+            "registry",
+            "schedules",
+            "scores",
+            "verdicts",
+        )
     },
     "slurm": {"sweeps", "scorer_core"},
     "analysis": {
         "scorer_core.config",
+        "scorer_core.errors",
         "scorer_core.identity",
         "scorer_core.records",
         "scorer_core.scores",
         "scorer_core.references",
         "scorer_core.verdicts",
+        "scorer_core.versions",
         "sweeps.confirm",
         "sweeps.definition",
         "sweeps.scores",
@@ -62,6 +74,31 @@ def test_each_room_imports_only_what_lies_below_it(room):
             below = any(name == lower or name.startswith(f"{lower}.") or lower.startswith(f"{name}.")
                         for lower in ALLOWED[room])  # fmt: skip
             assert inside or below, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def without_encoding(path: Path) -> list[int]:
+    """The lines of `path` that read or write text in whatever encoding the locale has."""
+    lines = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            method = isinstance(node.func, ast.Attribute)
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            system = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "os"
+            options = {option.arg for option in node.keywords}
+            modes = [ast.unparse(value) for value in (*node.args, *(option.value for option in node.keywords))]
+            opens = name in ("open", "fdopen", "NamedTemporaryFile") and not any(
+                re.fullmatch(r"'[rwax+]*b\+?'", m) for m in modes
+            )
+            text = (opens and not (system and name == "open")) or (method and name in ("read_text", "write_text"))
+            if (text or {"text", "universal_newlines"} & options) and "encoding" not in options:
+                lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_text_is_read_and_written_as_utf_8_whatever_the_locale_is(room):
+    found = {path: without_encoding(path) for path in files(room) if "devcluster" not in path.parts}
+    assert [f"{path.relative_to(ROOT)}:{line}" for path, lines in found.items() for line in lines] == []
 
 
 @pytest.mark.parametrize(

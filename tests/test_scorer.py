@@ -100,6 +100,19 @@ def test_plan_counts_runs_and_packs_and_writes_nothing(call, sweep_file, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_plan_states_in_one_line_why_git_gives_no_commit(call, sweep_file, tmp_path, monkeypatch):
+    arguments = ("plan", sweep_file, "--outputs", tmp_path / "out")
+    assert "commit" not in call(*arguments)[1]
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    code, out, _ = call(*arguments)
+    (note,) = [line for line in out.splitlines() if "commit" in line]
+    assert code == 0
+    assert note.startswith("note: the runs record no git commit: fatal: detected dubious ownership in repository at ")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "note: the runs record no git commit: git is not installed\n" in call(*arguments)[1]
+    assert json.loads(call(*arguments, "--json")[1])["git_error"] == "git is not installed"
+
+
 def test_plan_names_the_price_on_a_cluster(call, sweep_file, tmp_path):
     profile = tmp_path / "lab.yaml"
     profile.write_text("scheduler: slurm\nlanes: 1\nthrottle: 3\n")

@@ -16,6 +16,7 @@ from torch import Tensor
 from scorer_core import noise
 from scorer_core.checkpoint import bytes_tensor, check_keys
 from scorer_core.envs import Step, saving
+from scorer_core.errors import user_code
 from scorer_core.records import RecordError
 
 
@@ -26,6 +27,7 @@ class GymnasiumEnvironments:
 
     Raises:
         RecordError: if an environment of `task` cannot be saved and restored exactly.
+        UserCodeError: here and in the methods, if an environment raises an exception.
     """
 
     def __init__(self, task: str, seeds: Sequence[int], num_envs: int):
@@ -34,7 +36,8 @@ class GymnasiumEnvironments:
         high, low = noise.bits(torch.tensor(seeds), 0, noise.Stream.ENVIRONMENT_SEED, (num_envs, 2)).unbind(-1)
         self._seeds = ((high << 7) | (low >> 17)).flatten()  # 31 bits each
         make = functools.partial(gymnasium.make, task)
-        self._envs = SyncVectorEnv([make] * (len(seeds) * num_envs), autoreset_mode=AutoresetMode.SAME_STEP)
+        with user_code(f"{task}: the constructor of the environment raises"):
+            self._envs = SyncVectorEnv([make] * (len(seeds) * num_envs), autoreset_mode=AutoresetMode.SAME_STEP)
         box, actions = self._envs.single_observation_space, self._envs.single_action_space
         assert isinstance(box, Box)
         assert isinstance(actions, Discrete)
@@ -45,10 +48,15 @@ class GymnasiumEnvironments:
         self.truncates = True  # any gymnasium environment may
 
     def reset(self) -> Tensor:
-        observation, _ = self._envs.reset(seed=self._seeds.tolist())
-        return self._observations(observation)
+        with user_code(f"{self._task}: the environment raises in reset"):
+            observation, _ = self._envs.reset(seed=self._seeds.tolist())
+            return self._observations(observation)
 
     def step(self, actions: Tensor) -> Step:
+        with user_code(f"{self._task}: the environment raises in step"):
+            return self._step(actions)
+
+    def _step(self, actions: Tensor) -> Step:
         observation, reward, terminated, truncated, info = self._envs.step(
             actions.flatten().cpu().numpy() + self._first_action
         )
@@ -64,6 +72,10 @@ class GymnasiumEnvironments:
         )
 
     def state(self) -> dict[str, Any]:
+        with user_code(f"{self._task}: the environment raises while it is saved"):
+            return self._state()
+
+    def _state(self) -> dict[str, Any]:
         try:
             if not self.pickled:
                 return {"format": "values", "states": [saving.save(environment) for environment in self._envs.envs]}

@@ -27,6 +27,7 @@ from gymnasium.vector import SyncVectorEnv
 from torch import Tensor
 
 from scorer_core.checkpoint import check_keys
+from scorer_core.errors import UserCodeError, reason
 from scorer_core.records import RecordError
 
 SEED = 20260  # of the environments that `format_of` plays with
@@ -66,11 +67,10 @@ def format_of(task: str) -> str:
             if not difference:
                 return format_name
             reasons.append(f"{format_name}: {difference}")
-    except RecordError:
+    except (RecordError, KeyboardInterrupt):
         raise
-    except Exception as error:
-        message = " ".join(str(error).split())
-        raise RecordError(f"{task}: the environment raises {type(error).__name__}: {message}") from error
+    except BaseException as error:  # sys.exit() included
+        raise UserCodeError(f"{task}: the environment raises {reason(error)}") from error
     raise RecordError(
         f"{task}: the environment cannot be saved and restored exactly, so its runs could not resume ("
         f"{'; '.join(reasons)}); define get_state() and set_state(state) in it or in a wrapper, see docs/checkpoints.md"

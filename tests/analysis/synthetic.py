@@ -26,6 +26,12 @@ DEFINITION: dict[str, Any] = {
     },
 }
 
+# Names that are special to LaTeX, to matplotlib's mathematics, or to neither's fonts.
+ODD_NAMES = (
+    r"lr $\alpha_{$", r"$\frac$", "a$b$c", "100%", "x_1^2", "#&{}", "\\", r"\$5", "[64, 64]", "* <b> a|b", "$",
+    "~Größe αλ 中 🙂", "_x",
+)  # fmt: skip
+
 LEVELS = {"dqn": 4.0, "scorer": 8.0, "inverted": 2.0}
 
 

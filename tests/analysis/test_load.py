@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.load import ReportError, load_results
+from analysis.report import StrictError, make_report
+from analysis.summary import Settings
 from scorer_core.records import pack_folders, write_json
 from tests.analysis.synthetic import LEVELS, definition, logged_steps, make_sweep, rising_return
 
@@ -148,6 +150,27 @@ def test_mixed_code_versions_are_seen(tmp_path):
     codes = {run.code for run in load_results(folder).runs}
     assert len(codes) >= 2
     assert any(" then " + "efefefefef+" in code for code in codes)
+
+
+def test_an_upgrade_is_in_the_report_and_strict_refuses_it(tmp_path):
+    folder = make_sweep(tmp_path, lanes=10)
+    first, second, *_ = pack_folders(folder / "packs")
+    commit = {"git_commit": "c0ffee0123456789", "git_diff": ""}
+    write_json(first.attempts()[0] / "provenance.json", {**commit, "packages": {"torch": "2.12.0"}})
+    write_json(first.new_attempt() / "provenance.json", {**commit, "packages": {"torch": "2.13.0"}})
+    write_json(second.attempts()[0] / "provenance.json", {"packages": {"torch": "2.12.0"}, "git_error": "fatal: no"})
+    notes = load_results(folder).version_notes
+    assert notes == (
+        f"Versions changed while packs were trained: pack {first.pack_id}: torch 2.12.0 -> 2.13.0 between attempts 1 "
+        "and 2.",
+        "Packs ran with different versions: torch 2.13.0 (1 pack), 2.12.0 (1 pack).",
+        "No git commit is recorded for 1 pack: fatal: no.",
+    )
+    quick = Settings(replications=200, curve_replications=50)
+    with pytest.raises(StrictError) as refused:
+        make_report(folder, quick, figure="intervals", formats=["png"], strict=True)
+    assert all(note in str(refused.value) for note in notes)
+    assert set(notes) <= set(make_report(folder, quick, figure="intervals", formats=["png"]).warnings)
 
 
 def test_no_sweep_and_a_broken_definition_are_one_clear_line(tmp_path):

@@ -13,8 +13,8 @@ from analysis.report import StrictError, make_report
 from analysis.reported import against_reported
 from analysis.style import styled
 from analysis.summary import Settings, summarise
-from analysis.tables import results_grid
-from tests.analysis.synthetic import make_sweep
+from analysis.tables import escape_latex, results_grid
+from tests.analysis.synthetic import ODD_NAMES, make_sweep
 
 QUICK = Settings(replications=2000, curve_replications=200)
 
@@ -294,3 +294,13 @@ def test_a_sweep_in_which_no_run_finished_an_episode_is_one_line(tmp_path):
     folder = make_sweep(tmp_path, curve=lambda _, steps: np.full(len(steps), np.nan))
     with pytest.raises(ReportError, match=r"no finished run to report on.*30 finished without a score"):
         make_report(folder, QUICK)
+
+
+def test_names_that_are_no_valid_latex_are_drawn_as_they_are_written(tmp_path):
+    odd = {"variants": {name: {} for name in ODD_NAMES[:2]}, "baseline": ODD_NAMES[0], "tasks": ["minatar/breakout"]}
+    odd["axes"] = {"ratio": [1, 2], "follower_weight": [0.5, 1.0]}
+    folder = make_sweep(tmp_path, {**odd, "seeds": 2})
+    report = make_report(folder, Settings(replications=200, curve_replications=50), formats=["svg"])
+    drawn = {path.name for path in report.files}
+    assert {"intervals.svg", "improvement.svg", "curves.svg", "ratio.svg", "ratio-follower_weight.svg"} <= drawn
+    assert escape_latex(ODD_NAMES[0]) in (report.folder / "table.tex").read_text(encoding="utf-8")

@@ -1,7 +1,9 @@
 import pytest
 
-from analysis.style import Saver, new_figure, styled
+from analysis.figures import legend_below
+from analysis.style import Saver, figure_text, looks, new_figure, save, styled
 from scorer_core.records import RecordError
+from tests.analysis.synthetic import ODD_NAMES
 
 
 def drawn():
@@ -28,3 +30,27 @@ def test_a_figure_that_cannot_be_written_is_an_error_that_names_the_file(tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordError, match=r"one\.pdf: cannot be written"):
         saved(tmp_path / "file", beside)
+
+
+def test_every_name_is_in_the_legend_even_if_it_is_no_mathematics_or_the_font_lacks_a_letter(tmp_path):
+    with styled():
+        figure = drawn()
+        figure.axes[0].set_xticks(range(len(ODD_NAMES)), [figure_text(name) for name in ODD_NAMES])
+        legend_below(figure, ODD_NAMES, looks(ODD_NAMES, []))
+        save(figure, tmp_path / "odd", {}, ["svg", "pdf", "png"])
+        assert len(figure.legends[0].get_texts()) == len(ODD_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (r"$\alpha$ decay", r"$\alpha$ decay"),
+        ("a$b$c", "a$b$c"),
+        (r"lr $\alpha_{$", r"lr \$\alpha_{\$"),
+        ("5 $", r"5 \$"),
+        ("x_1^2", "x_1^2"),
+        ("$\\frac$\n$b$", "\\$\\frac\\$\n$b$"),
+    ],
+)
+def test_only_a_line_that_parses_is_drawn_as_mathematics(name, text):
+    assert figure_text(name) == text

@@ -11,7 +11,7 @@ from analysis.load import load_results
 from analysis.report import make_report
 from analysis.summary import Settings, summarise
 from analysis.tables import Cell, Fitted, Grid, escape_latex, latex, markdown, results_grid, tidy_csv
-from tests.analysis.synthetic import make_sweep
+from tests.analysis.synthetic import ODD_NAMES, make_sweep
 
 GRID = Grid(("variant", "breakout"), ((Cell("lr_5%"), Cell("8.1 [7.9, 8.4]", best=True)), (Cell("a|b"), Cell("–"))))
 
@@ -21,7 +21,7 @@ def test_latex_is_booktabs_with_the_best_in_bold_and_nothing_unescaped():
     assert r"lr\_5\% & \textbf{8.1} \\[-2pt]" in text
     assert r"& {\scriptsize [7.9, 8.4]} \\" in text
     assert r"\caption{IQM \& 95 \% of runs}" in text
-    assert r"a|b & -- \\" in text
+    assert r"a\textbar{}b & -- \\" in text  # | is a long dash in LaTeX's default font
     assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 1
     assert text.count("{") == text.count("}")
 
@@ -31,14 +31,20 @@ WIDE = Grid(
     tuple((Cell(name), *[Cell("1.234 [0.567, 8.901]")] * 7) for name in ("scorer algorithm=dueling_ddqn", "dqn")),
 )
 
+ODD = Grid(
+    ("variant", r"$\frac$ & 5%"),
+    tuple((Cell(name), Cell("8.1 [7.9, 8.4]")) for name in ODD_NAMES)
+    + tuple((Cell(name), Cell("8.1")) for name in ODD_NAMES),
+)
+
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
-@pytest.mark.parametrize("grid", [GRID, WIDE])
+@pytest.mark.parametrize("grid", [GRID, WIDE, ODD])
 def test_latex_compiles_and_fits_a_column(grid, tmp_path):
     """Of 5.5 inches, as ICLR's and NeurIPS'."""
     (tmp_path / "page.tex").write_text(
         "\\documentclass{article}\\usepackage[textwidth=5.5in]{geometry}\\usepackage{booktabs,graphicx}"
-        f"\\begin{{document}}\n{latex(grid, 'IQM of 95 % & more', 'main')}\\end{{document}}\n"
+        f"\\begin{{document}}\n{latex(grid, f'IQM of 95 % & {ODD_NAMES[0]}', 'main %#')}\\end{{document}}\n"
     )
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
     made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
@@ -62,7 +68,13 @@ def test_in_a_terminal_no_number_is_broken_and_columns_without_room_go_below(wid
 
 
 @pytest.mark.parametrize(
-    ("raw", "safe"), [("a_b", r"a\_b"), ("\\", r"\textbackslash{}"), ("{~}", r"\{\textasciitilde{}\}")]
+    ("raw", "safe"),
+    [
+        ("a_b", r"a\_b"),
+        ("\\", r"\textbackslash{}"),
+        ("{~}", r"\{\textasciitilde{}\}"),
+        ("é 中", r"\'{e} \texttt{U+4E2D}"),
+    ],
 )
 def test_escapes(raw, safe):
     assert escape_latex(raw) == safe

@@ -1,6 +1,8 @@
 """What is recorded about the code and the packages that an attempt runs."""
 
 import hashlib
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scorer_core import provenance as module
-from scorer_core.provenance import SNAPSHOT, code_version, packages
+from scorer_core.provenance import SNAPSHOT, code_version, git_error, packages
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -82,8 +84,71 @@ def test_a_diff_that_is_not_utf_8_is_recorded(tree):
     assert "+a = '" in (code_version(tree)["git_diff"] or "")
 
 
-def test_without_git_both_are_none(tmp_path):
-    assert code_version(tmp_path) == {"git_commit": None, "git_diff": None}
+def refused(folder: Path) -> str:
+    """Why git does not give the commit of `folder`; a plan says the same as the provenance."""
+    found = code_version(folder)
+    assert (found["git_commit"], found["git_diff"]) == (None, None)
+    assert found["git_error"] == git_error(folder)
+    return found["git_error"] or ""
+
+
+def test_outside_a_repository_both_are_none_and_the_reason_is_git_s(tmp_path):
+    assert refused(tmp_path).startswith("fatal: not a git repository")
+
+
+def test_a_repository_of_another_owner_is_the_reason(tree, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    assert refused(tree).startswith("fatal: detected dubious ownership in repository at ")
+
+
+def test_without_the_program_git_that_is_the_reason(tree, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert refused(tree) == "git is not installed"
+
+
+def test_a_repository_without_a_commit_and_a_corrupt_one_are_reasons(tree, tmp_path):
+    git(tmp_path, "init", "-q", "new")
+    assert refused(tmp_path / "new").startswith("fatal: ")
+    (tree / ".git" / "HEAD").write_text("nonsense")
+    assert refused(tree).startswith("fatal: ")
+
+
+def test_a_commit_is_recorded_even_if_its_files_cannot_be_compared(tree):
+    shutil.rmtree(tree / ".git" / "objects")
+    (tree / ".git" / "objects").mkdir()
+    found = code_version(tree)
+    assert found["git_commit"]
+    assert found["git_diff"] is None
+    assert (found["git_error"] or "").startswith(("fatal: ", "error: "))
+
+
+def test_a_package_in_somebody_s_repository_has_not_that_commit(tree):
+    (tree / "outputs" / "site-packages").mkdir(parents=True)
+    assert refused(tree / "outputs" / "site-packages").startswith("no file in ")
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo hello", "git printed 'hello' instead of a commit"),
+        ("/bin/sleep 60 & wait", "git did not end in 0.3 s"),
+        ("exit 3", "git rev-parse ended with exit code 3"),
+    ],
+)
+def test_a_git_that_prints_something_else_hangs_or_fails_is_the_reason(tree, tmp_path, monkeypatch, script, reason):
+    (tmp_path / "git").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(module, "GIT_SECONDS", 0.3 if "sleep" in script else 20.0)
+    assert refused(tree) == reason
+
+
+def test_a_copy_of_the_code_keeps_the_reason(tmp_path):
+    saved = {"git_commit": None, "git_diff": None, "git_error": "fatal: not a git repository"}
+    (tmp_path / SNAPSHOT).write_text(json.dumps(saved))
+    assert code_version(tmp_path) == saved
+    assert git_error(tmp_path) == "fatal: not a git repository"
 
 
 def test_of_two_packages_with_one_name_the_one_that_python_imports_is_recorded(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from slurm.board import FRESH_SECONDS, Board, board
 from slurm.filters import make_filter
 from slurm.profile import Profile
 from slurm.scheduler import Limits, SchedulerError
-from slurm.screen import cost, standing
+from slurm.screen import cost, remarks, standing
 from slurm.submission import new, read, submissions
 from slurm.submit import BY_DEFAULT, Selection, by_code, select, sizes
 from sweeps import price
@@ -263,6 +263,16 @@ def test_the_same_code_is_kept_once_and_edited_code_beside_it(tmp_path):
     assert (second / "scorer.py").read_text() == "edited"
     assert (first / "scorer.py").read_text() != "edited"
     assert sorted(path.name for path in (tmp_path / "code").iterdir()) == sorted([first.name, second.name])
+
+
+def test_status_states_versions_that_differ_between_attempts_and_between_packs(planned, tmp_path):
+    first, second, *_ = (pack.folder for pack in planned.packs)
+    for folder, version in ((first, "2.12.0"), (first, "2.13.0"), (second, "2.12.0")):
+        provenance = {"git_commit": "c0ffee", "packages": {"torch": version}}
+        write_json(folder.new_attempt() / "provenance.json", provenance)
+    lines = remarks(board(tmp_path / "mine"))
+    assert f"pack {first.pack_id}: torch 2.12.0 -> 2.13.0 between attempts 1 and 2" in lines
+    assert "Packs ran with different versions: torch 2.13.0 (1 pack), 2.12.0 (1 pack)." in lines
 
 
 def test_a_snapshot_remembers_the_commit_it_was_taken_of(tmp_path, monkeypatch):
