@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from slurm.waiting import waiting
+
 PATIENCE_SECONDS = 20.0
 QUEUE_FORMAT = "%F|%K|%T|%r|%N|%j"  # array job, index, state, reason, nodes, name: a name may hold anything, so last
 DEFAULT_MAX_ARRAY_SIZE = 1001  # Slurm's own, where it cannot be asked
@@ -62,7 +64,7 @@ def ask(*command: str, patience: float = PATIENCE_SECONDS) -> str:
         SchedulerError: if it is not installed, fails, or takes longer than `patience` seconds.
     """
     try:
-        with scrubbed():
+        with scrubbed(), waiting(command[0]):
             done = subprocess.run(command, capture_output=True, text=True, timeout=patience)
     except FileNotFoundError:
         raise SchedulerError(f"{command[0]}: not found; is this a login node of a Slurm cluster?") from None

@@ -94,7 +94,7 @@ class ArrayExecutor(SlurmExecutor):
 
 def executor(submission: Submission, request: Request, array: bool = True, after: list[str] | None = None) -> Any:
     """The request to sbatch for `request`; `after` are jobs that must have ended, whichever way, before it starts."""
-    profile, before = submission.profile, setup(submission)
+    profile, before, after = submission.profile, setup(submission), after or request.after
     executor = ArrayExecutor(submission.folder)
     extra = {"requeue": True, "output": str(submission.folder / "logs" / ("%A_%a.log" if array else "report.log"))}
     if array:

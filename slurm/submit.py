@@ -12,9 +12,11 @@ from scorer_core.records import PackFolder, replace_file
 from slurm import local, scheduler, snapshot
 from slurm.board import Board
 from slurm.grid import grid
+from slurm.limits import Room, explain
 from slurm.profile import Profile
 from slurm.scheduler import Limits, SchedulerError
 from slurm.submission import Submission, alone, new, submissions
+from slurm.waiting import waiting
 from sweeps.plan import Plan
 
 NEVER_AGAIN = ("done", "diverged", "running", "pending")
@@ -29,6 +31,7 @@ class Selection:
     live: int = 0  # running or queued
     held: dict[str, int] = field(default_factory=dict)  # by state: those that are not submitted without being told to
     beyond: int = 0  # more than the cluster takes at a time
+    limit: str = ""  # which limit says so
 
 
 @dataclass
@@ -36,9 +39,10 @@ class Sent:
     submission: Submission
     packs: int
     refused: str = ""  # why not all were taken
+    interrupted: bool = False  # by Ctrl-C, before all were sent
 
 
-def select(planned: Plan, standing: Board, states: Collection[str], room: int | None) -> Selection:
+def select(planned: Plan, standing: Board, states: Collection[str], room: Room | None) -> Selection:
     """Which packs of `planned` to submit: those in one of `states`, no more than there is room for."""
     chosen = Selection([])
     for pack in planned.packs:
@@ -51,17 +55,33 @@ def select(planned: Plan, standing: Board, states: Collection[str], room: int | 
         else:
             chosen.held[state] = chosen.held.get(state, 0) + 1
     if room is not None:
-        chosen.beyond = max(0, len(chosen.packs) - room)
-        chosen.packs = chosen.packs[: max(0, room)]
+        chosen.beyond, chosen.limit = max(0, len(chosen.packs) - room.packs), room.limit
+        chosen.packs = chosen.packs[: room.packs]
     return chosen
 
 
-def room(profile: Profile, limits: Limits | None) -> int | None:
-    """How many packs may be queued now beside what is; one place is kept for the report."""
-    most = [n for n in (profile.max_submit, limits.max_submit if limits else None) if n is not None]
-    if profile.scheduler == "local" or not most:
-        return None
-    return max(0, min(most) - scheduler.queued() - 1)
+def turn(standing: Board, throttle: int | None) -> tuple[int | None, list[str]]:
+    """The throttle of a new submission, and jobs that it waits for: all arrays of a sweep keep to one `throttle`.
+
+    What earlier arrays in the queue leave of it is for the new ones. If they leave nothing, the new ones start after
+    them, with all of it.
+    """
+    if throttle is None:
+        return None, []
+    tasks: dict[str, set[int]] = {}
+    for pack in standing.packs.values():
+        if pack.queued and pack.queued.job:
+            tasks.setdefault(pack.queued.job, set()).add(pack.queued.index)
+    used = 0
+    for submission in standing.submissions:
+        for request in submission.requests:
+            left = len(tasks.get(request.job or "", ()))
+            before = submission.requests[request.behind].job if request.behind is not None else None
+            if left and before not in tasks:
+                used += min(request.throttle or left, left)
+    if used < throttle:
+        return throttle - used, []
+    return throttle, sorted(tasks)
 
 
 def sizes(tasks: int, profile: Profile, limits: Limits | None) -> list[int]:
@@ -94,9 +114,17 @@ def adopt(standing: Board) -> int:
 
 
 def send(
-    planned: Plan, standing: Board, chosen: Selection, profile: Profile, limits: Limits | None, code: Path | None = None
+    planned: Plan,
+    standing: Board,
+    chosen: Selection,
+    profile: Profile,
+    limits: Limits | None,
+    code: Path | None = None,
+    after: Sequence[str] = (),
 ) -> Sent:
     """Put the submission on disk, then hand it to the scheduler. The caller holds `alone`; `code` is a snapshot.
+
+    The jobs start when those in `after` have ended.
 
     Raises:
         RecordError: if it cannot be written; nothing was submitted then.
@@ -106,7 +134,9 @@ def send(
     folder = planned.folder.resolve()
     grid(folder)  # writes the index of runs, so that `status` builds no configuration
     code = code or snapshot.keep(folder / "code")
-    submission = new(folder, profile, code, sizes(len(chosen.packs), profile, limits), packs=chosen.packs)
+    throttle, before = turn(standing, profile.throttle)
+    arrays = sizes(len(chosen.packs), profile, limits)
+    submission = new(folder, profile, code, arrays, throttle, packs=chosen.packs, after=[*after, *before])
     for name in chosen.packs:
         PackFolder(folder / "packs" / name).mark_cancelled(False)
     return _hand_over(submission, [number for number in standing.jobs.values() if number])
@@ -158,23 +188,45 @@ def _hand_over(submission: Submission, earlier: list[str]) -> Sent:
         return Sent(submission, len(submission.packs))
     from slurm import script  # and submitit with it: only now
 
-    taken, refused = 0, ""
-    for request in submission.requests:
-        try:
-            request.job = script.executor(submission, request).send(script.array_body(submission, request))
-        except SchedulerError as error:
-            refused = str(error)
-            break
-        submission.write()
-        taken += request.count
+    taken, refused, interrupted = 0, "", False
+    try:
+        for request in submission.requests:
+            if request.behind is not None:
+                request.after = [*request.after, *filter(None, [submission.requests[request.behind].job])]
+            executor = script.executor(submission, request)
+            with waiting("sbatch"):
+                request.job = executor.send(script.array_body(submission, request))
+            submission.write()
+            taken += request.count
+    except SchedulerError as error:
+        refused = explain(str(error))
+    except KeyboardInterrupt:
+        _note_what_slurm_took(submission)
+        return Sent(submission, sum(request.count for request in submission.requests if request.job), interrupted=True)
     if not taken:
         raise SchedulerError(refused)
     if submission.last:
         after = [*earlier, *(request.job for request in submission.requests if request.job)]
         try:
             last = script.executor(submission, submission.last, array=False, after=after)
-            submission.last.job = last.send(script.last_body(submission))
+            with waiting("sbatch"):
+                submission.last.job = last.send(script.last_body(submission))
         except SchedulerError as error:
-            refused = refused or f"the job that draws the report was refused: {error}"
+            refused = refused or explain(f"the job that draws the report was refused: {error}")
+        except KeyboardInterrupt:
+            interrupted = True
         submission.write()
-    return Sent(submission, taken, refused)
+    return Sent(submission, taken, refused, interrupted)
+
+
+def _note_what_slurm_took(submission: Submission) -> None:
+    """Write down the job numbers of arrays that Slurm has; sbatch may have been interrupted after it submitted."""
+    try:
+        jobs = scheduler.queue()
+    except SchedulerError:
+        jobs = {}  # the next `submit` or `resume` asks again
+    for request in submission.all_requests:
+        tasks = jobs.get(request.name)
+        if tasks and not request.job:
+            request.job = next(iter(tasks.values())).job
+    submission.write()

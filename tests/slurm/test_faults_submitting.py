@@ -59,7 +59,7 @@ def test_what_slurm_holds_is_told_and_released_by_resume(held, accounted):
     assert f"Held until somebody releases it: scorer resume {held.name}" in shown
     assert "2 packs to be released" in held.scorer("resume", "--dry-run")
     assert "JobHeldUser (2 packs)" in held.scorer("status")
-    assert "2 packs released" in held.scorer("resume")
+    assert "2 packs released" in held.scorer("resume", "-y")
     assert "JobHeldUser" not in held.scorer("status")
     assert sorted(held.jobs()) == sorted(jobs), "none was submitted anew"
 
