@@ -9,7 +9,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from slurm import cancelling, cleaning, following, screen, throttling, verbs_submit
+from slurm import cancelling, cleaning, following, screen, throttling, usage_screen, verbs_submit
+from slurm import usage as measuring
 from slurm.asking import Yes, answered, confirm, in_queue, submitted
 from slurm.board import Board, board
 from slurm.filters import Filter, Seeds, States, Tasks, Variants, make_filter
@@ -46,6 +47,9 @@ def status(
     tasks: Tasks = None,
     seeds: Seeds = None,
     states: States = None,
+    usage: Annotated[
+        bool, typer.Option("--usage", help="Memory and time that jobs used, and a proposal for the next profile.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show where every run stands, and what needs attention; from the files and one question to Slurm."""
@@ -57,7 +61,10 @@ def status(
         found.cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
         return found
 
-    found = look(accounting=not watch)
+    found = look(accounting=not watch and not usage)
+    if usage:
+        used = measuring.usage(found)
+        return print_json(usage_screen.as_json(found, used)) if as_json else usage_screen.show(found, used)
     if as_json:
         return print_json(screen.as_json(found), indent=None)
     if not watch:
