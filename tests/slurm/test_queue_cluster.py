@@ -56,13 +56,13 @@ def test_resume_submits_only_what_was_submitted_and_is_named_and_asks_first(clea
     place = Workplace(clean, tmp_path, EIGHT, **HELD)
     place.scorer("submit", "--variant", "scorer")
     clean.command("scancel", *place.jobs())
-    wait_for(lambda: not names(clean))
+    wait_for(lambda: not place.jobs())
     wait_for(lambda: place.states() == {"lost": 4, "missing": 4}, every=1)
     refused = place.run("resume")
     assert refused.returncode == 2
     assert "Submit 4 packs with 4 runs again? Add -y to confirm" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
-    assert names(clean) == []
+    assert place.jobs() == []
     assert "To submit: 4 packs" in place.scorer("resume", "--dry-run")
     said = place.scorer("resume", "--seed", "0-1", "-y")
     assert "2 packs submitted" in said
