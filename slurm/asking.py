@@ -37,6 +37,12 @@ def submitted(sweep: str, outputs: Path) -> Path:
     return folder.resolve()
 
 
+def search_folder(name: str, outputs: Path) -> Path | None:
+    """The folder of the search called `name`, or None if there is no such search."""
+    folder = outputs / name
+    return folder.resolve() if (folder / "search.yaml").exists() else None
+
+
 def answered(call: Callable[[], T]) -> T:
     """The answer of `call`; Slurm's refusal, or its silence, is one line."""
     try:
@@ -83,7 +89,7 @@ def jobs_to_wait_for(name: str, outputs: Path) -> list[str]:
         if not re.search(r"^\d+\|", answer, re.MULTILINE):
             raise DefinitionError(f"--after {name}: Slurm has no job {name} in the queue; give another, or no --after")
         return [name]
-    found = in_queue(submissions(submitted(name, outputs)))
+    found = in_queue(submissions(search_folder(name, outputs) or submitted(name, outputs)))
     if not found:
-        raise DefinitionError(f"--after {name}: no job of sweep {name} is in the queue; submit without --after")
+        raise DefinitionError(f"--after {name}: no job of {name} is in the queue; submit without --after")
     return sorted({task.job for tasks in found.values() for task in tasks.values()}, key=int)

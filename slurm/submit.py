@@ -133,7 +133,8 @@ def send(
     planned.write()
     folder = planned.folder.resolve()
     grid(folder)  # writes the index of runs, so that `status` builds no configuration
-    code = code or snapshot.keep(folder / "code")
+    with waiting("the copy of the code"):
+        code = code or snapshot.keep(folder / "code")
     throttle, before = turn(standing, profile.throttle)
     arrays = sizes(len(chosen.packs), profile, limits)
     submission = new(folder, profile, code, arrays, throttle, packs=chosen.packs, after=[*after, *before])
@@ -184,7 +185,8 @@ def _hand_over(submission: Submission, earlier: list[str]) -> Sent:
         replace_file(submission.folder / "packs.txt", ("\n".join(submission.packs) + "\n").encode())
     submission.write()
     if submission.profile.scheduler == "local":
-        local.start(submission)
+        with waiting("the process that starts the packs"):
+            local.start(submission)
         return Sent(submission, len(submission.packs))
     from slurm import script  # and submitit with it: only now
 

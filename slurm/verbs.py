@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,9 +10,9 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from slurm import cancelling, cleaning, following, screen, throttling, usage_screen, verbs_submit
+from slurm import cancelling, cleaning, following, scheduler, screen, throttling, usage_screen, verbs_submit
 from slurm import usage as measuring
-from slurm.asking import Yes, answered, confirm, in_queue, submitted
+from slurm.asking import Yes, answered, confirm, in_queue, search_folder, submitted
 from slurm.board import Board, board
 from slurm.filters import Filter, Seeds, States, Tasks, Variants, make_filter
 from slurm.submission import alone, submissions
@@ -105,9 +106,17 @@ def cancel(
     states: States = None,
     yes: Yes = False,
 ) -> None:
-    """Stop what runs and take what waits from the queue; what was committed stays, and `scorer resume` goes on."""
-    folder = submitted(sweep, outputs)
+    """Stop running jobs and remove waiting ones, of a sweep or of a search's workers; `scorer resume` goes on.
+
+    What was committed stays. The job that draws the report is removed with the last jobs that it waits for.
+    """
     wanted = make_filter(variants, tasks, seeds, states)
+    search = search_folder(sweep, outputs)
+    if search:
+        if not wanted.empty:
+            stop(f"{sweep}: is a search, and filters are not used with it; leave them out to cancel all workers", USAGE)
+        return _cancel_workers(search, yes)
+    folder = submitted(sweep, outputs)
     with alone(folder):
         found = board(folder, accounting=False)
         if found.silence:
@@ -189,6 +198,20 @@ def clean(
         confirm(f"Remove {what}: {count(files, 'file')}, {size / 1e6:,.1f} MB?", yes)
         cleaning.remove(doomed)
     return out.print(f"{count(files, 'file')} removed.")
+
+
+def _cancel_workers(folder: Path, yes: bool) -> None:
+    """Cancel all workers of a search that Slurm has."""
+    with alone(folder):
+        queued = answered(lambda: in_queue(submissions(folder)))
+        workers = {task for tasks in queued.values() for task in tasks.values()}
+        if not workers:
+            return out.print(f"Slurm has no worker of {folder.name}.")
+        confirm(f"Cancel {count(len(workers), 'worker')} of {folder.name}?", yes)
+        answered(lambda: scheduler.cancel(workers))
+    return out.print(
+        f"{count(len(workers), 'worker')} cancelled. To go on: scorer search {folder.name} --profile PROFILE"
+    )
 
 
 def _watched(found: Board) -> Group:

@@ -149,7 +149,7 @@ def test_after_a_job_or_after_all_jobs_of_another_sweep(clean, tmp_path):
     wait_for(lambda: not names(clean))
     ended = second.run("retry", "--after", "first")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
-    assert "no job of sweep first is in the queue" in ended.stderr
+    assert "no job of first is in the queue" in ended.stderr
 
 
 def test_all_arrays_of_a_sweep_keep_to_one_throttle(clean, tmp_path):
