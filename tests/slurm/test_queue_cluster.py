@@ -87,6 +87,7 @@ def test_cancel_of_everything_leaves_nothing_in_the_queue(clean, tmp_path):
     assert place.states() == {"cancelled": 8}
 
 
+@pytest.mark.slow
 def test_report_jobs_that_are_left_alone_are_cancelled_too(clean, tmp_path):
     place = Workplace(clean, tmp_path, EIGHT, finaliser={"begin": "now+1hour"}, **HELD)
     place.scorer("submit", "--seed", "0")
@@ -172,7 +173,7 @@ def test_all_arrays_of_a_sweep_keep_to_one_throttle(clean, tmp_path):
     assert f"afterany:{first}" in dependencies(clean)[third]
 
 
-@pytest.mark.parametrize("is_taken", [True, False])
+@pytest.mark.parametrize("is_taken", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_ctrl_c_prints_what_was_submitted_and_resume_submits_the_rest(clean, tmp_path, is_taken):
     """The second sbatch is interrupted, before or after Slurm took the array."""
     place = Workplace(clean, tmp_path, EIGHT, **HELD)
@@ -223,6 +224,7 @@ def test_usage_compares_with_the_request_where_there_is_accounting(clean, tmp_pa
     assert "For the next profile" in shown
 
 
+@pytest.mark.slow
 def test_usage_without_accounting_is_the_wall_time_of_the_files(unaccounted, tmp_path):
     place = Workplace(unaccounted, tmp_path, {"name": "used", "seeds": 1, "total_steps": 2_000})
     place.scorer("submit")
