@@ -79,7 +79,7 @@ class Profile(BaseModel):
         default=None, description="of a node, e.g. 8G"
     )
     time: Minutes = Field(default=60, description="of one attempt; a run that needs longer goes on in the next")
-    throttle: Count | None = Field(default=None, description="jobs of a submission running at a time, at most")
+    throttle: Count | None = Field(default=None, description="jobs of a sweep running at a time, at most")
     max_submit: Count | None = Field(default=None, description="jobs queued at a time, where Slurm cannot be asked")
     sbatch: dict[str, Annotated[Any, BeforeValidator(_flag)]] = Field(default={}, description="further keys, verbatim")
     finaliser: dict[str, Annotated[Any, BeforeValidator(_flag)]] = Field(

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from slurm.waiting import waiting
+
 PATIENCE_SECONDS = 20.0
 MARK = "scorer|"  # begins the lines that count: a site may replace Slurm's commands by scripts that print text
 QUEUE_FORMAT = MARK + "%F|%K|%T|%r|%N|%j"  # array job, index, state, reason, nodes, name (may contain anything)
@@ -86,7 +88,7 @@ def run(*command: str, patience: float = PATIENCE_SECONDS) -> subprocess.Complet
         NoAnswerError: if it takes longer than `patience` seconds.
     """
     try:
-        with scrubbed():
+        with scrubbed(), waiting(command[0]):
             return subprocess.run(
                 command, capture_output=True, encoding="utf-8", errors="replace", timeout=patience,
                 stdin=subprocess.DEVNULL,

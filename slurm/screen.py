@@ -14,7 +14,7 @@ from scorer_core import versions
 from scorer_core.records import now, retrain
 from slurm.board import STATES, Board, Cell, PackState, age
 from slurm.profile import Profile
-from slurm.submission import HEARTBEAT_SECONDS, Submission
+from slurm.submission import HEARTBEAT_SECONDS, Submission, submit_command
 from slurm.submit import Selection
 from sweeps import price
 from sweeps.layout import makespan
@@ -148,8 +148,12 @@ def _advice(board: Board, cells: Sequence[Cell]) -> list[str]:
         )
         lines.append(f"Checkpoints are kept. To continue: {again}")
         lines += [escape(line) for line in board.advice]
-    elif "missing" in states and board.submissions:
-        lines.append(f"To submit what is missing: scorer resume {name}")
+    elif any(cell.state == "missing" and cell.pack and cell.pack.submission for cell in cells):
+        lines.append(f"To submit what Slurm did not accept: scorer resume {name}")
+    if board.submissions and any(
+        cell.state == "missing" and not (cell.pack and cell.pack.submission) for cell in cells
+    ):
+        lines.append(f"To submit what is missing: {escape(submit_command(board.folder, board.submissions))}")
     report = board.report
     if board.last:
         lines.append("The report is drawn when these jobs have ended.")
@@ -224,7 +228,8 @@ def selection(planned: Plan, chosen: Selection, sweep: str) -> list[str]:
         lines.append(f"Running or waiting already: {count(chosen.live, 'pack')}.")
     if chosen.beyond:
         lines.append(
-            f"{count(chosen.beyond, 'pack')} beyond what may be queued at a time: submit again when there is room."
+            f"{count(chosen.beyond, 'pack')} beyond what may be queued at a time ({chosen.limit}): submit again when "
+            "there is room."
         )
     for state, many in chosen.held.items():
         again = (
@@ -286,7 +291,7 @@ def rehearsal(planned: Plan, submission: Submission) -> list[str]:
     )
     if profile.scheduler == "slurm":
         lines.append(
-            f"Slurm: {arrays + 1} calls of sbatch and 4 questions (squeue twice, scontrol, sacctmgr) to submit,\n"
+            f"Slurm: {arrays + 1} calls of sbatch and about 10 questions (squeue, scontrol, sacctmgr) to submit,\n"
             f"one squeue a status. A heartbeat is a file, every {HEARTBEAT_SECONDS:g} s, and asks Slurm nothing."
         )
     return lines

@@ -102,7 +102,7 @@ def job_number(answer: str) -> str:
 
 def executor(submission: Submission, request: Request, array: bool = True, after: list[str] | None = None) -> Any:
     """The request to sbatch for `request`; `after` are jobs that must have ended, whichever way, before it starts."""
-    profile, before = submission.profile, setup(submission)
+    profile, before, after = submission.profile, setup(submission), after or request.after
     executor = ArrayExecutor(submission.folder)
     logs = str(submission.folder / "logs").replace("%", "%%")  # % begins a number that Slurm fills in
     extra = {"requeue": True, "output": f"{logs}/{'%A_%a.log' if array else 'report.log'}"}

@@ -12,8 +12,10 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from scorer_core.records import RecordError, Time, first_fault, now, numbered, open_lock, read_json, replace_file
-from slurm.profile import Profile
+from slurm.profile import Profile, profiles
 from slurm.snapshot import CODE
+from slurm.waiting import waiting
+from sweeps.terminal import DEFAULT_OUTPUTS
 
 HEARTBEAT_SECONDS = 15.0  # a rename on a shared file system for each pack
 
@@ -25,6 +27,8 @@ class Request(BaseModel):
     first: int = 0
     count: int = 1
     throttle: int | None = None  # tasks running at a time
+    behind: int | None = None  # the array, by its place in `requests`, that must end before this one starts
+    after: list[str] = []  # jobs that must end before it starts
     job: str | None = None  # Slurm's number, once it has it
 
 
@@ -40,6 +44,7 @@ class Submission(BaseModel):
     workers: int = 0
     requests: list[Request] = []
     last: Request | None = None  # draws the report, after all others
+    after: list[str] = []  # jobs that must end before any array starts: `--after`, and earlier arrays of the sweep
 
     @property
     def name(self) -> str:
@@ -54,6 +59,11 @@ class Submission(BaseModel):
         """What the job of task `index` of `request` printed itself; of the one process that starts all packs here."""
         local = self.profile.scheduler == "local"
         return self.folder / "logs" / ("supervisor.log" if local else f"{request.job}_{index}.log")
+
+    @property
+    def all_requests(self) -> list[Request]:
+        """The arrays, and the job that draws the report if there is one."""
+        return [*self.requests, *([self.last] if self.last else [])]
 
     def write(self) -> None:
         replace_file(self.folder / "submission.json", (self.model_dump_json(indent=1) + "\n").encode())
@@ -87,6 +97,14 @@ def last_command(submission: Submission) -> list[str]:
     return [sys.executable, "-m", "slurm.finalise", str(submission.folder)]
 
 
+def submit_command(sweep_folder: Path, sent: Sequence[Submission]) -> str:
+    """The command that submits what was never submitted of this sweep, under the profile of the last of `sent`."""
+    profile = sent[-1].profile.name if sent and sent[-1].profile.name in profiles() else "PROFILE"
+    words = ["scorer", "submit", str(sweep_folder / "sweep.yaml"), "--profile", profile]
+    words += ["--outputs", str(sweep_folder.parent)] if sweep_folder.parent != DEFAULT_OUTPUTS.resolve() else []
+    return shlex.join(words)
+
+
 def submissions(sweep_folder: Path) -> list[Submission]:
     """All of a sweep, oldest first.
 
@@ -113,33 +131,49 @@ def read(folder: Path) -> Submission:
         raise RecordError(f"{path}: is not a submission: must hold an object, without 'folder'") from None
 
 
-def new(sweep_folder: Path, profile: Profile, code: Path, sizes: Sequence[int], **what: object) -> Submission:
-    """A submission that is in no file yet: arrays of `sizes` tasks, throttled together as the profile says."""
+def new(
+    sweep_folder: Path, profile: Profile, code: Path, sizes: Sequence[int], throttle: int | None = None, **what: object
+) -> Submission:
+    """A submission that is in no file yet: arrays of `sizes` tasks that together keep to the throttle.
+
+    `throttle` is used in place of the profile's where earlier arrays of the sweep use a part of that.
+    """
     folder = sweep_folder / "submissions"
     number = 1 + max((int(path.name) for path in numbered(folder)), default=0)
     stem = f"scorer-{sweep_folder.name}-{number}-{uuid.uuid4().hex[:6]}"
-    requests, first = [], 0
-    for index, (size, throttle) in enumerate(zip(sizes, _shares(profile.throttle, sizes), strict=True)):
-        requests.append(Request(name=f"{stem}-{index}", first=first, count=size, throttle=throttle))
-        first += size
-    fields = {"folder": folder / str(number), "profile": profile, "code": code, "requests": requests, **what}
+    fields = {"folder": folder / str(number), "profile": profile, "code": code, **what}
     submission = Submission.model_validate(fields)
+    first = 0
+    for index, (size, (share, behind)) in enumerate(
+        zip(sizes, shares(throttle or profile.throttle, len(sizes)), strict=True)
+    ):
+        name = f"{stem}-{index}"
+        request = Request(name=name, first=first, count=size, throttle=share, behind=behind, after=submission.after)
+        submission.requests.append(request)
+        first += size
     if submission.packs:
         submission.last = Request(name=f"{stem}-report")
     return submission
 
 
-def _shares(throttle: int | None, sizes: Sequence[int]) -> list[int | None]:
-    """The throttle of each array, so that together they keep to `throttle` as near as each running one allows."""
+def shares(throttle: int | None, arrays: int) -> list[tuple[int | None, int | None]]:
+    """For each array: its throttle, and which earlier array must end before it starts.
+
+    Each array runs at least one task, so if there are more arrays than `throttle`, only that many run at a time.
+    """
     if throttle is None:
-        return [None] * len(sizes)
-    share, rest = divmod(throttle, max(1, len(sizes)))
-    return [max(1, share + (index < rest)) for index in range(len(sizes))]
+        return [(None, None)] * arrays
+    at_once = min(throttle, arrays)
+    return [
+        (throttle // at_once + (i % at_once < throttle % at_once), i - at_once if i >= at_once else None)
+        for i in range(arrays)
+    ]
 
 
 @contextmanager
 def alone(sweep_folder: Path) -> Iterator[None]:
     """While this lasts no other process submits to, or cancels in, this sweep; a second one waits its turn."""
     with open_lock(sweep_folder / "submissions" / "lock") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with waiting("another scorer command that submits to or cancels in this sweep"):
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

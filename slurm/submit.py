@@ -13,9 +13,11 @@ from scorer_core.records import PackFolder, replace_file
 from slurm import local, scheduler, snapshot
 from slurm.board import Board
 from slurm.grid import grid
+from slurm.limits import Room, explained
 from slurm.profile import Profile
 from slurm.scheduler import Limits, SchedulerError, SubmissionUnknownError
 from slurm.submission import Submission, alone, new, submissions
+from slurm.waiting import waiting
 from sweeps.plan import Plan
 
 NEVER_AGAIN = ("done", "diverged", "running", "pending")
@@ -30,6 +32,7 @@ class Selection:
     live: int = 0  # running or queued
     held: dict[str, int] = field(default_factory=dict)  # by state: those that are not submitted without being told to
     beyond: int = 0  # more than the cluster takes at a time
+    limit: str = ""  # which limit says so
 
 
 @dataclass
@@ -37,9 +40,10 @@ class Sent:
     submission: Submission
     packs: int
     refused: str = ""  # why not all were taken
+    interrupted: bool = False  # by Ctrl-C, before all were sent
 
 
-def select(planned: Plan, standing: Board, states: Collection[str], room: int | None) -> Selection:
+def select(planned: Plan, standing: Board, states: Collection[str], room: Room | None) -> Selection:
     """Which packs of `planned` to submit: those in one of `states`, no more than there is room for."""
     chosen = Selection([])
     for pack in planned.packs:
@@ -52,17 +56,33 @@ def select(planned: Plan, standing: Board, states: Collection[str], room: int | 
         else:
             chosen.held[state] = chosen.held.get(state, 0) + 1
     if room is not None:
-        chosen.beyond = max(0, len(chosen.packs) - room)
-        chosen.packs = chosen.packs[: max(0, room)]
+        chosen.beyond, chosen.limit = max(0, len(chosen.packs) - room.packs), room.limit
+        chosen.packs = chosen.packs[: room.packs]
     return chosen
 
 
-def room(profile: Profile, limits: Limits | None) -> int | None:
-    """How many packs may be queued now beside what is; one place is kept for the report."""
-    most = [n for n in (profile.max_submit, limits.max_submit if limits else None) if n is not None]
-    if profile.scheduler == "local" or not most:
-        return None
-    return max(0, min(most) - scheduler.queued() - 1)
+def turn(standing: Board, throttle: int | None) -> tuple[int | None, list[str]]:
+    """The throttle of a new submission, and jobs that it waits for: all arrays of a sweep keep to one `throttle`.
+
+    What earlier arrays in the queue leave of it is for the new ones. If they leave nothing, the new ones start after
+    them, with all of it.
+    """
+    if throttle is None:
+        return None, []
+    tasks: dict[str, set[int]] = {}
+    for pack in standing.packs.values():
+        if pack.queued and pack.queued.job:
+            tasks.setdefault(pack.queued.job, set()).add(pack.queued.index)
+    used = 0
+    for submission in standing.submissions:
+        for request in submission.requests:
+            left = len(tasks.get(request.job or "", ()))
+            before = submission.requests[request.behind].job if request.behind is not None else None
+            if left and before not in tasks:
+                used += min(request.throttle or left, left)
+    if used < throttle:
+        return throttle - used, []
+    return throttle, sorted(tasks)
 
 
 def sizes(tasks: int, profile: Profile, limits: Limits | None) -> list[int]:
@@ -97,9 +117,17 @@ def adopt(standing: Board) -> int:
 
 
 def send(
-    planned: Plan, standing: Board, chosen: Selection, profile: Profile, limits: Limits | None, code: Path | None = None
+    planned: Plan,
+    standing: Board,
+    chosen: Selection,
+    profile: Profile,
+    limits: Limits | None,
+    code: Path | None = None,
+    after: Sequence[str] = (),
 ) -> Sent:
     """Put the submission on disk, then hand it to the scheduler. The caller holds `alone`; `code` is a snapshot.
+
+    The jobs start when those in `after` have ended.
 
     Raises:
         RecordError: if it cannot be written; nothing was submitted then.
@@ -108,8 +136,11 @@ def send(
     planned.write()
     folder = planned.folder.resolve()
     grid(folder)  # writes the index of runs, so that `status` builds no configuration
-    code = code or snapshot.keep(folder / "code")
-    submission = new(folder, profile, code, sizes(len(chosen.packs), profile, limits), packs=chosen.packs)
+    with waiting("the copy of the code"):
+        code = code or snapshot.keep(folder / "code")
+    throttle, before = turn(standing, profile.throttle)
+    arrays = sizes(len(chosen.packs), profile, limits)
+    submission = new(folder, profile, code, arrays, throttle, packs=chosen.packs, after=[*after, *before])
     for name in chosen.packs:
         PackFolder(folder / "packs" / name).mark_cancelled(False)
     return _hand_over(submission, [number for number in standing.jobs.values() if number])
@@ -157,22 +188,29 @@ def _hand_over(submission: Submission, earlier: list[str]) -> Sent:
         replace_file(submission.folder / "packs.txt", ("\n".join(submission.packs) + "\n").encode())
     submission.write()
     if submission.profile.scheduler == "local":
-        local.start(submission)
+        with waiting("the process that starts the packs"):
+            local.start(submission)
         return Sent(submission, len(submission.packs))
     from slurm import script  # and submitit with it: only now
 
     taken, refused = 0, None
-    for request in submission.requests:
-        try:
-            request.job = _send(script.executor(submission, request), script.array_body(submission, request))
-        except SchedulerError as error:
-            if not taken:
-                raise
-            refused = error
-            break
-        submission.write()
-        taken += request.count
-    without_report = _send_report(submission, earlier)
+    try:
+        for request in submission.requests:
+            if request.behind is not None:
+                request.after = [*request.after, *filter(None, [submission.requests[request.behind].job])]
+            try:
+                request.job = _send(script.executor(submission, request), script.array_body(submission, request))
+            except SchedulerError as error:
+                if not taken:
+                    raise explained(error) from None
+                refused = explained(error)
+                break
+            submission.write()
+            taken += request.count
+        without_report = _send_report(submission, earlier)
+    except KeyboardInterrupt:
+        _note_what_slurm_took(submission)
+        return Sent(submission, sum(request.count for request in submission.requests if request.job), interrupted=True)
     if isinstance(refused, SubmissionUnknownError):
         raise SubmissionUnknownError(f"{taken} tasks were submitted; of the next array, {refused}")
     return Sent(submission, taken, str(refused or without_report))
@@ -189,7 +227,7 @@ def _send_report(submission: Submission, earlier: list[str]) -> str:
         last = script.executor(submission, submission.last, array=False, after=after)
         submission.last.job = _send(last, script.last_body(submission))
     except SchedulerError as error:
-        return f"the job that draws the report: {error}"
+        return f"the job that draws the report: {explained(error)}"
     finally:
         submission.write()
     return ""
@@ -204,7 +242,8 @@ def _send(request: Any, body: str) -> str:
     """
     name = request.parameters["job_name"]
     try:
-        return request.send(body)
+        with waiting("sbatch"):
+            return request.send(body)
     except SubmissionUnknownError as error:
         try:
             found = scheduler.queue().get(name)
@@ -214,3 +253,16 @@ def _send(request: Any, body: str) -> str:
             return next(iter(found.values())).job
         told = f"it is not known whether {name} was submitted ({error}); if it was, scorer status and scorer submit"
         raise SubmissionUnknownError(f"{told} find it by this name, and it is not submitted again") from None
+
+
+def _note_what_slurm_took(submission: Submission) -> None:
+    """Write down the job numbers of arrays that Slurm has; sbatch may have been interrupted after it submitted."""
+    try:
+        jobs = scheduler.queue()
+    except SchedulerError:
+        jobs = {}  # the next `submit` or `resume` asks again
+    for request in submission.all_requests:
+        tasks = jobs.get(request.name)
+        if tasks and not request.job:
+            request.job = next(iter(tasks.values())).job
+    submission.write()

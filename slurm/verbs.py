@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,18 +10,20 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from slurm import cleaning, following, scheduler, screen, verbs_submit
-from slurm.asking import answered, submitted
+from slurm import cancelling, cleaning, following, scheduler, screen, throttling, usage_screen, verbs_submit
+from slurm import usage as measuring
+from slurm.asking import Yes, answered, confirm, in_queue, search_folder, submitted
 from slurm.board import Board, board
 from slurm.filters import Filter, Seeds, States, Tasks, Variants, make_filter
 from slurm.grid import grid
-from slurm.submission import alone
+from slurm.submission import alone, submissions
 from slurm.verbs_profile import profile_app
 from sweeps.definition import load_submitted
 from sweeps.left_out import left_out
 from sweeps.terminal import (
     DEFAULT_OUTPUTS,
     FAILED,
+    USAGE,
     AsJson,
     Outputs,
     SweepArgument,
@@ -35,7 +38,6 @@ app.add_typer(verbs_submit.app)
 app.add_typer(profile_app, name="profile")
 
 WATCH_SECONDS = 30.0  # between two questions to Slurm
-Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 
 
 @app.command(epilog="Example: scorer status ratio --watch --state running --state failed")
@@ -49,6 +51,9 @@ def status(
     tasks: Tasks = None,
     seeds: Seeds = None,
     states: States = None,
+    usage: Annotated[
+        bool, typer.Option("--usage", help="Memory and time that jobs used, and a proposal for the next profile.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show where every run stands, and what needs attention; from the files and one question to Slurm."""
@@ -60,7 +65,10 @@ def status(
         found.cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
         return found
 
-    found = look(accounting=not watch)
+    found = look(accounting=not watch and not usage)
+    if usage:
+        used = measuring.usage(found)
+        return print_json(usage_screen.as_json(found, used)) if as_json else usage_screen.show(found, used)
     if as_json:
         return print_json(screen.as_json(found), indent=None)
     if not watch:
@@ -104,23 +112,65 @@ def cancel(
     states: States = None,
     yes: Yes = False,
 ) -> None:
-    """Stop what runs and take what waits from the queue; what was committed stays, and `scorer resume` goes on."""
-    folder = submitted(sweep, outputs)
+    """Stop running jobs and remove waiting ones, of a sweep or of a search's workers; `scorer resume` goes on.
+
+    What was committed stays. The job that draws the report is removed with the last jobs that it waits for.
+    """
     wanted = make_filter(variants, tasks, seeds, states)
+    search = search_folder(sweep, outputs)
+    if search:
+        if not wanted.empty:
+            stop(f"{sweep}: is a search, and filters are not used with it; leave them out to cancel all workers", USAGE)
+        return _cancel_workers(search, yes)
+    folder = submitted(sweep, outputs)
     with alone(folder):
         found = board(folder, accounting=False)
         if found.silence:
             stop(f"Slurm does not answer, nothing was cancelled: {found.silence}", FAILED)
         packs = _packs(found, wanted, ("running", "pending"))
         packs = {name: pack for name, pack in packs.items() if pack.submission}
-        if not packs:
+        queued = answered(lambda: in_queue(found.submissions))
+        if not packs and not (queued and wanted.empty):
             return out.print("Nothing of this runs or waits.")
-        _ask(f"Cancel {_count(found, packs, wanted)}?", yes)
+        jobs = {pack.queued for pack in packs.values() if pack.queued and pack.queued.job}
+        if wanted.empty:  # also a second job of a pack, and jobs of packs that are done
+            jobs |= {task for tasks in queued.values() for task in tasks.values()}
+        reports = cancelling.report_jobs(found.submissions, queued, jobs)
+        arrays = jobs - reports
+        what = _count(found, packs, wanted) if packs else count(len(arrays), "leftover job")
+        drawn = f" and {count(len(reports), 'job')} that would draw the report" if reports else ""
+        confirm(f"Cancel {what}{drawn}?", yes)
         for pack in packs.values():
             pack.folder.mark_cancelled(True)
-        jobs = [pack.queued for pack in packs.values() if pack.queued and pack.queued.job]
-        answered(lambda: scheduler.cancel(jobs))
-    return out.print(f"{count(len(packs), 'pack')} cancelled. To go on: scorer resume {folder.name}")
+        answered(lambda: cancelling.cancel(arrays, reports))
+    told = f"{count(len(packs), 'pack')} cancelled{f', {drawn[5:]} too' if reports else ''}."
+    return out.print(f"{told} To go on: scorer resume {folder.name}", highlight=False, soft_wrap=True)
+
+
+@app.command(epilog="Example: scorer throttle ratio 20")
+def throttle(
+    sweep: SweepArgument,
+    jobs: Annotated[int, typer.Argument(metavar="N", min=1, help="Jobs of the sweep that run at a time, at most.")],
+    outputs: Outputs = DEFAULT_OUTPUTS,
+) -> None:
+    """Change how many jobs of a sweep run at a time; jobs that run already go on."""
+    folder = submitted(sweep, outputs)
+    with alone(folder):
+        sent = [submission for submission in submissions(folder) if submission.profile.scheduler == "slurm"]
+        if not sent:
+            stop(
+                f"{folder.name}: runs on this machine, where the throttle is `processes` of the profile; submit again "
+                "with another value",
+                USAGE,
+            )
+        queued = answered(lambda: in_queue(sent))
+        limited, running = answered(lambda: throttling.change(sent, queued, jobs))
+    if not limited:
+        return out.print(f"Nothing of {folder.name} is in the queue.")
+    out.print(f"{count(limited, 'array')} changed: at most {count(jobs, 'job')} of {folder.name} at a time.")
+    if running > jobs:
+        out.print(f"{count(running, 'job')} of it run now; no other starts until fewer than {jobs} run.")
+    return None
 
 
 @app.command(epilog="Example: scorer clean ratio    or: scorer clean ratio --state failed")
@@ -151,9 +201,23 @@ def clean(
         if not doomed:
             return out.print("Nothing to remove.")
         files, size = cleaning.weigh(doomed)
-        _ask(f"Remove {what}: {count(files, 'file')}, {size / 1e6:,.1f} MB?", yes)
+        confirm(f"Remove {what}: {count(files, 'file')}, {size / 1e6:,.1f} MB?", yes)
         cleaning.remove(doomed)
     return out.print(f"{count(files, 'file')} removed.")
+
+
+def _cancel_workers(folder: Path, yes: bool) -> None:
+    """Cancel all workers of a search that Slurm has."""
+    with alone(folder):
+        queued = answered(lambda: in_queue(submissions(folder)))
+        workers = {task for tasks in queued.values() for task in tasks.values()}
+        if not workers:
+            return out.print(f"Slurm has no worker of {folder.name}.")
+        confirm(f"Cancel {count(len(workers), 'worker')} of {folder.name}?", yes)
+        answered(lambda: scheduler.cancel(workers))
+    return out.print(
+        f"{count(len(workers), 'worker')} cancelled. To go on: scorer search {folder.name} --profile PROFILE"
+    )
 
 
 def _watched(found: Board) -> Group:
@@ -172,8 +236,3 @@ def _count(found: Board, packs: dict[str, screen.PackState], wanted: Filter) -> 
     meant = sum(wanted.takes_cell(cell) for cell in found.cells if cell.pack and cell.pack.folder.pack_id in packs)
     beside = f", {runs - meant} of which only share a pack with what you named" if runs > meant else ""
     return f"{count(len(packs), 'pack')} with {count(runs, 'run')}{beside}"
-
-
-def _ask(question: str, yes: bool) -> None:
-    if not yes and not typer.confirm(question):
-        stop("Nothing was done.", FAILED)

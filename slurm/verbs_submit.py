@@ -9,18 +9,20 @@ import typer
 
 from slurm import scheduler, screen
 from slurm import submit as submitting
-from slurm.asking import answered, submitted
+from slurm.asking import Yes, answered, confirm, jobs_to_wait_for, submitted
 from slurm.board import board
 from slurm.filters import Filter, Seeds, States, Tasks, Variants, make_filter
+from slurm.limits import room
 from slurm.profile import Profile, load_profile
-from slurm.scheduler import SchedulerError, SubmissionUnknownError
-from slurm.submission import alone, new
+from slurm.scheduler import Queued, SchedulerError, SubmissionUnknownError
+from slurm.submission import Submission, alone, new, submit_command
 from sweeps import definition
 from sweeps.definition import Sweep
 from sweeps.plan import Plan, make_plan
 from sweeps.terminal import (
     DEFAULT_OUTPUTS,
     FAILED,
+    INTERRUPTED,
     USAGE,
     AsJson,
     Lanes,
@@ -46,6 +48,10 @@ SameProfile = Annotated[
     str | None, typer.Option("--profile", metavar="NAME|PATH", help="Instead of that of the last submission.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show packs and script; write and submit nothing.")]
+After = Annotated[
+    str | None,
+    typer.Option(metavar="JOBID|SWEEP", help="Start after this job of Slurm, or after all queued jobs of this sweep."),
+]
 LanesOption = Annotated[int | None, typer.Option(min=1, help="Runs trained together, at most; else the profile's.")]
 
 
@@ -87,6 +93,7 @@ def submit(
     variants: Variants = None,
     tasks: Tasks = None,
     seeds: Seeds = None,
+    after: After = None,
     dry_run: DryRun = False,
 ) -> None:
     """Give what is missing to a cluster, or to this machine, and return; what is done, running or queued stays so."""
@@ -94,7 +101,7 @@ def submit(
     wanted = make_filter(variants, tasks, seeds)
     loaded = definition.load(sweep, overrides or ())
     only = None if wanted.empty else {run.run_id for run in loaded.runs if wanted.takes_run(run)}
-    _submit(loaded, outputs, where, only, submitting.BY_DEFAULT, lanes, dry_run)
+    _submit(loaded, outputs, where, only, submitting.BY_DEFAULT, lanes, dry_run, after=after)
 
 
 @app.command(epilog="Example: scorer retry ratio --failed --task breakout")
@@ -107,13 +114,13 @@ def retry(
     tasks: Tasks = None,
     seeds: Seeds = None,
     states: States = None,
+    after: After = None,
     dry_run: DryRun = False,
 ) -> None:
     """Submit again what failed, was cancelled or was lost, with the code as it is now and a new budget of attempts."""
     chosen = (states or []) + (["failed"] if failed else [])
-    _again(
-        sweep, outputs, profile, make_filter(variants, tasks, seeds, chosen), ("failed", "cancelled", "lost"), dry_run
-    )
+    wanted = make_filter(variants, tasks, seeds, chosen)
+    _again(sweep, outputs, profile, wanted, ("failed", "cancelled", "lost"), dry_run, after)
 
 
 @app.command(epilog="Example: scorer resume ratio")
@@ -121,10 +128,20 @@ def resume(
     sweep: SweepArgument,
     profile: SameProfile = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
+    variants: Variants = None,
+    tasks: Tasks = None,
+    seeds: Seeds = None,
+    states: States = None,
+    after: After = None,
     dry_run: DryRun = False,
+    yes: Yes = False,
 ) -> None:
-    """Go on with whatever is neither done nor failed, as it was submitted; release what Slurm holds."""
-    _again(sweep, outputs, profile, Filter(), ("missing", "lost", "cancelled"), dry_run, same_code=True)
+    """Submit again what was submitted and is lost, cancelled or was refused, with its code; release what Slurm holds.
+
+    Runs that were never submitted stay so: `scorer submit` is for them, and `scorer retry` for failed ones.
+    """
+    wanted = make_filter(variants, tasks, seeds, states)
+    _again(sweep, outputs, profile, wanted, ("missing", "lost", "cancelled"), dry_run, after, yes, as_submitted=True)
 
 
 def _submit(
@@ -136,9 +153,30 @@ def _submit(
     lanes: int | None = None,
     dry_run: bool = False,
     same_code: bool = False,
+    after: str | None = None,
 ) -> None:
     """Plan, choose, submit and say so; one line where nothing can be done."""
+    try:
+        _submit_until_interrupted(loaded, outputs, profile, only, states, lanes, dry_run, same_code, after)
+    except KeyboardInterrupt:
+        stop("Interrupted; no further jobs were submitted. To go on, give the same command again.", INTERRUPTED)
+
+
+def _submit_until_interrupted(
+    loaded: Sweep,
+    outputs: Path,
+    profile: Profile,
+    only: Collection[str] | None,
+    states: Collection[str],
+    lanes: int | None,
+    dry_run: bool,
+    same_code: bool,
+    after: str | None,
+) -> None:
     folder = outputs / loaded.name
+    if after and profile.scheduler == "local":
+        stop("--after: not used with scheduler: local; leave it out", USAGE)
+    jobs = answered(lambda: jobs_to_wait_for(after, outputs)) if after else []
     limits = None
     if profile.scheduler == "slurm" and dry_run:
         try:
@@ -158,7 +196,7 @@ def _submit(
         if adopted:
             told = "Found in Slurm, of a submission that was cut off before it could note them"
             out.print(f"{told}: {count(adopted, 'array')}.")
-        space = answered(lambda: submitting.room(profile, limits)) if limits else None
+        space = answered(lambda: room(profile, limits)) if limits else None
         chosen = submitting.select(planned, found, states, space)
         print_problems(planned.problems)
         print_left_out(planned)
@@ -168,24 +206,63 @@ def _submit(
             out.print("\n".join(screen.cost(going, profile)), highlight=False)
         if dry_run:
             arrays = submitting.sizes(len(chosen.packs), profile, limits)
-            would = new(folder.resolve(), profile, folder.resolve() / "code" / "SNAPSHOT", arrays, packs=chosen.packs)
+            throttle, before = submitting.turn(found, profile.throttle)
+            snapshot = folder.resolve() / "code" / "SNAPSHOT"
+            would = new(
+                folder.resolve(), profile, snapshot, arrays, throttle, packs=chosen.packs, after=[*jobs, *before]
+            )
             text = "\n".join(screen.rehearsal(planned, would))
             return out.print(text, highlight=False, markup=False, soft_wrap=True)
         if not chosen.packs:
             return None
         parts = submitting.by_code(chosen, found) if same_code else [(None, chosen)]
-        for code, part in parts:
+        for number, (code, part) in enumerate(parts):
+            if number:
+                found = board(folder.resolve(), accounting=False)  # with the arrays of the part before
             try:
-                sent = submitting.send(planned, found, part, profile, limits, code)
+                sent = submitting.send(planned, found, part, profile, limits, code, jobs)
             except SubmissionUnknownError as error:
                 stop(f"Slurm: {error}", FAILED)
             except SchedulerError as error:
                 stop(f"Nothing was submitted: {error}", FAILED)
+            if sent.interrupted:
+                stop(_interrupted(loaded.name, sent), INTERRUPTED)
             told = f"{count(sent.packs, 'pack')} submitted. To watch: scorer status {loaded.name} --watch"
             out.print(told, highlight=False)
+            for line in _order(loaded.name, sent.submission):
+                out.print(line, highlight=False, soft_wrap=True)
             if sent.refused:
                 stop(f"Slurm refused the rest: {sent.refused}; submit again for it", FAILED)
     return None
+
+
+def _order(sweep: str, submission: Submission) -> list[str]:
+    """What the arrays wait for, and a throttle that is smaller than the profile's."""
+    lines = []
+    if submission.after:
+        lines.append(f"These jobs start after {'job' if len(submission.after) == 1 else 'jobs'} "
+                     f"{', '.join(submission.after)}.")  # fmt: skip
+    throttle = submission.profile.throttle
+    total = sum(request.throttle or 0 for request in submission.requests if request.behind is None)
+    if throttle and total < min(throttle, sum(request.count for request in submission.requests)):
+        lines.append(
+            f"At most {total} of them run at a time: jobs submitted earlier use the rest of `throttle: {throttle}`. "
+            f"To change it later: scorer throttle {sweep} {throttle}"
+        )
+    return lines
+
+
+def _interrupted(sweep: str, sent: submitting.Sent) -> str:
+    """What was submitted until Ctrl-C, and how to go on or to take it back."""
+    submission = sent.submission
+    arrays = [f"array {r.job} ({count(r.count, 'pack')})" for r in submission.requests if r.job]
+    if submission.last and submission.last.job:
+        arrays.append(f"the report's job {submission.last.job}")
+    rest = len(submission.packs) - sent.packs
+    return (
+        f"Interrupted. Submitted: {', '.join(arrays) or 'nothing'}; not submitted: {count(rest, 'pack')}. "
+        f"To submit the rest: scorer resume {sweep}. To cancel: scorer cancel {sweep}"
+    )
 
 
 def _plan(
@@ -210,9 +287,14 @@ def _again(
     wanted: Filter,
     states: Collection[str],
     dry_run: bool,
-    same_code: bool = False,
+    after: str | None,
+    yes: bool = True,
+    as_submitted: bool = False,
 ) -> None:
-    """Submit runs in `states` that `wanted` takes, of a sweep as it stands frozen in its folder."""
+    """Submit runs in `states` that `wanted` takes, of a sweep as it stands frozen in its folder.
+
+    `as_submitted`: only what was submitted before, with the code it was submitted with; what Slurm holds is released.
+    """
     folder = submitted(sweep, outputs)
     found = board(folder, accounting=False)
     if found.silence:
@@ -221,20 +303,37 @@ def _again(
     if not profile and not earlier:
         stop(f"{folder}: was never submitted; scorer submit {sweep} --profile NAME", FAILED)
     where = load_profile(profile) if profile else earlier[-1].profile
-    held = [pack.queued for pack in found.packs.values() if pack.queued and pack.queued.held] if same_code else []
+    cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
+    held: list[Queued] = []
+    if as_submitted:
+        never = [cell for cell in cells if cell.state == "missing" and not (cell.pack and cell.pack.submission)]
+        if never:
+            runs = f"{count(len(never), 'run')} never submitted, and not submitted by resume"
+            out.print(
+                f"{runs}. To submit: {submit_command(folder, earlier)}", highlight=False, markup=False, soft_wrap=True
+            )
+        cells = [cell for cell in cells if cell.pack and cell.pack.submission]
+        held = list({cell.pack.queued for cell in cells if cell.pack and cell.pack.queued and cell.pack.queued.held})
+    again = [cell for cell in cells if cell.state in states]
+    if as_submitted and not dry_run and (held or again):
+        packs = len({cell.pack.folder.pack_id for cell in again if cell.pack})
+        parts = [f"submit {count(packs, 'pack')} with {count(len(again), 'run')} again"] if again else []
+        parts += [f"release {count(len(held), 'pack')} that Slurm holds"] if held else []
+        question = " and ".join(parts)
+        confirm(f"{question[0].upper()}{question[1:]}?", yes)
     if held:
         if not dry_run:
             answered(lambda: scheduler.release(held))
         out.print(f"{count(len(held), 'pack')} {'to be released' if dry_run else 'released'}, which Slurm held.")
-    only = {cell.run.run_id for cell in found.cells if wanted.takes_cell(cell) and cell.state in states}
-    if held and not only:
+    if held and not again:
         return None
-    if not only:
+    if not again:
         for line in screen.damage(found):
             out.print(line, highlight=False, soft_wrap=True)
         return out.print(f"None of these runs is {' or '.join(states)}.")
+    only = {cell.run.run_id for cell in again}
     loaded = definition.load_submitted(folder)
-    return _submit(loaded, outputs, where, only, states, dry_run=dry_run, same_code=same_code)
+    return _submit(loaded, outputs, where, only, states, dry_run=dry_run, same_code=as_submitted, after=after)
 
 
 def _usable(folder: Path) -> AbstractContextManager[None]:

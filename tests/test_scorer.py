@@ -72,6 +72,7 @@ def call(monkeypatch, capsys):
         "cancel",
         "retry",
         "resume",
+        "throttle",
         "clean",
     ],
 )

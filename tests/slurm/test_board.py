@@ -16,6 +16,7 @@ from scorer_core.records import PackFolder, write_json
 from slurm import scheduler, snapshot
 from slurm.board import FRESH_SECONDS, Board, board
 from slurm.filters import make_filter
+from slurm.limits import Room
 from slurm.profile import Profile
 from slurm.scheduler import Limits, SchedulerError
 from slurm.screen import cost, remarks, standing
@@ -215,7 +216,7 @@ def test_arrays_together_keep_to_the_throttle(tmp_path):
 
 def test_only_as_many_packs_are_chosen_as_there_is_room_for(planned):
     nothing_yet = Board(planned.folder, "", [], {}, [])
-    chosen = select(planned, nothing_yet, BY_DEFAULT, room=4)
+    chosen = select(planned, nothing_yet, BY_DEFAULT, Room(4, "max_submit: 5"))
     assert (len(chosen.packs), chosen.beyond) == (4, 2)
     assert chosen.packs == [pack.folder.pack_id for pack in planned.packs[:4]]
 

@@ -66,7 +66,7 @@ def test_while_the_controller_is_away_nothing_is_called_dead_and_afterwards_all_
             assert refused.returncode == 1
             assert "Slurm" in refused.stderr
             assert len(refused.stderr.splitlines()) == 1
-        assert "submitted" not in waits.run("resume").stdout
+        assert "submitted" not in waits.run("resume", "-y").stdout
     finally:
         accounted.start_daemon("slurmctld")
     wait_for(lambda: accounted.node_states(), every=0.5)
@@ -92,7 +92,7 @@ def test_the_database_goes_away_in_mid_sweep(accounted, small, tmp_path):
         accounted.command("scancel", *place.jobs())
         wait_for(lambda: not place.jobs())
         wait_for(lambda: place.states() == {"lost": 2}, every=1)
-        place.scorer("resume")
+        place.scorer("resume", "-y")
         place.wait_until_done(2)
     finally:
         accounted.start_daemon("slurmdbd")
@@ -112,7 +112,7 @@ def test_without_accounting_as_with_it_a_lost_job_is_lost_a_finished_one_done(
     wait_for(lambda: not place.jobs("RUNNING", "COMPLETING"), every=0.3)
     place.wait_until_done_or_lost()
     if place.states() == {"lost": 2}:
-        place.scorer("resume")
+        place.scorer("resume", "-y")
     place.wait_until_done(2)
     assert place.states() == {"done": 2}
     assert metrics(place.packs) == small

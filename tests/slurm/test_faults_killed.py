@@ -80,7 +80,7 @@ def revived(place: Workplace) -> bool:
         assert "no progress" in next(iter(place.status()["packs"].values()))["note"]
         place.scorer("retry", "--failed")
     elif "lost" in state:
-        place.scorer("resume")
+        place.scorer("resume", "-y")
     return bool(place.jobs())
 
 

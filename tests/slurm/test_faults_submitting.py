@@ -59,7 +59,7 @@ def test_what_slurm_holds_is_told_and_released_by_resume(held, accounted):
     assert f"Held until somebody releases it: scorer resume {held.name}" in shown
     assert "2 packs to be released" in held.scorer("resume", "--dry-run")
     assert "JobHeldUser (2 packs)" in held.scorer("status")
-    assert "2 packs released" in held.scorer("resume")
+    assert "2 packs released" in held.scorer("resume", "-y")
     assert "JobHeldUser" not in held.scorer("status")
     assert sorted(held.jobs()) == sorted(jobs), "none was submitted anew"
 
@@ -77,13 +77,25 @@ def test_more_than_max_submit_jobs_waits_for_the_next_call(held, accounted):
     assert tasks(held) == {"pending": 10}
 
 
-def test_refused_half_way_the_rest_is_submitted_on_the_next_call_and_none_twice(held, accounted):
-    """A limit that nobody can ask for beforehand: the second array is refused by sbatch itself."""
+def shim(folder: Path, lines: str) -> dict[str, str]:
+    """An environment whose sbatch is the real one with something before or after it."""
+    folder.mkdir()
+    (folder / "sbatch").write_text(f"#!/bin/bash\n{lines}\n")
+    (folder / "sbatch").chmod(0o755)
+    return {"PATH": f"{folder}:/usr/bin:/bin"}
+
+
+def test_refused_half_way_the_rest_is_submitted_on_the_next_call_and_none_twice(held, accounted, tmp_path):
+    """A limit that cannot be asked for, because sacctmgr fails: the second array is refused by sbatch itself."""
     limit(accounted, "GrpSubmitJobs=5")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sacctmgr").write_text("#!/bin/bash\nexit 1\n")
+    (tmp_path / "bin" / "sacctmgr").chmod(0o755)
     try:
-        refused = held.run("submit")
+        refused = held.run("submit", environment={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
         assert refused.returncode == 1
         assert "Slurm refused the rest" in refused.stderr
+        assert "set `max_submit` in the profile" in refused.stderr
         taken = len(held.jobs())
         assert 0 < taken < 10
         assert tasks(held) == {"pending": taken, "missing": 10 - taken}
@@ -94,12 +106,14 @@ def test_refused_half_way_the_rest_is_submitted_on_the_next_call_and_none_twice(
     assert tasks(held) == {"pending": 10}
 
 
-def shim(folder: Path, lines: str) -> dict[str, str]:
-    """An environment whose sbatch is the real one with something before or after it."""
-    folder.mkdir()
-    (folder / "sbatch").write_text(f"#!/bin/bash\n{lines}\n")
-    (folder / "sbatch").chmod(0o755)
-    return {"PATH": f"{folder}:/usr/bin:/bin"}
+def test_what_fits_below_a_group_s_limit_is_submitted_and_the_limit_is_named(held, accounted):
+    limit(accounted, "GrpSubmitJobs=5")
+    try:
+        said = held.scorer("submit")
+        assert "4 packs submitted" in said
+        assert "GrpSubmitJobs of your account" in said
+    finally:
+        limit(accounted, "GrpSubmitJobs=-1")
 
 
 def test_killed_between_sbatch_s_answer_and_its_being_written_down(held, tmp_path):

@@ -104,7 +104,7 @@ def test_cancel_stops_what_is_named_resume_goes_on_and_logs_tell(place):
     place.submit(*LONG)
     wait_for(lambda: place.training() == 2)
     assert place.status()["counts"] == {"running": 4}
-    assert "1 pack with 2 runs" in place.call("cancel", "mine", "--variant", "scorer", code=1), "it asks"
+    assert "1 pack with 2 runs" in place.call("cancel", "mine", "--variant", "scorer", code=2), "it asks"
     assert place.status()["counts"] == {"running": 4}
     assert "1 pack cancelled" in place.call("cancel", "mine", "--variant", "scorer", "-y")
     wait_for(lambda: place.status()["counts"] == {"running": 2, "cancelled": 2})
@@ -113,7 +113,7 @@ def test_cancel_stops_what_is_named_resume_goes_on_and_logs_tell(place):
     cancelled = next(pack for pack in place.packs if pack.cancelled)
     stopped_at = cancelled.committed_step()
     assert stopped_at > 0
-    assert "1 pack submitted" in place.call("resume", "mine")
+    assert "1 pack submitted" in place.call("resume", "mine", "-y")
     wait_for(lambda: cancelled.state().get("attempt") == 2 and cancelled.state()["phase"] == "training")
     assert cancelled.state()["step"] >= stopped_at
     assert place.status()["counts"] == {"running": 4}
@@ -134,7 +134,7 @@ def test_a_pack_that_is_killed_is_started_again_and_the_supervisor_s_death_loses
     wait_for(lambda: {pack.state()["phase"] for pack in place.packs} == {"interrupted"})
     assert place.status()["counts"] == {"lost": 4}
     assert "told to stop at step" in place.call("status", "mine")
-    assert "2 packs submitted" in place.call("resume", "mine")
+    assert "2 packs submitted" in place.call("resume", "mine", "-y")
     wait_for(lambda: place.training() == 2)
 
 
@@ -174,7 +174,7 @@ def test_clean_removes_what_no_one_needs_and_with_a_filter_whole_packs(place):
         (folder / "file").write_text("x")
     stray.write_text("x")
     table, kept = pack.parts(), submissions(place.outputs / "mine")[0].code
-    place.call("clean", "mine", code=1)
+    place.call("clean", "mine", code=2)
     assert stray.exists(), "it asks"
     assert "3 files removed" in place.call("clean", "mine", "-y")
     assert [path for path in (old, stray, code) if path.exists()] == []
@@ -210,7 +210,7 @@ def test_a_lost_run_resumed_ends_with_the_metrics_of_an_uninterrupted_one(place,
     os.kill(supervisor(place, "1"), signal.SIGKILL)
     wait_for(lambda: not local.alive(submissions(place.outputs / "mine")[0]))
     wait_for(lambda: pack.state()["phase"] == "interrupted" or pack.done())
-    place.call("resume", "mine")
+    place.call("resume", "mine", "-y")
     wait_for(lambda: bool(pack.done()))
     whole = PackFolder.create(tmp_path / "whole", pack.configs())
     subprocess.run([sys.executable, "-m", "slurm.job", str(whole.path), "--device", "cpu"], cwd=ROOT, check=True)
