@@ -1,6 +1,7 @@
 """How an attempt ran: machine, job, package versions, and the code: commit, changes, new files. No torch here."""
 
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -14,7 +15,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from scorer_core.records import now, read_record
+from scorer_core.secrets import mask, mask_words, secret_lines
 
+log = logging.getLogger("scorer")
+
+SOURCE = Path(__file__).resolve().parent.parent
 SNAPSHOT = "snapshot.json"  # beside a saved copy of the code: the version it had where it was copied
 # Untracked files that can change what a run computes. Logs, outputs and notes change while runs train; if they
 # counted, two attempts of one run would seem to have different code.
@@ -30,18 +35,19 @@ class CodeVersion(BaseModel):
 
     git_commit: str | None
     git_diff: str | None
+    masked_lines: list[str] = []  # FILE:LINE of each line of the diff that looked like a secret
 
 
 def provenance(device: str) -> dict[str, Any]:
     """The provenance of an attempt that starts now on `device`."""
     return {
         "started": now(),
-        "argv": sys.argv,
+        "argv": mask_words(sys.argv),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "device": device,
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
-        **code_version(Path(__file__).resolve().parent.parent),
+        **code_version(SOURCE),
         "python": platform.python_version(),
         "packages": packages(),
     }
@@ -57,20 +63,43 @@ def packages() -> dict[str, str]:
     return dict(found[key] for key in sorted(found))
 
 
-def code_version(source: Path) -> dict[str, str | None]:
+def code_version(source: Path) -> dict[str, Any]:
     """`git_commit` and `git_diff` of the tree at `source`; of a saved copy, those of the tree it was copied from.
 
     `git_diff` is a patch: the changes of tracked files, then the untracked code files (`CODE_SUFFIXES`) that
-    .gitignore does not name. Both are None without git.
+    .gitignore does not name. Both are None without git. A line that looks like a secret is masked, with a warning, and
+    `masked_lines` names it.
     """
     saved = read_record(source / SNAPSHOT, CodeVersion)
     if saved is not None:
-        return saved.model_dump()
+        return saved.model_dump(exclude_unset=True) | {"git_diff": saved.git_diff and mask(saved.git_diff)}
     diff = _git(source, "diff", "--no-color", "--no-ext-diff", "HEAD")
     if diff is not None:
         diff = "\n".join(filter(None, [diff.strip(), *_untracked(source)]))
     commit = _git(source, "rev-parse", "HEAD")
-    return {"git_commit": commit.strip() if commit is not None else None, "git_diff": diff}
+    version: dict[str, Any] = {"git_commit": commit.strip() if commit is not None else None, "git_diff": diff}
+    masked = mask(diff) if diff else diff
+    if masked != diff:
+        version |= {"git_diff": masked, "masked_lines": _masked_lines(diff or "")}
+        for line in version["masked_lines"]:
+            log.warning("%s: looks like a secret; it is masked in the recorded diff", line)
+    return version
+
+
+def _masked_lines(diff: str) -> list[str]:
+    """FILE:LINE of each line of a patch that `mask` changes; a removed line has the number where it was removed."""
+    hidden, found = set(secret_lines(diff)), []
+    file, line = "", 0
+    for number, text in enumerate(diff.split("\n"), start=1):
+        if text.startswith("diff --git "):
+            file, line = text.rpartition(" b/")[2], 0
+        elif hunk := re.match(r"@@ -\S+ \+(\d+)", text):
+            line = int(hunk[1]) - 1
+        elif line or not text.startswith(("+++", "---")):
+            line += not text.startswith(("-", "\\"))
+        if number in hidden:
+            found.append(f"{file}:{line}")
+    return list(dict.fromkeys(found))
 
 
 def _git(source: Path, *arguments: str) -> str | None:

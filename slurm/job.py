@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from scorer_core.provenance import provenance
-from scorer_core.records import PackFolder, RecordError, write_json
+from scorer_core.records import PackFolder, RecordError, open_log, write_json
+from scorer_core.secrets import mask
 from slurm.policy import halve, halves, history, is_out_of_memory, refusal
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 75
@@ -87,7 +88,7 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
     def should_stop() -> bool:
         return bool(TOLD_TO_STOP) or (arguments.parent is not None and os.getppid() != arguments.parent)
 
-    with (place / "stdout.log").open("a", buffering=1) as out, (place / "stderr.log").open("a", buffering=1) as err:
+    with open_log(place / "stdout.log") as out, open_log(place / "stderr.log") as err:
         os.dup2(out.fileno(), 1)  # by descriptor, so that what libraries print, and a crash's last words, are kept too
         os.dup2(err.fileno(), 2)
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
@@ -97,7 +98,7 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
         except Exception as error:
             traceback.print_exc()
             message = str(error) if isinstance(error, RecordError) else f"{type(error).__name__}: {error}"
-            message = message.splitlines()[0] if message else "unknown"
+            message = mask(message.splitlines()[0]) if message else "unknown"
             if is_out_of_memory(error):
                 return _after_running_out_of_memory(folder, message, state)
             _say_failed(folder, message, state)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scorer_core.records import read_json, write_json
+from scorer_core.records import open_lock, read_json, write_json
 from slurm import scheduler, script
 from slurm.doctor import Finding
 from slurm.profile import Profile
@@ -39,11 +39,12 @@ def look(profile: Profile, outputs: Path, patience: float, on_wait: Callable[[st
     folder = outputs.resolve() / f".probe-{uuid.uuid4().hex[:8]}"
     submission = Submission(folder=folder, profile=profile, code=SOURCE, packs=["probe"])
     request = Request(name=f"scorer{folder.name}")
+    submission.write()
     write_json(folder / NONCE, folder.name)
     (folder / "logs").mkdir()
     body = f"{sys.executable} -m slurm.probe {folder}"
     try:
-        with (folder / LOCK).open("w") as lock:
+        with open_lock(folder / LOCK) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 job = script.executor(submission, request).send(body)
@@ -118,7 +119,7 @@ def _findings(seen: dict[str, Any], profile: Profile, nonce: str, now: float) ->
 def main(folder: Path) -> None:
     import torch
 
-    with (folder / LOCK).open("a") as lock:
+    with open_lock(folder / LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True  # though the login node holds it

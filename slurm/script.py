@@ -8,6 +8,7 @@ only the shell gets the signal (`B:`), it passes it on, and it alone asks for th
 """
 
 import io
+import re
 import shlex
 import sys
 from contextlib import redirect_stderr
@@ -18,8 +19,9 @@ from submitit.core.utils import FailedJobError
 from submitit.slurm.slurm import SlurmExecutor
 
 from slurm.job import INTERRUPTED
+from slurm.profile import LINE
 from slurm.scheduler import SchedulerError, last_line, scrubbed
-from slurm.submission import HEARTBEAT_SECONDS, Request, Submission, last_command, setup
+from slurm.submission import HEARTBEAT_SECONDS, PRIVATE, Request, Submission, last_command, setup
 
 # Before the profile's setup, which may be slow: Slurm may tell a job to stop at any moment of it.
 LISTEN = """\
@@ -60,6 +62,7 @@ class ArrayExecutor(SlurmExecutor):
         return 2  # a script can be shown where Slurm is not; sbatch's absence is reported when it is called
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        submission_file_path.chmod(PRIVATE)  # `setup` and `sbatch` of a profile may hold a secret
         return ["sbatch", "--parsable", str(submission_file_path)]
 
     @staticmethod
@@ -96,7 +99,11 @@ def executor(submission: Submission, request: Request, array: bool = True, after
     """The request to sbatch for `request`; `after` are jobs that must have ended, whichever way, before it starts."""
     profile, before = submission.profile, setup(submission)
     executor = ArrayExecutor(submission.folder)
-    extra = {"requeue": True, "output": str(submission.folder / "logs" / ("%A_%a.log" if array else "report.log"))}
+    logs = str(submission.folder / "logs")
+    if not re.fullmatch(LINE, logs):
+        raise SchedulerError(f"{logs!r}: sbatch takes no path with a line break or control character; use --outputs")
+    output = f"{logs.replace('%', '%%')}/{'%A_%a.log' if array else 'report.log'}"  # Slurm expands % in this path
+    extra = {"requeue": True, "output": output}
     if array:
         extra["signal"] = f"B:USR2@{profile.signal_seconds}"
     executor.update_parameters(

@@ -14,6 +14,8 @@ from pydantic import BaseModel, Field, ValidationError
 from scorer_core.records import RecordError, Time, first_fault, now, numbered, open_lock, read_json, replace_file
 from slurm.profile import Profile
 
+ENVIRONMENT = "environment.sh"  # in the folder of a submission: the values of the profile's variables
+PRIVATE = 0o600
 HEARTBEAT_SECONDS = 15.0  # a rename on a shared file system for each pack
 
 
@@ -39,6 +41,7 @@ class Submission(BaseModel):
     workers: int = 0
     requests: list[Request] = []
     last: Request | None = None  # draws the report, after all others
+    environment: list[str] = []  # names of the profile's variables; only ENVIRONMENT has their values
 
     @property
     def name(self) -> str:
@@ -50,14 +53,41 @@ class Submission(BaseModel):
         return (datetime.fromisoformat(now()) - datetime.fromisoformat(self.time)).total_seconds()
 
     def write(self) -> None:
-        replace_file(self.folder / "submission.json", (self.model_dump_json(indent=1) + "\n").encode())
+        """Write the record and, if they are known, the values of the profile's variables. Only the user reads them."""
+        if self.profile.environment:
+            lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.profile.environment.items()]
+            replace_file(self.folder / ENVIRONMENT, "".join(lines).encode(), PRIVATE)
+            self.environment = list(self.profile.environment)
+        content = self.model_dump_json(indent=1, exclude={"profile": {"environment"}, "folder": True})
+        replace_file(self.folder / "submission.json", (content + "\n").encode(), PRIVATE)
+
+    def whole_profile(self) -> Profile:
+        """The profile with the values of its variables.
+
+        Raises:
+            RecordError: if the file with the values cannot be read.
+        """
+        if self.profile.environment or not self.environment:
+            return self.profile
+        path = self.folder / ENVIRONMENT
+        try:
+            words = shlex.split(path.read_text())
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            names = ", ".join(self.environment)
+            raise RecordError(
+                f"{path}: cannot be read: {reason}; it has the values of {names}; use --profile"
+            ) from None
+        environment = dict(word.split("=", 1) for word in words if "=" in word)
+        return self.profile.model_copy(update={"environment": environment})
 
 
 def setup(submission: Submission) -> list[str]:
     """Shell lines before the process of a job: the profile's, then into the code that was submitted."""
-    profile = submission.profile
-    exports = [f"export {key}={shlex.quote(value)}" for key, value in profile.environment.items()]
-    return [*profile.setup, *exports, f"cd {shlex.quote(str(submission.code))} || exit 1"]
+    lines = list(submission.profile.setup)
+    if submission.profile.environment or submission.environment:
+        lines.append(f". {shlex.quote(str(submission.folder / ENVIRONMENT))} || exit 1")
+    return [*lines, f"cd {shlex.quote(str(submission.code))} || exit 1"]
 
 
 def last_command(submission: Submission) -> list[str]:

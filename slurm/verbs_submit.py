@@ -217,7 +217,7 @@ def _again(
     earlier = [submission for submission in found.submissions if submission.packs]
     if not profile and not earlier:
         stop(f"{folder}: was never submitted; scorer submit {sweep} --profile NAME", FAILED)
-    where = load_profile(profile) if profile else earlier[-1].profile
+    where = load_profile(profile) if profile else earlier[-1].whole_profile()
     held = [pack.queued for pack in found.packs.values() if pack.queued and pack.queued.held] if same_code else []
     if held:
         if not dry_run:

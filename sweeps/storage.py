@@ -71,7 +71,7 @@ class Lock:
         end, pause, file = time.monotonic() + patience, 0.001, None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
             while not _locked(file):
                 if time.monotonic() >= end:
                     os.close(file)
@@ -147,6 +147,8 @@ def open_storage(folder: Path) -> BaseStorage:
         if url is None:
             folder.mkdir(parents=True, exist_ok=True)
             journal = folder / JOURNAL
+            if journal.is_symlink():  # Optuna would write to the file behind it
+                raise StorageError(f"{journal}: is a link; move the file here, or set {STORAGE_VARIABLE}")
             storage: BaseStorage = JournalStorage(JournalFileBackend(str(journal), JournalLock(journal)))
         else:
             storage = RDBStorage(url := _with_driver(url), engine_kwargs=_engine_settings(url))
@@ -195,7 +197,7 @@ def _parsed(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise DefinitionError(wrong) from None
-    if "@" in (parsed.host or ""):
+    if parsed.host and "@" in f"{parsed.host}{parsed.database}":
         raise DefinitionError(f"{wrong}; in a password, write @ as %40")
     return parsed
 
