@@ -167,7 +167,7 @@ def load_profile(name_or_path: str) -> Profile:
             **{"name": path.stem, **{key: value for key, value in raw.items() if value not in ("", "null")}}
         )
     except ValidationError as error:
-        raise DefinitionError(f"{path}: {one_line(error)}") from None
+        raise DefinitionError(f"{path}: {one_line(error)}".replace("\n", "\\n")) from None
     if STORAGE_VARIABLE in profile.environment:
         raise DefinitionError(f"{path}: environment.{STORAGE_VARIABLE}: export it in your shell instead; jobs get it")
     return profile

@@ -17,7 +17,7 @@ ALLOWED = {
     "scorer_core": set(),
     "sweeps": {
         f"scorer_core.{name}"
-        for name in ("config", "identity", "records", "registry", "schedules", "scores", "verdicts")
+        for name in ("config", "identity", "records", "registry", "schedules", "scores", "secrets", "verdicts")
     },
     "slurm": {"sweeps", "scorer_core"},
     "analysis": {
@@ -25,6 +25,7 @@ ALLOWED = {
         "scorer_core.identity",
         "scorer_core.records",
         "scorer_core.scores",
+        "scorer_core.secrets",
         "scorer_core.references",
         "scorer_core.verdicts",
         "sweeps.confirm",
