@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from scorer_core.records import RecordError
+import scorer
+from scorer_core.config import RunConfig
+from scorer_core.records import PackFolder, RecordError
 from slurm import script, submit
 from slurm.local import alive
 from slurm.profile import Profile
@@ -147,3 +150,32 @@ def test_resume_takes_the_values_from_the_private_file(tmp_path):
     again.write()
     assert read(again.folder).whole_profile().environment == {"MY_TOKEN": SECRET}
     assert submit.submissions(tmp_path / "sweep")[1].environment == ["MY_TOKEN"]
+
+
+def call(*words: object) -> str:
+    """What a command prints."""
+    done = CliRunner().invoke(scorer.app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_dry_run_shows_no_secret_and_names_the_variables(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/nosuch")  # where there is no Slurm
+    profile, definition = tmp_path / "site.yaml", tmp_path / "mine.yaml"
+    profile.write_text(
+        "scheduler: slurm\nenvironment: {MY_TOKEN: S3CRET}\nsetup: ['export WANDB_API_KEY=S3CRET', module load cuda]\n"
+        "sbatch: {export: 'ALL,HF_TOKEN=S3CRET', comment: 'postgresql://me:S3CRET@host/db'}\n"
+    )
+    definition.write_text("name: mine\nquestion: '?'\ntasks: [CartPole-v1]\ntotal_steps: 800\nseeds: 1\n")
+    shown = call("submit", definition, "--profile", profile, "--outputs", tmp_path / "outputs", "--dry-run")
+    assert "S3CRET" not in shown
+    assert "module load cuda" in shown
+    assert "environment.sh, which only you can read, sets MY_TOKEN." in shown
+
+
+def test_logs_shows_no_secret(tmp_path):
+    pack = PackFolder.create(tmp_path / "mine" / "packs", [RunConfig(task="CartPole-v1", total_steps=800)])
+    (pack.new_attempt() / "stdout.log").write_text("step 1\nlogin with HF_TOKEN=S3CRET\n")
+    shown = call("logs", pack.pack_id, "--outputs", tmp_path)
+    assert "step 1" in shown
+    assert "login with HF_TOKEN=***" in shown
