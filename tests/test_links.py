@@ -84,7 +84,7 @@ def write_in(name: str) -> Callable[[Path], None]:
     return lambda sweep: write_json(sweep / name, {})
 
 
-PLANTED: dict[str, tuple[str, Callable[[Path], None]]] = {
+PLANTED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "a lock": ("{pack}/lock", locks),
     "the lock of submissions": ("submissions/lock", locks_submissions),
     "the folder of packs": ("packs", starts_an_attempt),
