@@ -17,6 +17,7 @@ import slurm.verbs_search
 import sweeps.verbs
 from analysis.verbs import report_on
 from scorer_core.errors import RecordError, UserCodeError, reason
+from scorer_core.provenance import SOURCE, code_version
 from scorer_core.records import PackFolder
 from slurm.launch import LocalLauncher, Outcome
 from slurm.watch import Bars
@@ -70,6 +71,7 @@ def run(
         stop(str(error), USAGE)
     print_plan(planned)
     print_price(planned)
+    code_version(SOURCE)  # warns of a secret in the diff, which every attempt records
     if not planned.packs:
         if planned.damaged:
             report_on(planned.folder)

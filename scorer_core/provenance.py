@@ -1,6 +1,7 @@
 """How an attempt ran: machine, job, package versions, and the code: commit, changes, new files. No torch here."""
 
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -15,7 +16,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from scorer_core.records import now, read_record
+from scorer_core.secrets import mask, mask_words, secret_lines
 
+log = logging.getLogger("scorer")
+
+SOURCE = Path(__file__).resolve().parent.parent
 SNAPSHOT = "snapshot.json"  # beside a saved copy of the code: the version it had where it was copied
 # Untracked files that can change what a run computes. Logs, outputs and notes change while runs train; if they
 # counted, two attempts of one run would seem to have different code.
@@ -37,13 +42,14 @@ class CodeVersion(BaseModel):
     git_commit: str | None
     git_diff: str | None
     git_error: str | None = None  # why one of them is not known
+    masked_lines: list[str] = []  # FILE:LINE of each line of the diff that looked like a secret
 
 
 def provenance(device: str) -> dict[str, Any]:
     """The provenance of an attempt that starts now on `device`."""
     return {
         "started": now(),
-        "argv": sys.argv,
+        "argv": mask_words(sys.argv),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "device": device,
@@ -64,15 +70,16 @@ def packages() -> dict[str, str]:
     return dict(found[key] for key in sorted(found))
 
 
-def code_version(source: Path) -> dict[str, str | None]:
+def code_version(source: Path) -> dict[str, Any]:
     """`git_commit` and `git_diff` of the tree at `source`; of a saved copy, those of the tree it was copied from.
 
     `git_diff` is a patch: the changes of tracked files, then the untracked code files (`CODE_SUFFIXES`) that
     .gitignore does not name. If git does not give one of them, it is None and `git_error` is the reason in one line.
+    A line that looks like a secret is masked, with a warning, and `masked_lines` names it.
     """
     saved = read_record(source / SNAPSHOT, CodeVersion)
     if saved is not None:
-        return saved.model_dump(exclude_unset=True)
+        return saved.model_dump(exclude_unset=True) | {"git_diff": saved.git_diff and mask(saved.git_diff)}
     commit: str | None = None
     try:
         commit = _commit(source)
@@ -80,7 +87,28 @@ def code_version(source: Path) -> dict[str, str | None]:
         diff = "\n".join(filter(None, [diff.strip(), *_untracked(source)]))
     except GitError as error:
         return {"git_commit": commit, "git_diff": None, "git_error": str(error)}
-    return {"git_commit": commit, "git_diff": diff}
+    version: dict[str, Any] = {"git_commit": commit, "git_diff": mask(diff)}
+    if version["git_diff"] != diff:
+        version["masked_lines"] = _masked_lines(diff)
+        for line in version["masked_lines"]:
+            log.warning("%s: looks like a secret; it is masked in the recorded diff", line)
+    return version
+
+
+def _masked_lines(diff: str) -> list[str]:
+    """FILE:LINE of each line of a patch that `mask` changes; a removed line has the number where it was removed."""
+    hidden, found = set(secret_lines(diff)), []
+    file, line = "", 0
+    for number, text in enumerate(diff.split("\n"), start=1):
+        if text.startswith("diff --git "):
+            file, line = text.rpartition(" b/")[2], 0
+        elif hunk := re.match(r"@@ -\S+ \+(\d+)", text):
+            line = int(hunk[1]) - 1
+        elif line or not text.startswith(("+++", "---")):
+            line += not text.startswith(("-", "\\"))
+        if number in hidden:
+            found.append(f"{file}:{line}")
+    return list(dict.fromkeys(found))
 
 
 def git_error(source: Path = SOURCE) -> str | None:

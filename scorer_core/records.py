@@ -27,6 +27,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Annotated, Any, Literal, TypeVar
 
@@ -87,6 +88,8 @@ SCHEMA = pa.schema(
 )
 
 KEPT_COMMITS = 2
+SWEEP_FOLDERS = ("packs", "submissions", "code", "report", "imported", "batches", "workers")
+FOLDERS_OF_A_SWEEP = 5  # between a file and the folder of its sweep, at most
 HALVED = "halved.json"  # names the two packs that replaced a pack which ran out of memory
 PACK_NAME = re.compile(r"[0-9a-f]{16}")
 PART_NAME = re.compile(r"part-[0-9]+\.parquet")
@@ -169,6 +172,7 @@ class ProvenanceRecord(BaseModel):
     git_commit: str | None = None
     git_diff: str | None = None
     git_error: str | None = None
+    masked_lines: list[str] = []
     python: str = ""
     packages: dict[str, str] = {}
 
@@ -229,8 +233,9 @@ def replace_file(path: Path, content: bytes | pa.Buffer, mode: int = 0o666) -> N
     The new file has the permissions in `mode` that the umask allows and that the old file, if there is one, had.
 
     Raises:
-        RecordError: if the file system refuses (full, read-only, ...).
+        RecordError: if the file system refuses (full, read-only, ...), or a link leads out of the sweep's folder.
     """
+    refuse_links(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -250,6 +255,33 @@ def replace_file(path: Path, content: bytes | pa.Buffer, mode: int = 0o666) -> N
         with suppress(OSError):
             temporary.unlink()
         raise RecordError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def refuse_links(path: Path) -> None:
+    """Make sure that what is written to `path` stays in the folder of its sweep, which may be a link itself.
+
+    Raises:
+        RecordError: if `path`, or a folder between it and the sweep's, is a link that leads out of the sweep's.
+    """
+    sweep = _sweep_of(path)
+    if sweep is None:
+        return
+    for entry in reversed([*takewhile(lambda entry: entry != sweep, (path, *path.parents))]):
+        if entry.is_symlink() and not entry.resolve().is_relative_to(sweep.resolve()):
+            raise RecordError(f"{entry}: is a link that leads out of {sweep}; remove the link")
+
+
+def _sweep_of(path: Path) -> Path | None:
+    """The folder of the sweep that `path` belongs to; None if it belongs to none, or stands directly in the folder."""
+    below = ""
+    for entry in (path, *path.parents[:FOLDERS_OF_A_SWEEP]):
+        sweep = entry.parent
+        if entry.name == "packs" and PACK_NAME.fullmatch(below):
+            return sweep
+        if entry.name in SWEEP_FOLDERS and any((sweep / name).exists() for name in ("sweep.yaml", "search.yaml")):
+            return sweep
+        below = entry.name
+    return None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -425,6 +457,9 @@ class PackFolder:
     def new_attempt(self) -> Path:
         """The folder of a new attempt; their numbers count the starts of this pack."""
         attempts = self.path / "attempts"
+        for name in ("checkpoint", "metrics"):  # an attempt removes what was not committed there
+            refuse_links(self.path / name)
+        refuse_links(attempts)
         number = 1 + max((int(entry.name) for entry in numbered(attempts)), default=0)
         (attempts / str(number)).mkdir(parents=True)
         return attempts / str(number)
@@ -677,9 +712,23 @@ def open_lock(path: Path) -> IO[bytes]:
     Raises:
         RecordError: if it cannot be opened.
     """
+    return os.fdopen(_open(path, os.O_RDWR), "r+b")
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """The file at `path`, made if there is none, to be appended to; no link is followed.
+
+    Raises:
+        RecordError: if it cannot be opened.
+    """
+    return os.fdopen(_open(path, os.O_WRONLY | os.O_APPEND), "ab", buffering=0)
+
+
+def _open(path: Path, flags: int) -> int:
+    refuse_links(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644), "r+b")
+        return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     except OSError as error:
         reason = "is a link; remove it" if path.is_symlink() else f"cannot be opened: {error.strerror}"
         raise RecordError(f"{path}: {reason}") from error

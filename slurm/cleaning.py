@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
-from scorer_core.records import RecordError
+from scorer_core.records import RecordError, refuse_links
 from slurm.board import Board
 from slurm.policy import HALVED
 
@@ -28,7 +28,8 @@ def leftovers(board: Board) -> list[Path]:
     live = {pack.submission for pack in board.packs.values() if pack.state not in ENDED}
     kept = {submission.code.name for submission in board.submissions if submission.name in live or submission.command}
     kept |= {submission.code.name for submission in board.submissions[-1:]}
-    doomed += [code for code in (board.folder / "code").glob("*") if code.name not in kept]
+    codes = board.folder / "code"
+    doomed += [] if codes.is_symlink() else [code for code in codes.glob("*") if code.name not in kept]
     return doomed
 
 
@@ -46,6 +47,7 @@ def remove(doomed: Iterable[Path]) -> None:
         RecordError: if one cannot be removed.
     """
     for path in doomed:
+        refuse_links(path.parent)
         try:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

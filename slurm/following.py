@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from scorer_core.records import PACK_NAME, PackFolder, RecordError
+from scorer_core.secrets import mask
 from slurm.policy import halves
 from slurm.submission import submissions
 from sweeps.terminal import out
@@ -100,5 +101,5 @@ def _print_new(log: Path, shown: dict[Path, int]) -> bool:
     if log not in shown:
         out.print(f"[dim]{log}[/]", highlight=False, soft_wrap=True)
     shown[log] = shown.get(log, 0) + len(text)
-    out.print(text.decode(errors="replace"), end="", markup=False, highlight=False, soft_wrap=True)
+    out.print(mask(text.decode(errors="replace")), end="", markup=False, highlight=False, soft_wrap=True)
     return True

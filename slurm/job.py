@@ -20,7 +20,8 @@ from typing import Any
 
 from scorer_core.errors import reason
 from scorer_core.provenance import provenance
-from scorer_core.records import PackFolder, RecordError, write_json
+from scorer_core.records import PackFolder, RecordError, open_log, write_json
+from scorer_core.secrets import mask
 from scorer_core.versions import upgrades
 from slurm.policy import halve, halves, history, is_out_of_memory, refusal
 from slurm.snapshot import check_code
@@ -96,10 +97,7 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
     place = folder.new_attempt()
     state["attempt"] = int(place.name)
 
-    with (
-        (place / "stdout.log").open("a", buffering=1, encoding="utf-8") as out,
-        (place / "stderr.log").open("a", buffering=1, encoding="utf-8") as err,
-    ):
+    with open_log(place / "stdout.log") as out, open_log(place / "stderr.log") as err:
         os.dup2(out.fileno(), 1)  # by descriptor, so that what libraries print, and a crash's last words, are kept too
         os.dup2(err.fileno(), 2)
         for stream in (sys.stdout, sys.stderr):  # what an environment prints must not fail for its characters
@@ -114,7 +112,7 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
             return INTERRUPTED
         except BaseException as error:  # also what an environment raises to end the process
             traceback.print_exc()
-            message = _message(folder, error)
+            message = mask(_message(folder, error))
             if is_out_of_memory(error):
                 return _after_running_out_of_memory(folder, message, state)
             _say_failed(folder, message, state)

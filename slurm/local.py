@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from scorer_core.records import PackFolder, RecordError, open_lock, read_record, write_json
+from scorer_core.records import PackFolder, RecordError, open_lock, open_log, read_record, replace_file, write_json
 from slurm.job import INTERRUPTED
 from slurm.launch import LocalLauncher, Outcome
 from slurm.scheduler import Queued, SchedulerError
 from slurm.snapshot import check_code
-from slurm.submission import Submission, last_command, read, setup
+from slurm.submission import PRIVATE, Submission, last_command, read, setup
 
 START_PATIENCE_SECONDS = 60.0
 
@@ -32,10 +32,12 @@ def start(submission: Submission) -> None:
         SchedulerError: if it does not begin.
     """
     logs = submission.folder / "logs"
-    logs.mkdir(exist_ok=True)
-    with (logs / "supervisor.log").open("ab") as log:
-        shell = "\n".join([*setup(submission), '"$@" &'])  # the shell ends at once, and its child is nobody's
-        command = ["bash", "-c", shell, "setup", sys.executable, "-m", "slurm.local", str(submission.folder)]
+    logs.mkdir(mode=0o700, exist_ok=True)
+    script = submission.folder / "start.sh"  # a file: everybody can read the arguments of a process
+    shell = "\n".join([*setup(submission), '"$@" &'])  # the shell ends at once, and its child is nobody's
+    replace_file(script, (shell + "\n").encode(), PRIVATE)
+    with open_log(logs / "supervisor.log") as log:
+        command = ["bash", str(script), sys.executable, "-m", "slurm.local", str(submission.folder)]
         done = subprocess.run(command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     end = time.monotonic() + START_PATIENCE_SECONDS
     while not (submission.folder / "queue.json").exists():
@@ -48,7 +50,7 @@ def start(submission: Submission) -> None:
 def alive(submission: Submission) -> bool:
     """Is the process that looks after `submission` there? It holds the lock, which no crash leaves behind."""
     try:
-        file = (submission.folder / "lock").open("r+", encoding="utf-8")
+        file = os.fdopen(os.open(submission.folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b")
     except FileNotFoundError:
         return False
     except OSError as error:
@@ -122,7 +124,7 @@ def _workers(submission: Submission) -> int:
     while running or (attempts and not told):
         for worker in [w for w in attempts if w not in running][: max(0, bound - len(running)) if not told else 0]:
             attempts[worker] += 1
-            with (submission.folder / "logs" / f"worker-{worker}.log").open("ab") as log:
+            with open_log(submission.folder / "logs" / f"worker-{worker}.log") as log:
                 running[worker] = subprocess.Popen(submission.command, stdout=log, stderr=log, start_new_session=True)
         write_json(
             submission.folder / "queue.json",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scorer_core.records import read_json, write_json
+from scorer_core.records import open_lock, read_json, write_json
 from slurm import losses, scheduler, script
 from slurm.doctor import Finding
 from slurm.profile import Profile
@@ -41,11 +41,12 @@ def look(profile: Profile, outputs: Path, patience: float, on_wait: Callable[[st
     folder = outputs.resolve() / f".probe-{uuid.uuid4().hex[:8]}"
     submission = Submission(folder=folder, profile=profile, code=SOURCE, packs=["probe"])
     request = Request(name=f"scorer{folder.name}")
+    submission.write()
     write_json(folder / NONCE, folder.name)
     (folder / "logs").mkdir()
     body = shlex.join([sys.executable, "-m", "slurm.probe", str(folder)])
     try:
-        with (folder / LOCK).open("w", encoding="utf-8") as lock:
+        with open_lock(folder / LOCK) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 job = script.executor(submission, request).send(body)
@@ -125,7 +126,7 @@ def main(folder: Path) -> None:
     check_code()
     import torch
 
-    with (folder / LOCK).open("a", encoding="utf-8") as lock:
+    with open_lock(folder / LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = True  # though the login node holds it

@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from sweeps.definition import one_line
 from sweeps.reading import DefinitionError, TextLoader, read_mapping
 
+STORAGE_VARIABLE = "SCORER_STORAGE"  # as in sweeps.storage, which imports Optuna
 SHIPPED = Path(__file__).parent / "profiles"
 OURS = {
     "array",
@@ -23,6 +24,7 @@ OURS = {
     "no-requeue",
     "parsable",
 }
+LINE = r"^[^\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]*$"  # no control character but the tab
 SLURM_ONLY = ("partition", "account", "qos", "constraint", "gpus", "memory", "time", "throttle", "max_submit", "sbatch")
 
 
@@ -50,14 +52,28 @@ def minutes(written: Any) -> int:
     return total
 
 
-def _flag(value: Any) -> Any:
-    """A key's value as sbatch spells it: `true` is a bare flag."""
+def _option(value: Any) -> Any:
+    """The value of a key of sbatch, one line: a second line would be a command of the job's script.
+
+    `true` is a bare flag.
+    """
+    if not isinstance(value, str | int | float) or not re.fullmatch(LINE, str(value)):
+        raise ValueError("must be text on one line, a number or true")
     return True if value == "true" else value
+
+
+def _value(value: Any) -> str:
+    """A variable's value; only NUL cannot stand in an environment."""
+    if not isinstance(value, str | int | float) or "\0" in str(value):
+        raise ValueError("must be text or a number, without a NUL character")
+    return str(value)
 
 
 Minutes = Annotated[int, BeforeValidator(minutes)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Line = Annotated[str, Field(min_length=1, pattern=r"^[^\n]*$")]
+Line = Annotated[str, Field(min_length=1, pattern=LINE)]
+Key = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+Option = Annotated[Any, BeforeValidator(_option)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -66,7 +82,7 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: Line
     scheduler: Literal["slurm", "local"]
 
     partition: Line | None = None
@@ -81,8 +97,8 @@ class Profile(BaseModel):
     time: Minutes = Field(default=60, description="of one attempt; a run that needs longer goes on in the next")
     throttle: Count | None = Field(default=None, description="jobs of a sweep running at a time, at most")
     max_submit: Count | None = Field(default=None, description="jobs queued at a time, where Slurm cannot be asked")
-    sbatch: dict[str, Annotated[Any, BeforeValidator(_flag)]] = Field(default={}, description="further keys, verbatim")
-    finaliser: dict[str, Annotated[Any, BeforeValidator(_flag)]] = Field(
+    sbatch: dict[Key, Option] = Field(default={}, description="further keys, verbatim")
+    finaliser: dict[Key, Option] = Field(
         default={}, description="sbatch keys that differ for the job that draws the report, e.g. its partition"
     )
 
@@ -90,7 +106,9 @@ class Profile(BaseModel):
         default=[],
         description="shell lines before Python starts; a line that fails fails the job (`... || true` allows it)",
     )
-    environment: dict[Name, str] = Field(default={}, description="variables of the job")
+    environment: dict[Name, Annotated[str, BeforeValidator(_value)]] = Field(
+        default={}, description="variables of the job"
+    )
 
     processes: Count | None = Field(default=None, description="local only: packs trained at a time; else one a core")
     device: Line = Field(default="auto", description="cpu, cuda, or auto: a GPU if the job sees one")
@@ -105,10 +123,14 @@ class Profile(BaseModel):
     )
     max_attempts: Count = Field(default=20, description="starts of a job, requeues and preemptions included")
 
+    @field_validator("sbatch", "finaliser", mode="before")
+    @classmethod
+    def _as_sbatch_spells_them(cls, keys: Any) -> Any:
+        return {str(k).lstrip("-").replace("_", "-"): v for k, v in keys.items()} if isinstance(keys, dict) else keys
+
     @field_validator("sbatch", "finaliser")
     @classmethod
     def _not_ours(cls, keys: dict[str, Any]) -> dict[str, Any]:
-        keys = {key.lstrip("-").replace("_", "-"): value for key, value in keys.items()}
         for key in keys:
             if key in OURS:
                 raise ValueError(f"{key} is set by scorer itself")
@@ -145,9 +167,14 @@ def load_profile(name_or_path: str) -> Profile:
             )
     raw = read_mapping(path, TextLoader)
     try:
-        return Profile(**{"name": path.stem, **{key: value for key, value in raw.items() if value not in ("", "null")}})
+        profile = Profile(
+            **{"name": path.stem, **{key: value for key, value in raw.items() if value not in ("", "null")}}
+        )
     except ValidationError as error:
-        raise DefinitionError(f"{path}: {one_line(error)}") from None
+        raise DefinitionError(f"{path}: {one_line(error)}".replace("\n", "\\n")) from None
+    if STORAGE_VARIABLE in profile.environment:
+        raise DefinitionError(f"{path}: environment.{STORAGE_VARIABLE}: export it in your shell instead; jobs get it")
+    return profile
 
 
 def profiles() -> list[str]:

@@ -12,9 +12,10 @@ from rich.text import Text
 
 from scorer_core import versions
 from scorer_core.records import now, retrain
+from scorer_core.secrets import mask
 from slurm.board import STATES, Board, Cell, PackState, age
 from slurm.profile import Profile
-from slurm.submission import HEARTBEAT_SECONDS, Submission, submit_command
+from slurm.submission import ENVIRONMENT, HEARTBEAT_SECONDS, Submission, submit_command
 from slurm.submit import Selection
 from sweeps import price
 from sweeps.layout import makespan
@@ -281,7 +282,9 @@ def rehearsal(planned: Plan, submission: Submission) -> list[str]:
         first = submission.requests[0]
         from slurm import script  # and submitit with it, for this screen only
 
-        lines += ["", script.executor(submission, first).text(script.array_body(submission, first)).rstrip(), ""]
+        lines += ["", mask(script.executor(submission, first).text(script.array_body(submission, first)).rstrip()), ""]
+        if profile.environment:
+            lines += [f"{ENVIRONMENT}, which only you can read, sets {', '.join(profile.environment)}.", ""]
     commits = [max(1, round(packs[name].seconds / profile.commit_seconds)) for name in submission.packs]
     files = sum(FILES_OF_A_PACK + FILES_OF_AN_ATTEMPT + count for count in commits)
     arrays = len(submission.requests)

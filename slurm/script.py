@@ -18,8 +18,9 @@ from submitit.slurm.slurm import SlurmExecutor
 
 from scorer_core.records import replace_file
 from slurm.job import INTERRUPTED
+from slurm.profile import LINE
 from slurm.scheduler import NoAnswerError, SchedulerError, SubmissionUnknownError, all_lines, run, shortened
-from slurm.submission import HEARTBEAT_SECONDS, Request, Submission, last_command, setup
+from slurm.submission import HEARTBEAT_SECONDS, PRIVATE, Request, Submission, last_command, setup
 
 JOB_NUMBER = re.compile(r"^[ \t]*([0-9]+)(;\S+)?[ \t\r]*$", re.MULTILINE)
 CONNECTION_LOST = re.compile("timed out|Zero Bytes were transmitted", re.IGNORECASE)
@@ -75,7 +76,7 @@ class ArrayExecutor(SlurmExecutor):
                 succeeds without a number or fails with one, or loses the connection to Slurm's controller.
         """
         path = Path(self.folder) / f"{self.parameters['job_name']}.sh"
-        replace_file(path, self.text(body).encode(), mode=0o600)
+        replace_file(path, self.text(body).encode(), PRIVATE)
         try:
             done = run("sbatch", "--parsable", str(path), patience=SBATCH_SECONDS)
         except NoAnswerError as error:
@@ -104,8 +105,11 @@ def executor(submission: Submission, request: Request, array: bool = True, after
     """The request to sbatch for `request`; `after` are jobs that must have ended, whichever way, before it starts."""
     profile, before, after = submission.profile, setup(submission), after or request.after
     executor = ArrayExecutor(submission.folder)
-    logs = str(submission.folder / "logs").replace("%", "%%")  # % begins a number that Slurm fills in
-    extra = {"requeue": True, "output": f"{logs}/{'%A_%a.log' if array else 'report.log'}"}
+    logs = str(submission.folder / "logs")
+    if not re.fullmatch(LINE, logs):
+        raise SchedulerError(f"{logs!r}: sbatch takes no path with a line break or control character; use --outputs")
+    output = f"{logs.replace('%', '%%')}/{'%A_%a.log' if array else 'report.log'}"  # Slurm expands % in this path
+    extra = {"requeue": True, "output": output}
     if array:
         extra["signal"] = f"B:USR2@{profile.signal_seconds}"
     executor.update_parameters(

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from scorer_core.identity import pack_id
-from scorer_core.records import PackFolder, RecordError, pack_folders
+from scorer_core.records import PackFolder, RecordError, open_log, pack_folders
 from slurm.job import FINISHED
 from slurm.watch import SECONDS_BETWEEN_LINES, Remaining, Speed
 from sweeps.search import Search
@@ -56,8 +56,7 @@ class LocalWorkers:
         try:
             for place in range(processes):
                 path = self._folder / "workers" / f"{place}.log"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                logs.append(path.open("ab"))
+                logs.append(open_log(path))
                 started = subprocess.Popen(
                     self._command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=logs[-1], stderr=logs[-1]
                 )

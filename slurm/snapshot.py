@@ -6,12 +6,12 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import scorer_core
 from scorer_core.provenance import SNAPSHOT, code_version
-from scorer_core.records import RecordError
+from scorer_core.records import RecordError, refuse_links
 
 SOURCE = Path(__file__).resolve().parent.parent
 ROOMS = ("scorer_core", "sweeps", "slurm", "analysis")
@@ -23,20 +23,32 @@ def files(source: Path = SOURCE) -> Iterator[Path]:
     """What the console script and the jobs are made of, relative to `source`."""
     yield Path("scorer.py")
     for room in ROOMS:
-        found = (path for path in (source / room).rglob("*") if path.suffix in KINDS)
-        yield from sorted(path.relative_to(source) for path in found)
+        found = (path.relative_to(source) for path in (source / room).rglob("*") if path.suffix in KINDS)
+        yield from sorted(path for path in found if not _private(path))
+
+
+def _private(path: Path) -> bool:
+    """Is it hidden, or a profile, which may hold secrets? Jobs need neither."""
+    return path.parts[:2] == ("slurm", "profiles") or any(part.startswith(".") for part in path.parts)
+
+
+def _digest(contents: Mapping[Path, bytes]) -> str:
+    digest = hashlib.sha256(b"".join(str(path).encode() + b"\0" + text for path, text in contents.items()))
+    return digest.hexdigest()[:16]
 
 
 def keep(codes: Path, source: Path = SOURCE) -> Path:
     """The folder under `codes` that holds the code at `source` as it is now, made if it is not there yet.
 
     Raises:
-        RecordError: if it cannot be written.
+        RecordError: if it cannot be written, or the folder there has other code than its name says.
     """
     contents = {path: (source / path).read_bytes() for path in files(source)}
-    digest = hashlib.sha256(b"".join(str(path).encode() + b"\0" + text for path, text in contents.items()))
-    kept = codes / digest.hexdigest()[:16]
+    kept = codes / _digest(contents)
+    refuse_links(kept / SNAPSHOT)
     if kept.exists():
+        if _digest({path: (kept / path).read_bytes() for path in files(kept)}) != kept.name:
+            raise RecordError(f"{kept}: its files were changed after they were copied; remove this folder")
         return kept
     making = codes / f".{kept.name}.{uuid.uuid4().hex[:8]}"
     try:

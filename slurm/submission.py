@@ -17,6 +17,8 @@ from slurm.snapshot import CODE
 from slurm.waiting import waiting
 from sweeps.terminal import DEFAULT_OUTPUTS
 
+ENVIRONMENT = "environment.sh"  # in the folder of a submission: the values of the profile's variables
+PRIVATE = 0o600
 HEARTBEAT_SECONDS = 15.0  # a rename on a shared file system for each pack
 
 
@@ -45,6 +47,7 @@ class Submission(BaseModel):
     requests: list[Request] = []
     last: Request | None = None  # draws the report, after all others
     after: list[str] = []  # jobs that must end before any array starts: `--after`, and earlier arrays of the sweep
+    environment: list[str] = []  # names of the profile's variables; only ENVIRONMENT has their values
 
     @property
     def name(self) -> str:
@@ -66,7 +69,33 @@ class Submission(BaseModel):
         return [*self.requests, *([self.last] if self.last else [])]
 
     def write(self) -> None:
-        replace_file(self.folder / "submission.json", (self.model_dump_json(indent=1) + "\n").encode())
+        """Write the record and, if they are known, the values of the profile's variables. Only the user reads them."""
+        if self.profile.environment:
+            lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.profile.environment.items()]
+            replace_file(self.folder / ENVIRONMENT, "".join(lines).encode(), PRIVATE)
+            self.environment = list(self.profile.environment)
+        content = self.model_dump_json(indent=1, exclude={"profile": {"environment"}, "folder": True})
+        replace_file(self.folder / "submission.json", (content + "\n").encode(), PRIVATE)
+
+    def whole_profile(self) -> Profile:
+        """The profile with the values of its variables.
+
+        Raises:
+            RecordError: if the file with the values cannot be read.
+        """
+        if self.profile.environment or not self.environment:
+            return self.profile
+        path = self.folder / ENVIRONMENT
+        try:
+            words = shlex.split(path.read_text())
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            names = ", ".join(self.environment)
+            raise RecordError(
+                f"{path}: cannot be read: {reason}; it has the values of {names}; use --profile"
+            ) from None
+        environment = dict(word.split("=", 1) for word in words if "=" in word)
+        return self.profile.model_copy(update={"environment": environment})
 
 
 # A signal ends a command of setup too: a job that was told to stop has not failed.
@@ -87,7 +116,8 @@ def setup(submission: Submission) -> list[str]:
     lines = [CHECK_SETUP] if profile.setup else []
     for number, line in enumerate(profile.setup, 1):
         lines += [line, f"check_setup $? {number} {shlex.quote(line)}"]
-    lines += [f"export {key}={shlex.quote(value)}" for key, value in profile.environment.items()]
+    if profile.environment or submission.environment:
+        lines.append(f". {shlex.quote(str(submission.folder / ENVIRONMENT))} || exit 1")
     lines += ["unset PYTHONSAFEPATH PYTHONHOME PYTHONINSPECT", f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}"]
     return [*lines, f"export {CODE}={code}", f"cd {code} || exit 1"]
 

@@ -4,17 +4,18 @@ The submission is on disk before sbatch is called, and each array has a name of 
 the two is found again by that name; what is done, running or queued is never submitted again.
 """
 
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scorer_core.records import PackFolder, replace_file
+from scorer_core.records import PackFolder, refuse_links, replace_file
 from slurm import local, scheduler, snapshot
 from slurm.board import Board
 from slurm.grid import grid
 from slurm.limits import Room, explained
-from slurm.profile import Profile
+from slurm.profile import STORAGE_VARIABLE, Profile
 from slurm.scheduler import Limits, SchedulerError, SubmissionUnknownError
 from slurm.submission import Submission, alone, new, submissions
 from slurm.waiting import waiting
@@ -157,6 +158,11 @@ def submit_workers(profile: Profile, command: Sequence[str], count: int, folder:
         SchedulerError: if Slurm refuses, or does not answer.
     """
     folder = folder.resolve()
+    export = str(profile.sbatch.get("export", "ALL"))
+    if os.environ.get(STORAGE_VARIABLE) and not {"ALL", STORAGE_VARIABLE} & set(export.split(",")):
+        raise SchedulerError(
+            f"profile {profile.name}: sbatch.export: with {export}, jobs do not get {STORAGE_VARIABLE}; add it"
+        )
     limits = scheduler.limits(profile.account) if profile.scheduler == "slurm" else None
     with alone(folder):
         code = snapshot.keep(folder / "code")
@@ -183,7 +189,9 @@ def live_workers(folder: Path) -> int | None:
 
 def _hand_over(submission: Submission, earlier: list[str]) -> Sent:
     """Files first, then sbatch, array by array; a refusal ends it, and the rest is for the next call."""
+    refuse_links(submission.folder)
     (submission.folder / "logs").mkdir(parents=True)
+    (submission.folder / "logs").chmod(0o700)  # a job may print its environment
     if submission.packs:
         replace_file(submission.folder / "packs.txt", ("\n".join(submission.packs) + "\n").encode())
     submission.write()

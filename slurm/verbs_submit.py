@@ -302,7 +302,7 @@ def _again(
     earlier = [submission for submission in found.submissions if submission.packs]
     if not profile and not earlier:
         stop(f"{folder}: was never submitted; scorer submit {sweep} --profile NAME", FAILED)
-    where = load_profile(profile) if profile else earlier[-1].profile
+    where = load_profile(profile) if profile else earlier[-1].whole_profile()
     cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
     held: list[Queued] = []
     if as_submitted:

@@ -6,7 +6,7 @@ import re
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,26 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from pydantic import BaseModel
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SAWarning, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from scorer_core.records import RecordError, read_record, write_json
+from scorer_core.secrets import MASK, mask
 from sweeps.definition import DefinitionError
 
 STORAGE_VARIABLE = "SCORER_STORAGE"  # may hold a password: read from the environment alone, and never written down
+STORED_OPTIONS = {
+    "sslmode",
+    "sslrootcert",
+    "connect_timeout",
+    "application_name",
+    "charset",
+    "host",
+    "port",
+    "mode",
+    "uri",
+}
 JOURNAL = "study.journal"
 PATIENCE_SECONDS = 60.0  # for a lock that is held for milliseconds
 CONNECT_SECONDS = 10
@@ -59,7 +71,7 @@ class Lock:
         end, pause, file = time.monotonic() + patience, 0.001, None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
             while not _locked(file):
                 if time.monotonic() >= end:
                     os.close(file)
@@ -135,10 +147,12 @@ def open_storage(folder: Path) -> BaseStorage:
         if url is None:
             folder.mkdir(parents=True, exist_ok=True)
             journal = folder / JOURNAL
+            if journal.is_symlink():  # Optuna would write to the file behind it
+                raise StorageError(f"{journal}: is a link; move the file here, or set {STORAGE_VARIABLE}")
             storage: BaseStorage = JournalStorage(JournalFileBackend(str(journal), JournalLock(journal)))
         else:
             storage = RDBStorage(url := _with_driver(url), engine_kwargs=_engine_settings(url))
-            write_json(folder / "storage.json", {"url": shown(url, hide="drop")})
+            write_json(folder / "storage.json", {"url": _without_secrets(url)})
     return storage
 
 
@@ -153,21 +167,39 @@ def where(folder: Path) -> str:
     return shown(url) if url else str(folder / JOURNAL)
 
 
-def shown(url: str, hide: str = "mask") -> str:
-    """`url` without its password and whatever may hold one: masked, or dropped so that it can be used again.
+def shown(url: str) -> str:
+    """Scheme, host and database of `url`: nothing that can hold a secret.
 
     Raises:
         DefinitionError: if it is not a URL.
     """
+    parsed = _parsed(url)
+    host = f"[{parsed.host}]" if parsed.host and ":" in parsed.host else parsed.host or ""
+    port = f":{parsed.port}" if parsed.port else ""
+    return f"{parsed.drivername}://{host}{port}/{parsed.database or ''}"
+
+
+def _without_secrets(url: str) -> str:
+    """`url` in a form that may be stored and connects again: without its password and its unknown options."""
+    parsed = _parsed(url)
+    parsed = parsed.difference_update_query([key for key in parsed.query if key not in STORED_OPTIONS])
+    return parsed._replace(password=None).render_as_string(hide_password=False)  # `set` takes None for no change
+
+
+def _parsed(url: str) -> URL:
+    """`url`, read by SQLAlchemy.
+
+    Raises:
+        DefinitionError: if it is not a URL, or a part of the password would be read as the host.
+    """
+    wrong = f"{STORAGE_VARIABLE}: not a database's URL, as postgresql://user@host/name"
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise DefinitionError(f"{STORAGE_VARIABLE}: not a database's URL, as postgresql://user@host/name") from None
-    secret = [key for key in parsed.query if "pass" in key.lower()]
-    parsed = parsed.difference_update_query(secret)
-    if hide == "mask":
-        return parsed.render_as_string(hide_password=True)
-    return parsed._replace(password=None).render_as_string(hide_password=False)  # `set` takes None for no change
+        raise DefinitionError(wrong) from None
+    if parsed.host and "@" in f"{parsed.host}{parsed.database}":
+        raise DefinitionError(f"{wrong}; in a password, write @ as %40")
+    return parsed
 
 
 @contextmanager
@@ -180,6 +212,7 @@ def told_in_a_line(place: str) -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.simplefilter("ignore", SAWarning)  # it quotes options of the URL
             yield
     except (RecordError, DefinitionError):
         raise
@@ -211,7 +244,17 @@ def _reason(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     text = re.sub(r"\s+", " ", lines[0]) if lines else type(error).__name__
     locked = re.search(r"locked|lock (wait )?timeout", text, re.IGNORECASE)  # a host that is silent times out as well
-    return f"{'locked by another process' if locked else 'cannot be used'}: {text}"
+    return f"{'locked by another process' if locked else 'cannot be used'}: {_hidden(text)}"
+
+
+def _hidden(text: str) -> str:
+    """A driver's message without the secrets of SCORER_STORAGE, which it may repeat."""
+    with suppress(DefinitionError):
+        parsed = _parsed(os.environ.get(STORAGE_VARIABLE) or "")
+        options = [value for key, value in parsed.query.items() if key not in STORED_OPTIONS]
+        for secret in (str(parsed.password or ""), *(word for value in options for word in str(value).split("="))):
+            text = text.replace(secret, MASK) if len(secret) > 3 else text
+    return mask(text)
 
 
 def _with_driver(url: str) -> str:

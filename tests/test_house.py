@@ -26,6 +26,7 @@ ALLOWED = {
             "registry",
             "schedules",
             "scores",
+            "secrets",
             "verdicts",
         )
     },
@@ -36,6 +37,7 @@ ALLOWED = {
         "scorer_core.identity",
         "scorer_core.records",
         "scorer_core.scores",
+        "scorer_core.secrets",
         "scorer_core.references",
         "scorer_core.verdicts",
         "scorer_core.versions",

@@ -162,3 +162,42 @@ def test_of_two_packages_with_one_name_the_one_that_python_imports_is_recorded(t
     assert found["torch"] == "2.99.0"
     assert "Torch" not in found
     assert list(found) == sorted(found, key=lambda name: name.lower().replace("_", "-").replace(".", "-"))
+
+
+def test_a_line_of_the_diff_that_looks_like_a_secret_is_masked_and_named(tree, tmp_path, caplog):
+    (tree / "ours.py").write_text('a = 1\nb = 2\ntoken = "S3CRET"\n')
+    (tree / "upload.py").write_text("import os\n\nurl = 'postgresql://me:S3CRET@host/db'\n")
+    version = code_version(tree)
+    assert "S3CRET" not in version["git_diff"]
+    assert '+token = "***"' in version["git_diff"]
+    assert version["masked_lines"] == ["ours.py:3", "upload.py:3"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{line}: looks like a secret; it is masked in the recorded diff" for line in ("ours.py:3", "upload.py:3")
+    ]
+    git(tree, "stash", "-q", "-u")
+    git(tree, "clone", "-q", str(tree), str(tmp_path / "other"))
+    patch = version["git_diff"] + "\n"
+    subprocess.run(["git", "-C", tmp_path / "other", "apply", "-"], input=patch, text=True, check=True)
+
+
+def test_a_removed_secret_is_masked_too_and_a_saved_copy_keeps_the_note(tree, tmp_path):
+    (tree / "ours.py").write_text('a = 1\npassword = "S3CRET"\n')
+    git(tree, "commit", "-q", "-a", "-m", "second")
+    (tree / "ours.py").write_text("a = 1\n")
+    version = code_version(tree)
+    assert "S3CRET" not in version["git_diff"]
+    assert version["masked_lines"] == ["ours.py:1"]
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / SNAPSHOT).write_text(json.dumps(version))
+    assert code_version(tmp_path / "copy") == version
+    older = {"git_commit": "c0ffee", "git_diff": '+token = "S3CRET"'}
+    (tmp_path / "copy" / SNAPSHOT).write_text(json.dumps(older))
+    assert code_version(tmp_path / "copy") == older | {"git_diff": '+token = "***"'}
+
+
+def test_the_command_line_is_recorded_without_its_secrets(monkeypatch):
+    monkeypatch.setattr(
+        sys, "argv", ["scorer", "--api-key", "S3CRET", "postgresql://me:S3CRET@host/db", "--lanes", "3"]
+    )
+    recorded = module.provenance("cpu")["argv"]
+    assert recorded == ["scorer", "--api-key", "***", "postgresql://me:***@host/db", "--lanes", "3"]

@@ -15,7 +15,7 @@ CODE = """
 import os, pathlib, sys
 here = pathlib.Path(sys.argv[1])
 n = len(list(here.iterdir()))
-(here / str(os.getpid())).write_text(os.environ["SCORER_STORAGE"])
+(here / str(os.getpid())).write_text(os.environ["SCORER_STORAGE"] + os.environ.get("MY_TOKEN", ""))
 sys.exit(75 if n < 2 else 0)
 """
 
@@ -41,9 +41,16 @@ def test_workers_on_slurm_are_requeued_on_75_and_a_secret_reaches_them_but_no_fi
 ):
     for key, value in unaccounted.environment().items():
         monkeypatch.setenv(key, value)
-    profile = Profile(name="dev", scheduler="slurm", partition="low", throttle=1)
+    # A site, or a profile, may keep the variables of the shell from jobs; those of the profile reach them all the same.
+    profile = Profile(
+        name="dev", scheduler="slurm", partition="low", throttle=1, environment={"MY_TOKEN": "it's\na 'token'"},
+        sbatch={"export": "SCORER_STORAGE"},
+    )  # fmt: skip
     submission = submit_workers(profile, [sys.executable, "-c", CODE, str(starts)], 2, tmp_path / "search")
     assert live_workers(tmp_path / "search") in (1, 2)
+    script = unaccounted.command("scontrol", "write", "batch_script", submission.requests[0].job or "", "-")
+    assert "environment.sh" in script
+    assert "token" not in script
 
     def over() -> bool:
         for line in unaccounted.command("squeue", "--noheader", "--array", "--format=%A|%r|%j").splitlines():
@@ -55,10 +62,11 @@ def test_workers_on_slurm_are_requeued_on_75_and_a_secret_reaches_them_but_no_fi
 
     wait_for(over)
     secrets = [path.read_text() for path in starts.iterdir()]
-    assert secrets == ["a-password"] * 4
+    assert secrets == ["a-passwordit's\na 'token'"] * 4
     written = [path for path in (tmp_path / "search").rglob("*") if path.is_file() and "code" not in path.parts]
     assert len(written) >= 2
     assert not any(b"a-password" in path.read_bytes() for path in written)
+    assert [path.name for path in written if b"token" in path.read_bytes()] == ["environment.sh"]
 
 
 def test_a_scheduler_that_is_silent_has_an_unknown_number_of_workers(starts, tmp_path, monkeypatch):

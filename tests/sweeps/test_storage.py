@@ -169,10 +169,21 @@ def test_a_locked_database_is_said(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("postgresql://me:{password}@127.0.0.1:{port}/db", "postgresql://me:***@127.0.0.1:{port}/db: cannot be used: "),
+        ("postgresql://me:{password}@127.0.0.1:{port}/db", "postgresql://127.0.0.1:{port}/db: cannot be used: "),
         ("sqlite:////nosuch/folder/study.db", "sqlite:////nosuch/folder/study.db: cannot be used: unable to open"),
-        ("oracle://me:{password}@host/db", "oracle://me:***@host/db: needs the Python package "),
-        ("nosuch://me:{password}@host/db", "nosuch://me:***@host/db: cannot be used: "),
+        ("oracle://me:{password}@host/db", "oracle://host/db: needs the Python package "),
+        ("nosuch://me:{password}@host/db", "nosuch://host/db: cannot be used: "),
+        ("postgresql://me:p@{password}@127.0.0.1:{port}/db", "in a password, write @ as %40"),
+        (
+            "postgresql://127.0.0.1:{port}/db?token={password}",
+            "storage postgresql://127.0.0.1:{port}/db: cannot be used",
+        ),
+        ("postgresql://127.0.0.1:{port}/db?pwd={password}", "storage postgresql://127.0.0.1:{port}/db: cannot be used"),
+        (
+            "postgresql://127.0.0.1:{port}/db?options=-c x={password}",
+            "storage postgresql://127.0.0.1:{port}/db: cannot be used",
+        ),
+        ("sqlite:////nosuch/study.db?key={password}", "storage sqlite:////nosuch/study.db: cannot be used"),
         ("not a url, {password}", f"{STORAGE_VARIABLE}: not a database's URL"),
     ],
 )

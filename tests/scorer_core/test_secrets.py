@@ -1,0 +1,135 @@
+"""Secrets are hidden; ordinary configuration and code stay as they are."""
+
+import pytest
+
+from scorer_core.secrets import MASK, is_secret, mask, mask_words, secret_lines
+
+HIDDEN = r"""
+WANDB_API_KEY=S3CRET
+export HF_TOKEN="S3CRET"
+HF_TOKEN: S3CRET
+AWS_SECRET_ACCESS_KEY=S3CRET/a+b
+AWS_SESSION_TOKEN='S3CRET'
+AWS_ACCESS_KEY_ID=S3CRET
+SCORER_STORAGE=postgresql://me:S3CRET@h/db
+postgresql://me:S3CRET@h/db
+postgresql://me:p@S3CRET@h:5432/db?sslmode=require
+postgresql://me:a/S3CRET@h/db
+https://h/db?token=S3CRET&a=b
+sqlite:///x.db?key=S3CRET
+mysql://h/db?password=S3CRET
+mysql://h/db?pwd=S3CRET
+pg://h/db?options=-c x=S3CRET
+host=h password=S3CRET user=me
+"api_key": "S3CRET",
+{'token': 'S3CRET'}
++token = "S3CRET"
++    token: str = "S3CRET"
++    self.password: str | None = 'S3CRET'
+os.environ["HF_TOKEN"] = "S3CRET"
+login --token S3CRET
+login --api-key=S3CRET
+Authorization: Bearer S3CRETabc
+curl -H 'Authorization: token S3CRET'
+ghp_S3CRET16C7e42F292c6912E7
+sk-proj-S3CRETabcdefgh
+hf_S3CRETabcdefgh
+AKIAS3CRETAMPLE12345
+-----BEGIN RSA PRIVATE KEY-----\nS3CRETS3CRET\n-----END RSA PRIVATE KEY-----
+PGPASSWORD=S3CRET
+password = S3CRET
+authToken: S3CRET
+DB_PASS=S3CRET
+https://S3CRETS3CRETS3CRETS3CRET@github.com/x
+command: run --password=S3CRET
+client-secret: S3CRET
+export X_TOKEN='it'"'"'S3CRET'
+GOOGLE_CREDENTIALS=S3CRET
+password: "S3CRET with space"
+--export=ALL,WANDB_API_KEY=S3CRET
+#SBATCH --comment='password=S3CRET'
+token='S3CRET'
+login(token="S3CRET", b=1)
+postgresql://me:S3CRET@[::1]:5432/db
+"""
+KEPT = r"""
+token_ring: 5
+key: value
+tokenizer: bert
+tokenizer = AutoTokenizer.from_pretrained("x")
+max_tokens: 512
+pad_token = "<pad>"
+token = tokens[i]
+password = getpass.getpass()
+password: str
+def f(password: str | None = None, token: int = 3):
+token = os.environ["HF_TOKEN"]
+sort_key = "name"
+monkey = "x"
+author: me
+PWD=/home/me
+http://host:8080/a?email=a@b.c
+key = jax.random.key(0)
+git@github.com:me/repo.git
+ssh://git@github.com/me/x
+task-specific-network-2
+f(token=token, password=self.password)
+auth: true
+partition: gpu
+12:00:00
+sk-learn
+keys = ["a"]
+if token == "(":
+hf_transformers
+export PATH=/usr/bin:$PATH
+HF_TOKEN=$HF_TOKEN
+HF_TOKEN=${HF_TOKEN}
+it may hold a password: read it from the environment
+"""
+
+
+@pytest.mark.parametrize("text", HIDDEN.strip().splitlines())
+def test_a_secret_is_hidden(text):
+    text = text.replace("\\n", "\n")
+    assert "S3CRET" in text
+    masked = mask(text)
+    assert "S3CRET" not in masked
+    assert MASK in masked
+    assert mask(masked) == masked
+    assert masked.count("\n") == text.count("\n")
+
+
+@pytest.mark.parametrize("text", KEPT.strip().splitlines())
+def test_ordinary_text_is_not_changed(text):
+    assert mask(text) == text
+
+
+def test_the_rest_of_a_line_is_kept():
+    assert mask("export WANDB_API_KEY=abc; module load cuda") == "export WANDB_API_KEY=***; module load cuda"
+    assert mask("storage postgresql://me:p@q@h/db: no answer") == "storage postgresql://me:***@h/db: no answer"
+    assert mask('f(token="abc", steps=5)') == 'f(token="***", steps=5)'
+    assert mask('+password = "abc"  # note') == '+password = "***"  # note'
+
+
+def test_the_value_after_an_option_with_a_secret_name_is_hidden():
+    assert mask_words(["run", "--token", "abc", "--steps", "5"]) == ["run", "--token", "***", "--steps", "5"]
+    assert mask_words(["--api-key=abc", "--lanes", "3"]) == ["--api-key=***", "--lanes", "3"]
+
+
+def test_the_lines_with_a_secret_are_numbered_from_1():
+    assert secret_lines("a = 1\ntoken = 'abc'\nb = 2\nHF_TOKEN=x") == [2, 4]
+
+
+def test_names_of_secrets_are_known_and_others_are_not():
+    for name in ("WANDB_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "SCORER_STORAGE", "PGPASSWORD", "MYSQL_PWD"):
+        assert is_secret(name), name
+    for name in ("PWD", "TOKENIZERS_PARALLELISM", "OMP_NUM_THREADS", "SSH_AUTH_SOCK", "GIT_AUTHOR_NAME", "key"):
+        assert not is_secret(name), name
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "a:", "https://", "'", "token=", "-----BEGIN PRIVATE KEY-----", "?key=", "a.b:c@"]
+)
+def test_a_long_line_takes_linear_time(unit):
+    """In quadratic time, these 100,000 characters take minutes."""
+    mask(unit * (100_000 // len(unit)))
