@@ -571,12 +571,15 @@ class PackFolder:
         return rows.slice(rows.num_rows - 1).to_pylist()[0] if rows.num_rows else {}
 
     def verify(self) -> None:
-        """Compare done.json with pack.json, and every committed part with its checksum.
+        """Compare done.json with pack.json and with the parts on disk, and every committed part with its checksum.
 
         Raises:
             RecordError: if they differ, or a part is missing or damaged; the message names the file.
         """
         self.verify_results()
+        done = self._done()
+        if done and done.parts is not None and (left := {part.name for part in self.parts()} - done.parts.keys()):
+            raise RecordError(f"{self.path / 'done.json'}: damaged: does not list the metrics part {min(left)}")
         for name, checksum in self._committed_parts().items():
             self._check_part(name, checksum)
 

@@ -68,7 +68,7 @@ def run_input(made: Path, seed: int, number: int, keep: Path | None = None) -> R
         before_all = _copy_for_failure(work, keep)
         for words in made_input.commands:
             for fault in check_command(work, words, made_input):
-                told = f"{kind}: {made_input.what}: scorer {' '.join(words)}: {fault}"
+                told = f"{fault} <- {kind}: {made_input.what}: scorer {' '.join(words)[:300]}"
                 known = [why for pattern, why in KNOWN.items() if re.search(pattern, told, re.DOTALL)]
                 (result.known if known else result.faults).append(told)
         if result.faults and keep:
@@ -117,6 +117,8 @@ def check_command(work: Path, words: list[str], given: Input) -> Iterator[str]:
         yield f"a command that only reads changed {min(noticed)}"
     if code == 2 and given.kind in ("definition", "override", "search") and noticed:
         yield f"a refused definition wrote {min(noticed)}"
+    if fault:
+        return
     if code == 0 and given.definition and words[0] == "plan":
         yield from nonsense(definition.load(*given.definition))
     if code == 0 and given.search:
@@ -142,7 +144,7 @@ def call(words: list[str]) -> tuple[int, str, str, str]:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except TooSlowError:
         fault = "too slow"
-    except BaseException as error:  # noqa: BLE001
+    except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         frames = traceback.extract_tb(error.__traceback__)
