@@ -1,5 +1,6 @@
 """A sweep: YAML, validated, expanded to runs. Every mistake is one line that names the file and the field."""
 
+import hashlib
 import itertools
 import re
 from collections import Counter
@@ -27,6 +28,7 @@ from sweeps.ablation import Ablate, shown
 from sweeps.reading import DefinitionError, Loader, put
 
 SHIPPED = Path(__file__).parent
+CHECKSUM = "# SHA-256 of the lines below: "
 AT_THE_TOP = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}
 SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "hold", "preset"} - set(AT_THE_TOP)
 
@@ -329,6 +331,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]
         if not path.exists():
             there = ", ".join([*shipped(), *shipped_searches()])
             raise DefinitionError(f"{name}: no such file, and no shipped sweep or search; there is {there}")
+    _check_unchanged(path)
     raw = read_mapping(path, Loader)
     for override in overrides:
         put(raw, override)
@@ -374,6 +377,29 @@ def parse(raw: Mapping[str, Any], source: str) -> Sweep:
 def dump(sweep: Sweep) -> str:
     """The definition as YAML that `load` reads back."""
     return yaml.safe_dump(sweep.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+def dump_with_checksum(sweep: Sweep) -> bytes:
+    """`dump`, with a first line by which `read` notices that the file was changed: one bit may mean other runs."""
+    content = dump(sweep).encode()
+    return f"{CHECKSUM}{hashlib.sha256(content).hexdigest()}\n".encode() + content
+
+
+def _check_unchanged(path: Path) -> None:
+    """Compare the file at `path` with the checksum in its first line, if it has one.
+
+    Raises:
+        DefinitionError: if they differ.
+    """
+    try:
+        first, _, rest = path.read_bytes().partition(b"\n")
+    except OSError:
+        return  # `read_mapping` says why
+    if first.startswith(CHECKSUM.encode()) and not first.endswith(hashlib.sha256(rest).hexdigest().encode()):
+        raise DefinitionError(
+            f"{path}: was changed after scorer wrote it (its first line has the SHA-256 of the rest). "
+            "If you changed it, remove its first line; otherwise run your own definition again, which replaces it"
+        )
 
 
 def shipped() -> list[str]:
