@@ -43,8 +43,8 @@ def main() -> int:
             results = [_print(given.seed, result) for result in track(each, "fuzz", len(numbers))]
     failed = [result for result in results if result.faults]
     known = sum(bool(result.known) for result in results)
-    print(f"{len(results)} inputs, {len(failed)} with a fault, {known} with a known one, "
-          f"{time.monotonic() - start:.0f} s")  # fmt: skip
+    seconds = time.monotonic() - start
+    print(f"{len(results)} inputs, {len(failed)} with a fault, {known} with a known one, {seconds:.0f} s")
     if failed:
         print(f"Failing inputs and their faults: {given.keep}/SEED-NUMBER/", file=sys.stderr)
     return int(bool(failed))
@@ -53,8 +53,10 @@ def main() -> int:
 def _print(seed: int, result: Result) -> Result:
     for fault in result.faults:
         print(f"input {result.number}: {fault!a}"[:1500])
+    for fault in result.known:
+        print(f"input {result.number}, known: {fault!a}"[:300])
     if result.faults:
-        print(f"  again: python -m tests.fuzz --seed {seed} --only {result.number}", flush=True)
+        print(f"  reproduce: python -m tests.fuzz --seed {seed} --only {result.number}", flush=True)
     return result
 
 

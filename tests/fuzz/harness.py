@@ -112,6 +112,8 @@ def check_command(work: Path, words: list[str], given: Input) -> Iterator[str]:
     for path in sorted(changed & after.keys()):
         if problem := unreadable(work / path):
             yield f"half-written: {path}: {problem}"
+        elif "/imported/" in path and path.endswith(".parquet"):
+            yield from nonsense_imported(work / path)
     noticed = {path for path in changed if path.startswith("outputs/") and not REBUILT.search(path)}
     if words[0] in READ_ONLY and noticed - {path for path in noticed if "/report/export" in path}:
         yield f"a command that only reads changed {min(noticed)}"
@@ -209,6 +211,17 @@ def unreadable(path: Path) -> str:
     except (ValueError, OSError, yaml.YAMLError, pa.ArrowException) as error:
         return str(error)[:200]
     return ""
+
+
+def nonsense_imported(path: Path) -> Iterator[str]:
+    """What no imported run may have."""
+    table = pq.read_table(path)
+    if not table.num_rows or any(column.null_count for column in table.columns):
+        yield "imported a file without rows, or with a cell without value"
+    elif not np.isfinite(table["return"].to_numpy()).all():
+        yield "imported a return that is not finite"
+    elif min(table["step"].to_numpy()) < 0 or min(table["seed"].to_numpy()) < 0:
+        yield "imported a negative step or seed"
 
 
 def nonsense(sweep: definition.Sweep) -> Iterator[str]:

@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 Rng = np.random.Generator
+FAST = ["--figure", "intervals", "--format", "png", "--replications", "100", "--curve-replications", "100"]
 SHIPPED = Path(__file__).parents[2] / "sweeps"
 PROFILES = Path(__file__).parents[2] / "slurm" / "profiles"
 
@@ -210,7 +211,11 @@ def profile_input(rng: Rng, work: Path) -> Input:
 
 def csv_input(rng: Rng, work: Path) -> Input:
     wide = rng.random() < 0.25
-    text = "step,seed_0,seed_1\n200,1,2\n400,2,3\n" if wide else (work / "theirs.csv").read_text()
+    text = (
+        "step,seed_0,seed_1\n200,1,2\n400,2,3\n"
+        if wide
+        else (work / "theirs.csv").read_text().replace("theirs", "ours")
+    )
     cells = [line.split(",") for line in text.splitlines()]
     told = []
     for _ in range(int(rng.integers(0, 4))):
@@ -241,7 +246,7 @@ def csv_input(rng: Rng, work: Path) -> Input:
     elif form == 2:
         content = content.replace(b",", pick(rng, [b";", b"\t", b"|", b", "]))
         told.append("another separator")
-    name = pick(rng, ["theirs.csv", "mine.csv", "seed_3.csv", "[red].csv", "😀 s1.csv", "progress.csv"])
+    name = pick(rng, ["ours.csv", "mine.csv", "seed_3.csv", "[red].csv", "😀 s1.csv", "progress.csv"])
     (work / name).write_bytes(content)
     options = [] if not wide else ["--variant", "=wide"]
     if rng.random() < 0.3:
@@ -249,20 +254,22 @@ def csv_input(rng: Rng, work: Path) -> Input:
                     pick(rng, ["=x", "=", "=1e400", "step", "seed", "=minatar/breakout", "[/]", "variant",
                     "=-1"])]  # fmt: skip
     follow = [["export", "tiny.yaml", "--to", "to"]] if rng.random() < 0.3 else []
+    follow += [["report", "tiny.yaml", *FAST]] if rng.random() < 0.1 else []
     return Input(", ".join(told) or "as it is", [["import", "tiny.yaml", name, *options], *follow])
 
 
 def option_input(rng: Rng, work: Path) -> Input:
     """Strange values of options and arguments."""
-    text = str(pick(rng, [pick(rng, STRINGS), str(pick(rng, NUMBERS)), "tiny", "dqn", "0", "done"])).replace("\0", "")
-    fast = ["--figure", "intervals", "--format", "png", "--replications", "100", "--curve-replications", "100"]
+    text = str(pick(rng, [pick(rng, STRINGS), str(pick(rng, NUMBERS)), "tiny", "dqn", "0", "done"])).replace("\0", "")[
+        :300
+    ]
     command = pick(rng, [
         ["plan", "tiny.yaml", "--lanes", text], ["plan", "tiny.yaml", "--processes", text], ["plan", text],
         ["plan", "tiny.yaml", "--profile", text], ["plan", "tiny.yaml", "--outputs", text],
         ["report", "tiny.yaml", "--threshold", text], ["report", "tiny.yaml", "--threshold",
-        f"minatar/breakout={text}", *fast],
+        f"minatar/breakout={text}", *FAST],
         ["report", "tiny.yaml", "--score", text], ["report", "tiny.yaml", "--figure", text],
-        ["report", "tiny.yaml", "--format", text], ["report", "tiny.yaml", "--seed", text, *fast],
+        ["report", "tiny.yaml", "--format", text], ["report", "tiny.yaml", "--seed", text, *FAST],
         ["report", "tiny.yaml", "--normalise", text], ["report", text], ["report", "tiny.yaml", "--replications", text],
         ["status", text], ["status", "tiny", "--variant", text], ["status", "tiny", "--task", text],
         ["status", "tiny", "--seed", text], ["status", "tiny", "--state", text], ["show", text], ["logs", text],
@@ -326,9 +333,6 @@ def damage(rng: Rng, work: Path, path: Path) -> str:
 
 def files(work: Path) -> list[Path]:
     return sorted(path for path in (work / "outputs").rglob("*") if path.is_file() and not path.is_symlink())
-
-
-FAST = ["--figure", "intervals", "--format", "png", "--replications", "100", "--curve-replications", "100"]
 
 
 def outputs_input(rng: Rng, work: Path) -> Input:
