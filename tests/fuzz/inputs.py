@@ -258,30 +258,34 @@ def csv_input(rng: Rng, work: Path) -> Input:
     return Input(", ".join(told) or "as it is", [["import", "tiny.yaml", name, *options], *follow])
 
 
+OPTIONS = [
+    ["plan", "tiny.yaml", "--lanes", "TEXT"], ["plan", "tiny.yaml", "--processes", "TEXT"], ["plan", "TEXT"],
+    ["plan", "tiny.yaml", "--profile", "TEXT"], ["plan", "tiny.yaml", "--outputs", "TEXT"],
+    ["report", "tiny.yaml", "--threshold", "TEXT"],
+    ["report", "tiny.yaml", "--threshold", "minatar/breakout=TEXT", *FAST],
+    ["report", "tiny.yaml", "--score", "TEXT"], ["report", "tiny.yaml", "--figure", "TEXT"],
+    ["report", "tiny.yaml", "--format", "TEXT"], ["report", "tiny.yaml", "--seed", "TEXT", *FAST],
+    ["report", "tiny.yaml", "--normalise", "TEXT"], ["report", "TEXT"],
+    ["report", "tiny.yaml", "--replications", "TEXT"],
+    ["status", "TEXT"], ["status", "tiny", "--variant", "TEXT"], ["status", "tiny", "--task", "TEXT"],
+    ["status", "tiny", "--seed", "TEXT"], ["status", "tiny", "--state", "TEXT"], ["show", "TEXT"], ["logs", "TEXT"],
+    ["logs", "tiny/TEXT"], ["logs", "TEXT/a"], ["export", "TEXT"], ["export", "tiny.yaml", "--to", "to/TEXT"],
+    ["import", "tiny.yaml", "TEXT"], ["search", "show", "TEXT"], ["search", "show", "hunt", "--against", "TEXT"],
+    ["search", "show", "hunt", "--rows", "TEXT"], ["search", "TEXT", "--dry-run"],
+    ["search", "hunt.yaml", "--trials", "TEXT", "--dry-run"],
+    ["search", "hunt.yaml", "--sampler", "TEXT", "--dry-run"], ["resume", "TEXT", "--dry-run"],
+    ["resume", "tiny", "--profile", "TEXT", "--dry-run"], ["retry", "TEXT", "--dry-run"], ["clean", "TEXT", "--yes"],
+    ["clean", "tiny", "--variant", "TEXT", "--yes"], ["cancel", "TEXT", "--yes"], ["profile", "show", "TEXT"],
+    ["submit", "tiny.yaml", "--profile", "local", "--lanes", "TEXT", "--dry-run"], ["TEXT"], ["TEXT", "TEXT"],
+]  # fmt: skip
+
+
 def option_input(rng: Rng, work: Path) -> Input:
     """Strange values of options and arguments."""
     text = str(pick(rng, [pick(rng, STRINGS), str(pick(rng, NUMBERS)), "tiny", "dqn", "0", "done"])).replace("\0", "")[
         :300
     ]
-    command = pick(rng, [
-        ["plan", "tiny.yaml", "--lanes", text], ["plan", "tiny.yaml", "--processes", text], ["plan", text],
-        ["plan", "tiny.yaml", "--profile", text], ["plan", "tiny.yaml", "--outputs", text],
-        ["report", "tiny.yaml", "--threshold", text], ["report", "tiny.yaml", "--threshold",
-        f"minatar/breakout={text}", *FAST],
-        ["report", "tiny.yaml", "--score", text], ["report", "tiny.yaml", "--figure", text],
-        ["report", "tiny.yaml", "--format", text], ["report", "tiny.yaml", "--seed", text, *FAST],
-        ["report", "tiny.yaml", "--normalise", text], ["report", text], ["report", "tiny.yaml", "--replications", text],
-        ["status", text], ["status", "tiny", "--variant", text], ["status", "tiny", "--task", text],
-        ["status", "tiny", "--seed", text], ["status", "tiny", "--state", text], ["show", text], ["logs", text],
-        ["logs", "tiny/", "--attempt", text], ["export", text], ["export", "tiny.yaml", "--to", f"to/{text}"[:200]],
-        ["import", "tiny.yaml", text], ["search", "show", text], ["search", "show", "hunt", "--against", text],
-        ["search", "show", "hunt", "--rows", text], ["search", text, "--dry-run"], ["search", "hunt.yaml",
-        "--trials", text,
-        "--dry-run"], ["search", "hunt.yaml", "--sampler", text, "--dry-run"], ["resume", text, "--dry-run"],
-        ["resume", "tiny", "--profile", text, "--dry-run"], ["retry", text, "--dry-run"], ["clean", text, "--yes"],
-        ["clean", "tiny", "--variant", text, "--yes"], ["cancel", text, "--yes"], ["profile", "show", text],
-        ["submit", "tiny.yaml", "--profile", "local", "--lanes", text, "--dry-run"], [text], [text, text],
-    ])  # fmt: skip
+    command = [word.replace("TEXT", text) for word in pick(rng, OPTIONS)]
     return Input(repr(text)[:80], [command])
 
 
