@@ -113,3 +113,43 @@ def test_a_csv_with_a_column_steps_is_imported(work):
     code, out, _ = run("import", "tiny.yaml", "wide.csv", "--variant", "=wide")
     assert code == 0
     assert "step from column 'steps'" in out
+
+
+@pytest.mark.parametrize("name", ["/etc/a", "a**/b", "../x", "*/*"])
+def test_logs_of_a_strange_name_is_one_line(work, name):
+    code, _, err = run("logs", name)
+    assert (code, err) == (1, f"{name}: no such pack or run in outputs\n")
+
+
+@pytest.mark.parametrize("level", ["=1", "minatar/breakout=nan", "minatar/breakout=inf", "minatar/breakout=", "1"])
+def test_a_threshold_is_a_task_and_a_finite_number(work, level):
+    code, _, err = run("report", "tiny.yaml", "--threshold", level)
+    assert (code, err) == (2, f"--threshold {level}: not of the form TASK=RETURN, with a finite number\n")
+
+
+@pytest.mark.parametrize("seed", ["9" * 5000, "٣", "1-"])
+def test_a_seed_to_filter_by_is_a_number_of_this_machine(work, seed):
+    code, _, err = run("status", "tiny", "--seed", seed)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "is neither a number nor a span" in err
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000])
+def test_a_record_or_journal_nested_too_deeply_is_one_line(work, content):
+    (work / "tiny" / "submissions" / "1" / "submission.json").write_text(content)
+    code, _, err = run("resume", "tiny")
+    assert (code, err.count("\n")) == (1, 1)
+    (work / "hunt" / "study.journal").write_text(content + "\n")
+    code, _, err = run("search", "show", "hunt")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "study.journal" in err
+
+
+def test_a_heartbeat_with_a_step_beyond_64_bits_is_named(work):
+    pack = next(pack for pack in pack_folders(work / "tiny" / "packs") if not pack.done())
+    state = json.loads((pack.path / "state.json").read_text())
+    for step in (-1, 10**400):
+        (pack.path / "state.json").write_text(json.dumps(state | {"step": step}))
+        code, out, _ = run("status", "tiny")
+        assert code == 0
+        assert "state.json: step: " in out
