@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint check bench format
+.PHONY: demo test test-slow fuzz lint check bench format
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("scorer needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
@@ -21,6 +21,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -n 2 -m slow
+
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --seed 0 --inputs 1000
 
 lint: $(READY)
 	$(BIN)/ruff check .

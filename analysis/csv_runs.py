@@ -24,7 +24,7 @@ KNOWN: dict[Field, tuple[str, ...]] = {
     "variant": ("variant", "algo", "algorithm", "exp_name", "name"),
     "task": ("task", "env_id", "env", "environment"),
     "seed": ("seed",),
-    "step": ("step", "global_step", "timesteps", "time/total_timesteps", "total_timesteps", "_step"),
+    "step": ("step", "steps", "global_step", "timesteps", "time/total_timesteps", "total_timesteps", "_step"),
     "return": ("return", "rollout/ep_rew_mean", "charts/episodic_return", "episodic_return", "episode_return"),
 }
 MOST_STEPS = 2**53  # beyond this, neighbouring steps are one floating-point number

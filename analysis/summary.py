@@ -9,7 +9,7 @@ import numpy as np
 from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS
 from analysis.comparisons import Comparison, compare
 from analysis.curves import TimeToThreshold, curve_iqm, times_to_thresholds
-from analysis.load import SCORE_MEANINGS, Results, Score
+from analysis.load import SCORE_MEANINGS, ReportError, Results, Score
 from analysis.normalise import Normalisation, Scheme, normalisation
 from analysis.statistics import (
     AGGREGATE_NAMES,
@@ -165,6 +165,10 @@ def _time_thresholds(
     """By task: those asked for; else the paper's that any run reaches; else half, three quarters and all of the way
     from a random policy's return to the highest point of the baseline's mean curve.
     """
+    if unknown := sorted(set(settings.thresholds or ()) - set(results.tasks)):
+        raise ReportError(
+            f"--threshold {unknown[0]}=...: no task of this sweep; choose from: {', '.join(results.tasks)}"
+        )
     found: dict[str, list[float]] = {}
     baseline = _baseline_curves(results, curves)
     for column, task in enumerate(results.tasks):

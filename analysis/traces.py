@@ -165,7 +165,7 @@ def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int
             table = table.sort_by([(name, "ascending") for name in ("variant", "task", "seed", "step")])
             keys = list(zip(*(table[name].to_pylist() for name in ("variant", "task", "seed")), strict=True))
             steps, returns = (table[name].to_numpy() for name in ("step", "return"))
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecordError) as error:
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError, RecordError) as error:
             problems.append(f"{path}: cannot be read ({error}); its runs are left out")
             continue
         starts = [row for row, key in enumerate(keys) if row == 0 or key != keys[row - 1]]

@@ -1,5 +1,6 @@
 """Verbs on what came out: report, export, import."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,9 +153,12 @@ def _levels(thresholds: list[str] | None) -> dict[str, list[float]] | None:
     for threshold in thresholds or ():
         task, _, level = threshold.rpartition("=")
         try:
-            levels.setdefault(task, []).append(float(level))
+            number = float(level)
         except ValueError:
-            stop(f"--threshold {threshold}: not of the form TASK=RETURN", USAGE)
+            number = math.nan
+        if not task or not math.isfinite(number):
+            stop(f"--threshold {threshold}: not of the form TASK=RETURN, with a finite number", USAGE)
+        levels.setdefault(task, []).append(number)
     return levels or None
 
 

@@ -112,6 +112,7 @@ def _time(value: str) -> str:
 
 
 Time = Annotated[str, AfterValidator(_time)]  # as `now` writes it
+Whole = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class PackRecord(BaseModel):
@@ -150,9 +151,9 @@ class StateRecord(BaseModel):
     host: str = ""
     pid: int = 0
     phase: str = ""
-    step: int = 0
-    total_steps: int = 0
-    lanes: int = 0
+    step: Whole = 0
+    total_steps: Whole = 0
+    lanes: Whole = 0
     steps_per_second: float | None = None
     attempt: int = 0
     series: str = ""
@@ -298,7 +299,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: cannot be read: {error}") from error
 
 
@@ -604,12 +605,15 @@ class PackFolder:
         return rows.slice(rows.num_rows - 1).to_pylist()[0] if rows.num_rows else {}
 
     def verify(self) -> None:
-        """Compare done.json with pack.json, and every committed part with its checksum.
+        """Compare done.json with pack.json and with the parts on disk, and every committed part with its checksum.
 
         Raises:
             RecordError: if they differ, or a part is missing or damaged; the message names the file.
         """
         self.verify_results()
+        done = self._done()
+        if done and done.parts is not None and (left := {part.name for part in self.parts()} - done.parts.keys()):
+            raise RecordError(f"{self.path / 'done.json'}: damaged: does not list the metrics part {min(left)}")
         for name, checksum in self._committed_parts().items():
             self._check_part(name, checksum)
 
@@ -697,7 +701,7 @@ def _read_header(header: bytes, path: Path) -> tuple[int, dict[str, str]]:
         content = json.loads(header)
         step, parts = content["step"], content["parts"]
         return int(step), dict(parts) if isinstance(parts, dict) else dict.fromkeys(map(str, parts), "")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise DamagedError(f"{path}: corrupt checkpoint") from error
 
 

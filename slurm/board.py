@@ -92,21 +92,26 @@ class Board:
     advice: list[str] = field(default_factory=list)  # what to change before the lost runs are submitted again
 
 
-def board(folder: Path, accounting: bool = True) -> Board:
+def board(folder: Path, accounting: bool = True, tolerant: bool = False) -> Board:
     """Everything about the sweep in `folder`: at most one call of squeue, and one of sacct if runs are lost.
 
+    `tolerant` is for commands that only show: a submission that cannot be read is one of the problems, and an
+    unfinished pack that it may have is `unknown`.
+
     Raises:
-        RecordError: if a submission cannot be read, or a folder.
+        RecordError: if a folder cannot be read, or, unless `tolerant`, a submission.
     """
     # In this order: a job that is not in the queue has written its last word by the time that the packs are read.
-    sent = submissions(folder)
+    unreadable: list[str] = []
+    sent = submissions(folder, unreadable if tolerant else None)
     problems = [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
     report = None
     try:
         report = _report_of(folder, sent)
     except RecordError as error:
         problems.append(str(error))
-    jobs, silence = _jobs(sent, folder / "packs", report is not None)
+    jobs, silence = _jobs(sent, folder / "packs", report is not None, unreadable if tolerant else None)
+    problems += unreadable
     packs = _read_packs(folder / "packs", problems)
     places = {
         name: (submission, request, index)
@@ -127,9 +132,11 @@ def board(folder: Path, accounting: bool = True) -> Board:
             submission, pack.request, pack.index = place
             pack.submission = submission.name
             pack.queued = live.get(name) or live.get(pack.halved_from or "")
-            _judge(pack, submission, silence)
+            _judge(pack, submission, silence or "; ".join(unreadable))
         else:
             _judge_without_submission(pack)
+            if unreadable and pack.state in ("missing", "lost"):
+                pack.state, pack.note = "unknown", "a submission cannot be read"
         if pack.damage and pack.state not in ("running", "pending"):
             pack.state, pack.note = "damaged", pack.damage
     if accounting and not silence:
@@ -176,12 +183,22 @@ def _read_packs(packs: Path, problems: list[str]) -> dict[str, PackState]:
     return found
 
 
-def _jobs(sent: Sequence[Submission], packs: Path, reported: bool) -> tuple[dict[str, dict[int, Queued]], str]:
-    """What the schedulers have, by the name of the request and its index; and why Slurm does not say."""
+def _jobs(
+    sent: Sequence[Submission], packs: Path, reported: bool, unreadable: list[str] | None
+) -> tuple[dict[str, dict[int, Queued]], str]:
+    """What the schedulers have, by the name of the request and its index; and why Slurm does not say.
+
+    With `unreadable`, a local queue that cannot be read is left out and the reason added.
+    """
     jobs: dict[str, dict[int, Queued]] = {}
     for submission in sent:
         if submission.profile.scheduler == "local":
-            jobs |= local.queue(submission)
+            try:
+                jobs |= local.queue(submission)
+            except RecordError as error:
+                if unreadable is None:
+                    raise
+                unreadable.append(str(error))
     if all(submission.profile.scheduler == "local" for submission in sent):
         return jobs, ""
     if reported and all((pack.path / "done.json").exists() for pack in pack_folders(packs)):

@@ -74,7 +74,7 @@ def _chosen(wanted: Sequence[str], matches: Callable[[str], bool]) -> bool:
 
 
 def _span(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    match = re.fullmatch(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", text)
     if not match:
         raise DefinitionError(f"--seed {text}: is neither a number nor a span such as 0-4")
     return int(match.group(1)), int(match.group(2) or match.group(1))

@@ -21,7 +21,9 @@ def find(outputs: Path, name: str) -> PackFolder:
         RecordError: if none does, or several.
     """
     sweep, _, start = name.rpartition("/")
-    folders = [folder for packs in sorted(outputs.glob(f"{sweep or '*'}/packs")) for folder in sorted(packs.glob("*/"))]
+    sweeps = sorted(outputs.glob("*/packs"))
+    sweeps = [packs for packs in sweeps if not sweep or packs.parent.name == sweep]
+    folders = [folder for packs in sweeps for folder in sorted(packs.glob("*/"))]
     folders = [folder for folder in folders if PACK_NAME.fullmatch(folder.name)]
     found = [folder for folder in folders if folder.name.startswith(start)]
     found = found or [folder for folder in folders if any(run_id.startswith(start) for run_id in _run_ids(folder))]

@@ -67,7 +67,10 @@ def queue(submission: Submission) -> dict[str, dict[int, Queued]]:
     """What runs and what waits here, as `slurm.scheduler.queue` has it for a cluster."""
     if not alive(submission):
         return {}
-    content = read_record(submission.folder / "queue.json", dict[int, Literal["running", "pending"]]) or {}
+    path = submission.folder / "queue.json"
+    content = read_record(path, dict[int, Literal["running", "pending"]]) or {}
+    if strange := content.keys() - set(range(len(submission.packs) or submission.workers)):
+        raise RecordError(f"{path}: the submission has no pack number {min(strange)}")
     first = {i: Queued(s, "all processes are busy" if s == "pending" else "", "") for i, s in content.items()}
     report = {submission.last.name: {0: Queued("pending", "Dependency")}} if submission.last else {}
     return {submission.requests[0].name: first, **report}

@@ -135,14 +135,22 @@ def submit_command(sweep_folder: Path, sent: Sequence[Submission]) -> str:
     return shlex.join(words)
 
 
-def submissions(sweep_folder: Path) -> list[Submission]:
-    """All of a sweep, oldest first.
+def submissions(sweep_folder: Path, unreadable: list[str] | None = None) -> list[Submission]:
+    """All of a sweep, oldest first. With `unreadable`, those that cannot be read are left out and the reasons added.
 
     Raises:
-        RecordError: if one cannot be read.
+        RecordError: if one cannot be read, without `unreadable`.
     """
-    folders = numbered(sweep_folder / "submissions")
-    return [read(folder) for folder in folders if (folder / "submission.json").exists()]
+    found = []
+    for folder in numbered(sweep_folder / "submissions"):
+        if (folder / "submission.json").exists():
+            try:
+                found.append(read(folder))
+            except RecordError as error:
+                if unreadable is None:
+                    raise
+                unreadable.append(str(error))
+    return found
 
 
 def read(folder: Path) -> Submission:
@@ -154,11 +162,17 @@ def read(folder: Path) -> Submission:
     path = folder / "submission.json"
     content = read_json(path)
     try:
-        return Submission(folder=folder, **(content or {}))
+        submission = Submission(folder=folder, **(content or {}))
     except ValidationError as error:
         raise RecordError(f"{path}: is not a submission: {first_fault(error)}") from None
     except TypeError:
         raise RecordError(f"{path}: is not a submission: must hold an object, without 'folder'") from None
+    tasks = sum(request.count for request in submission.requests)
+    if tasks < len(submission.packs):
+        raise RecordError(
+            f"{path}: is not a submission: `requests` has {tasks} tasks for {len(submission.packs)} packs"
+        )
+    return submission
 
 
 def new(

@@ -61,7 +61,7 @@ def status(
     wanted = make_filter(variants, tasks, seeds, states)
 
     def look(accounting: bool) -> Board:
-        found = board(folder, accounting)
+        found = board(folder, accounting, tolerant=True)
         found.cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
         return found
 

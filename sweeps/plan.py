@@ -20,7 +20,7 @@ from scorer_core.records import (
     write_json,
 )
 from sweeps import price
-from sweeps.definition import Sweep, dump
+from sweeps.definition import Sweep, dump_with_checksum
 from sweeps.layout import Layout, by_shape, choose, even, makespan
 
 # Compiling takes a core up to a minute and saves 2 to 7 ms a vector step, so it is repaid after about this many.
@@ -82,7 +82,7 @@ class Plan:
         Raises:
             RecordError: if the folder cannot be written.
         """
-        replace_file(self.folder / "sweep.yaml", dump(self.sweep).encode())
+        replace_file(self.folder / "sweep.yaml", dump_with_checksum(self.sweep))
         for pack in self.packs:
             if not pack.begun:
                 PackFolder.create(self.folder / "packs", pack.configs, pack.compiled)

@@ -49,6 +49,12 @@ class StorageError(RecordError):
 STORAGE_ERRORS = (StorageError, SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
 
 
+DAMAGED_JOURNAL_ERRORS = (
+    ValueError, LookupError, ArithmeticError, AssertionError, AttributeError, TypeError, NotImplementedError,
+    RecursionError,
+)  # fmt: skip
+
+
 class StorageRecord(BaseModel):
     """storage.json"""
 
@@ -224,17 +230,17 @@ def told_in_a_line(place: str) -> Iterator[None]:
         raise StorageError(f"storage {place}: {_reason(error)}") from None
     except OSError as error:
         raise StorageError(f"storage {place}: cannot be used: {error.strerror or error}") from None
-    except RuntimeError as error:
-        if "optuna version" not in str(error):
-            raise
-        versions = " ".join(str(error).split())
-        raise StorageError(f"storage {place}: written by another version of Optuna: {versions}") from None
-    except (ValueError, KeyError, AssertionError, NotImplementedError, TypeError) as error:
+    except DAMAGED_JOURNAL_ERRORS as error:
         if place.endswith(JOURNAL):
             raise StorageError(
                 f"storage {place}: not a journal of Optuna {optuna.__version__}, or damaged: {error}"
             ) from None
         raise
+    except RuntimeError as error:
+        if "optuna version" not in str(error):
+            raise
+        versions = " ".join(str(error).split())
+        raise StorageError(f"storage {place}: written by another version of Optuna: {versions}") from None
 
 
 def _reason(error: BaseException) -> str:

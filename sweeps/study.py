@@ -19,21 +19,21 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import optuna
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, ValidationError
 
 from scorer_core.errors import reason
 from scorer_core.identity import digest, pack_id
-from scorer_core.records import PackFolder, RecordError, read_record, replace_file, write_json
+from scorer_core.records import PackFolder, RecordError, first_fault, read_record, replace_file, write_json
 from sweeps.definition import DefinitionError
 from sweeps.samplers import make_sampler
 from sweeps.search import Search, Settings, dump, load
-from sweeps.storage import STORAGE_ERRORS, Lock, open_storage, told_in_a_line, where
+from sweeps.storage import STORAGE_ERRORS, Lock, StorageError, open_storage, told_in_a_line, where
 
 ASKING_PATIENCE_SECONDS = 900.0  # hundreds of workers that start together ask one after the other
 STARTS_WITHOUT_PROGRESS = 3  # workers that were killed one after the other, at the same place
@@ -54,6 +54,19 @@ class BatchRecord(BaseModel):
     packs: list[list[str]]
     decisions: list[Decision]
     starts: list[list[int]] = []
+    error: str = ""
+
+
+class TrialRecord(BaseModel):
+    """The attributes of a trial that are read."""
+
+    batch: str | None = None
+    asked_again: Annotated[int, Field(alias="asked again")] = 0
+    run_ids: Annotated[list[str], Field(alias="run ids")] = []
+    scores: list[list[float | None]] | None = None  # objectives x runs
+    runs: dict[str, str] = {}
+    diverged: int = 0
+    stopped_at: Annotated[int | None, Field(alias="stopped at")] = None
     error: str = ""
 
 
@@ -289,8 +302,37 @@ class Study:
     # --- what is known ---
 
     def trials(self) -> list[FrozenTrial]:
+        """All trials, in the order of their numbers.
+
+        Raises:
+            StorageError: if the storage cannot be used, or the attributes of a trial are damaged.
+        """
         with told_in_a_line(self.place):
-            return self.optuna.get_trials(deepcopy=False)
+            trials = self.optuna.get_trials(deepcopy=False)
+        for trial in trials:
+            if fault := self._fault_of(trial):
+                raise StorageError(f"storage {self.place}: damaged: trial {trial.number}: {fault}")
+        return trials
+
+    def _fault_of(self, trial: FrozenTrial) -> str:
+        """What is wrong with the attributes of a trial; "" if nothing is."""
+        try:
+            record = TrialRecord.model_validate(trial.user_attrs)
+            for key in trial.user_attrs:
+                if key.startswith("rung "):
+                    np.array(trial.user_attrs[key], float)
+        except ValidationError as error:
+            return first_fault(error)
+        except (TypeError, ValueError):
+            return "the scores at a rung are not numbers"
+        if trial.state != TrialState.COMPLETE:
+            return ""
+        shape = [len(self.search.default)] * len(self.search.objective)
+        if [len(runs) for runs in record.scores or ()] != shape:
+            return "complete, but without a score of each run"
+        if not record.run_ids:
+            return "complete, but without the ids of its runs"
+        return "complete, but without a value" if trial.values is None else ""
 
     def _begun(self) -> int:
         return sum(trial.state != TrialState.WAITING for trial in self.optuna.get_trials(deepcopy=False))

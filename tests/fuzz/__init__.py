@@ -1,0 +1,1 @@
+"""A seeded fuzz suite of the command line: `python -m tests.fuzz --help`."""
