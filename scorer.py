@@ -4,6 +4,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 import analysis.verbs
 import analysis.verbs_search
@@ -11,10 +12,11 @@ import slurm.verbs
 import slurm.verbs_search
 import sweeps.verbs
 from analysis.verbs import report_on
+from scorer_core.commands import command
 from scorer_core.records import RecordError
 from slurm.launch import LocalLauncher
 from slurm.watch import Bars
-from sweeps import definition
+from sweeps import folders
 from sweeps.definition import DefinitionError
 from sweeps.plan import Compile, make_plan
 from sweeps.terminal import (
@@ -57,7 +59,8 @@ def run(
     commit_seconds: Annotated[float, typer.Option(min=0, help="Seconds between commits.")] = 60.0,
 ) -> None:
     """Train what is missing on this machine, going on where it was cut off; then report."""
-    planned = make_plan(definition.load(sweep, overrides or ()), outputs, lanes, compile, processes)
+    loaded, outputs = folders.load(sweep, outputs, overrides or ())
+    planned = make_plan(loaded, outputs, lanes, compile, processes)
     try:
         planned.write()
     except RecordError as error:
@@ -74,10 +77,11 @@ def run(
     with Bars(planned.packs, out) as bars:
         outcome = launcher.run([pack.folder for pack in planned.packs], bars.show)
     for folder, why in outcome.failed:
-        err.print(f"[red]pack {folder.pack_id} failed:[/] {why}", highlight=False)
-        err.print(f"  its log: {folder.path}/attempts/*/stderr.log", highlight=False)
+        err.print(Text.assemble((f"pack {folder.pack_id} failed:", "red"), f" {why}"))
+        err.print(f"  its log: {command('logs', folder.pack_id, outputs=outputs)}")
+    again = command("run", sweep, *(word for override in overrides or () for word in ("-s", override)), outputs=outputs)
     if outcome.interrupted or outcome.waiting:
-        stop(f"interrupted; all is committed. To go on: scorer run {sweep}", INTERRUPTED)
+        stop(f"interrupted; all is committed. To go on: {again}", INTERRUPTED)
     report_on(planned.folder)
     if outcome.failed or planned.damaged:
         raise typer.Exit(FAILED)
@@ -107,7 +111,7 @@ def main() -> None:
         code, message = FAILED, str(error)
     else:
         return
-    err.print(message, highlight=False, markup=False, soft_wrap=True)
+    err.print(message)
     sys.exit(code)
 
 

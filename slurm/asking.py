@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from scorer_core.commands import command
 from slurm.scheduler import SchedulerError
-from sweeps import definition
+from sweeps.folders import sweep_folder
 from sweeps.terminal import FAILED, stop
 
 T = TypeVar("T")
@@ -13,11 +14,10 @@ T = TypeVar("T")
 
 def submitted(sweep: str, outputs: Path) -> Path:
     """The folder of a sweep that was submitted; by name, or by the definition that names it."""
-    folder = outputs / sweep
-    if not (folder / "sweep.yaml").exists() and (Path(sweep).suffix or sweep in definition.shipped()):
-        folder = outputs / str(definition.read(sweep)[0].get("name", ""))  # of thousands of runs, only that
+    folder = sweep_folder(sweep, outputs)
     if not (folder / "sweep.yaml").exists():
-        stop(f"{folder}: nothing was submitted here; scorer submit {sweep} --profile NAME", FAILED)
+        again = command("submit", sweep, "--profile", "NAME", outputs=outputs)
+        stop(f"{folder}: nothing was submitted here; to submit it: {again}", FAILED)
     return folder.resolve()
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Group
 from rich.live import Live
-from rich.text import Text
 
+from scorer_core.commands import command_on
 from slurm import cleaning, following, scheduler, screen, verbs_submit
 from slurm.asking import answered, submitted
 from slurm.board import Board, board
@@ -63,7 +63,7 @@ def status(
     if not watch:
         out.print(screen.standing(found))
         for line in screen.remarks(found):
-            out.print(line, highlight=False, soft_wrap=True)
+            out.print(line)
         return None
     with Live(_watched(found), console=out, auto_refresh=False) as live:
         try:
@@ -114,7 +114,7 @@ def cancel(
             pack.folder.mark_cancelled(True)
         jobs = [pack.queued for pack in packs.values() if pack.queued and pack.queued.job]
         answered(lambda: scheduler.cancel(jobs))
-    return out.print(f"{count(len(packs), 'pack')} cancelled. To go on: scorer resume {folder.name}")
+    return out.print(f"{count(len(packs), 'pack')} cancelled. To go on: {command_on('resume', folder)}")
 
 
 @app.command(epilog="Example: scorer clean ratio    or: scorer clean ratio --state failed")
@@ -151,7 +151,10 @@ def clean(
 
 
 def _watched(found: Board) -> Group:
-    return Group(screen.standing(found), *(Text.from_markup(line) for line in screen.remarks(found)))
+    lines = screen.remarks(found)
+    for line in lines:  # a line longer than the screen would put the next frame in the wrong place
+        line.no_wrap, line.overflow = False, "fold"
+    return Group(screen.standing(found), *lines)
 
 
 def _packs(found: Board, wanted: Filter, states: Collection[str]) -> dict[str, screen.PackState]:

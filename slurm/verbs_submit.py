@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scorer_core.commands import command, command_on, shown_path
 from slurm import scheduler, screen
 from slurm import submit as submitting
 from slurm.asking import answered, submitted
@@ -15,7 +16,7 @@ from slurm.filters import Filter, Seeds, States, Tasks, Variants, make_filter
 from slurm.profile import Profile, load_profile
 from slurm.scheduler import SchedulerError
 from slurm.submission import alone, new
-from sweeps import definition
+from sweeps import definition, folders
 from sweeps.definition import Sweep
 from sweeps.plan import Plan, make_plan
 from sweeps.terminal import (
@@ -65,7 +66,8 @@ def plan(
 
     Writes nothing.
     """
-    loaded, where = definition.load(sweep, overrides or ()), load_profile(profile) if profile else HERE
+    loaded, outputs = folders.load(sweep, outputs, overrides or ())
+    where = load_profile(profile) if profile else HERE
     planned = _plan(loaded, outputs, where, lanes, processes=processes)
     if as_json:
         return print_json(plan_json(planned))
@@ -73,7 +75,7 @@ def plan(
     if where.scheduler == "local":
         print_price(planned)
     else:
-        out.print("\n".join(screen.cost(planned.packs, where, processes)), highlight=False)
+        out.print("\n".join(screen.cost(planned.packs, where, processes)))
     return print_timescales(planned)
 
 
@@ -92,7 +94,7 @@ def submit(
     """Give what is missing to a cluster, or to this machine, and return; what is done, running or queued stays so."""
     where = load_profile(profile)
     wanted = make_filter(variants, tasks, seeds)
-    loaded = definition.load(sweep, overrides or ())
+    loaded, outputs = folders.load(sweep, outputs, overrides or ())
     only = None if wanted.empty else {run.run_id for run in loaded.runs if wanted.takes_run(run)}
     _submit(loaded, outputs, where, only, submitting.BY_DEFAULT, lanes, dry_run)
 
@@ -144,7 +146,7 @@ def _submit(
         try:
             limits = scheduler.limits(profile.account)
         except SchedulerError as error:
-            out.print(f"Without the cluster's limits: {error}", highlight=False, soft_wrap=True)
+            out.print(f"Without the cluster's limits: {error}")
     elif profile.scheduler == "slurm":
         limits = answered(lambda: scheduler.limits(profile.account))
     with nullcontext() if dry_run else _usable(folder):
@@ -161,15 +163,15 @@ def _submit(
         space = answered(lambda: submitting.room(profile, limits)) if limits else None
         chosen = submitting.select(planned, found, states, space)
         print_problems(planned.problems)
-        out.print("\n".join(screen.selection(planned, chosen, loaded.name)), highlight=False, soft_wrap=True)
+        out.print("\n".join(screen.selection(planned, chosen)))
         if chosen.packs and profile.scheduler == "slurm":
             going = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
-            out.print("\n".join(screen.cost(going, profile)), highlight=False)
+            out.print("\n".join(screen.cost(going, profile)))
         if dry_run:
             arrays = submitting.sizes(len(chosen.packs), profile, limits)
             would = new(folder.resolve(), profile, folder.resolve() / "code" / "SNAPSHOT", arrays, packs=chosen.packs)
             text = "\n".join(screen.rehearsal(planned, would))
-            return out.print(text, highlight=False, markup=False, soft_wrap=True)
+            return out.print(text)
         if not chosen.packs:
             return None
         parts = submitting.by_code(chosen, found) if same_code else [(None, chosen)]
@@ -178,8 +180,8 @@ def _submit(
                 sent = submitting.send(planned, found, part, profile, limits, code)
             except SchedulerError as error:
                 stop(f"Nothing was submitted: {error}", FAILED)
-            told = f"{count(sent.packs, 'pack')} submitted. To watch: scorer status {loaded.name} --watch"
-            out.print(told, highlight=False)
+            told = f"{count(sent.packs, 'pack')} submitted. To watch: {command_on('status', folder, '--watch')}"
+            out.print(told)
             if sent.refused:
                 stop(f"Slurm refused the rest: {sent.refused}; submit again for it", FAILED)
     return None
@@ -216,7 +218,8 @@ def _again(
         stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)
     earlier = [submission for submission in found.submissions if submission.packs]
     if not profile and not earlier:
-        stop(f"{folder}: was never submitted; scorer submit {sweep} --profile NAME", FAILED)
+        first = command("submit", shown_path(folder), "--profile", "NAME")
+        stop(f"{folder}: was never submitted; to submit it: {first}", FAILED)
     where = load_profile(profile) if profile else earlier[-1].profile
     held = [pack.queued for pack in found.packs.values() if pack.queued and pack.queued.held] if same_code else []
     if held:
@@ -228,10 +231,10 @@ def _again(
         return None
     if not only:
         for line in screen.damage(found):
-            out.print(line, highlight=False, soft_wrap=True)
+            out.print(line)
         return out.print(f"None of these runs is {' or '.join(states)}.")
     loaded = definition.load_submitted(folder)
-    return _submit(loaded, outputs, where, only, states, dry_run=dry_run, same_code=same_code)
+    return _submit(loaded, folder.parent, where, only, states, dry_run=dry_run, same_code=same_code)
 
 
 def _usable(folder: Path) -> AbstractContextManager[None]:

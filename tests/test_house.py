@@ -17,10 +17,11 @@ ALLOWED = {
     "scorer_core": set(),
     "sweeps": {
         f"scorer_core.{name}"
-        for name in ("config", "identity", "records", "registry", "schedules", "scores", "verdicts")
+        for name in ("commands", "config", "identity", "records", "registry", "schedules", "scores", "verdicts")
     },
     "slurm": {"sweeps", "scorer_core"},
     "analysis": {
+        "scorer_core.commands",
         "scorer_core.config",
         "scorer_core.identity",
         "scorer_core.records",
@@ -29,6 +30,7 @@ ALLOWED = {
         "scorer_core.verdicts",
         "sweeps.confirm",
         "sweeps.definition",
+        "sweeps.folders",
         "sweeps.scores",
         "sweeps.search",
         "sweeps.study",
