@@ -47,7 +47,8 @@ def _runs(summary: Summary) -> Iterator[Caution]:
     if counts["diverged"]:
         names = Counter(run.variant for run in runs if run.status == "diverged")
         told = _some([f"{name} {number}" for name, number in names.items()])
-        yield Caution(f"{count(counts['diverged'], 'run')} diverged, included with the returns logged: {told}.")
+        counted = "counts with the returns it" if counts["diverged"] == 1 else "count with the returns they"
+        yield Caution(f"{count(counts['diverged'], 'run')} diverged and {counted} logged: {told}.")
     finished = [run for run in runs if run.status in ("done", "diverged")]
     without = [run for run in finished if (run.variant, run.task, run.seed) not in summary.results.series]
     if never := [run for run in without if run.status != "diverged"]:

@@ -34,5 +34,6 @@ def shown_path(path: Path) -> str:
 
 def retrain(sweep: Path) -> str:
     """How a user trains the runs of the damaged packs in the folder `sweep` again."""
-    clean, again = command_on("clean", sweep, "--state", "damaged"), run_command(sweep)
-    return f"To train them again: {clean}, then {again} (or, if it was submitted, {command_on('resume', sweep)})"
+    submitted = any(sweep.glob("submissions/*/submission.json"))
+    again = command_on("resume", sweep) if submitted else run_command(sweep)
+    return f"To train them again: {command_on('clean', sweep, '--state', 'damaged')} && {again}"

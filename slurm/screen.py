@@ -1,5 +1,6 @@
 """What the verbs on jobs print: a submission, the standing of a sweep, and the same for a script to read."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from scorer_core.commands import command, command_on, retrain, run_command, shown_path
-from scorer_core.records import now
+from scorer_core.records import RecordError, now
 from slurm.board import STATES, Board, Cell, PackState, age
 from slurm.profile import Profile
 from slurm.submission import HEARTBEAT_SECONDS, Submission
@@ -147,14 +148,23 @@ def _advice(board: Board, cells: Sequence[Cell]) -> list[Text]:
         return [*map(Text, lines), Text.assemble("The report ", made, when)]
     elif _is_drawn(board):
         lines.append(f"The report has all that is done: {page}")
-    elif _is_scored(cells) and not states & {"running", "pending", "unknown"}:
-        lines.append(f"There is no report of all this yet: {command_on('report', folder)}")
+    elif states & {"done", "diverged"} and not states & {"running", "pending", "unknown"}:
+        if any(map(_has_return, board.packs.values())):
+            lines.append(f"There is no report of all this yet: {command_on('report', folder)}")
+        else:
+            lines.append("No finished run has a return, so a report is not possible: no episode ended.")
     return list(map(Text, lines))
 
 
-def _is_scored(cells: Sequence[Cell]) -> bool:
-    """Has a finished run logged a return? A report of none is refused."""
-    return any(cell.state in ("done", "diverged") and _is_done(cell) for cell in cells)
+def _has_return(pack: PackState) -> bool:
+    """Did a finished run of `pack` log a return? A report of none is refused."""
+    if not pack.done or pack.damage:
+        return False
+    try:
+        returns = pack.folder.rows(["return"], list(pack.done)).column("return").to_pylist()
+    except RecordError:
+        return False
+    return any(value is not None and math.isfinite(value) for value in returns)
 
 
 def _is_drawn(board: Board) -> bool:

@@ -69,7 +69,7 @@ def run(
     out.print(summary(definition, together))
     out.print(f"Storage: {study.place}")
     if where:
-        again = command("search", "run", search, *given, "--profile", profile, outputs=outputs)
+        again = command("search", search, *given, "--profile", profile, outputs=outputs)
         return _send(study, where, again, workers, together, lanes)
     here = LocalWorkers(study.folder, together, lanes, device, commit_seconds)
     with SearchBars(study, out) as bars:
@@ -77,7 +77,7 @@ def run(
     unfinished = sum(not trial.state.is_finished() for trial in study.trials())
     for code in sorted({code for code in codes if code not in (0, INTERRUPTED)}):
         err.print(Text.assemble((f"a worker ended with {code}", "red"), f"; its log: {study.folder}/workers/*.log"))
-    again = command("search", "run", search, *given, outputs=outputs)
+    again = command("search", search, *given, outputs=outputs)
     if here.interrupts:
         stop(f"interrupted; all is committed. To go on: {again}", INTERRUPTED)
     _end(study)

@@ -49,7 +49,7 @@ def confirmation(study: Study, top: int, seeds: int) -> Sweep:
     """
     search, best = study.search, ranking(study)[:top]
     if not best:
-        again = command("search", "run", shown_path(study.folder / "search.yaml"), outputs=study.folder.parent)
+        again = command("search", shown_path(study.folder / "search.yaml"), outputs=study.folder.parent)
         raise DefinitionError(f"search {search.name}: no trial is complete yet; to continue: {again}")
     first = max(search.seeds) + 1
     return search.sweep(

@@ -346,7 +346,7 @@ def load(sweep: str, overrides: Sequence[str] = ()) -> Sweep:
     """
     raw, source = read(sweep, overrides)
     if "space" in raw:
-        raise DefinitionError(f"{source}: is a search, for it has a `space`: {command('search', 'run', sweep)}")
+        raise DefinitionError(f"{source}: is a search, for it has a `space`: {command('search', sweep)}")
     found = parse(raw, source)
     try:
         found.check_exclusions()

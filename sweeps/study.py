@@ -386,7 +386,7 @@ def study_in(folder: Path) -> Study:
         StorageError: if its storage cannot be used.
     """
     if not (folder / "search.yaml").exists():
-        raise DefinitionError(f"{folder}: no search was started here; to start one: scorer search NAME")
+        raise DefinitionError(f"{folder}: no search has been begun here; to start one: scorer search NAME")
     return Study(load(str(folder / "search.yaml")), folder)
 
 
@@ -414,7 +414,7 @@ def find_study(outputs: Path, name: str | None) -> Study:
         return study_in(outputs / (load(name).name if Path(name).suffix in (".yaml", ".yml") else name))
     begun = sorted(outputs.glob("*/search.yaml"), key=lambda path: path.stat().st_mtime)
     if not begun:
-        raise DefinitionError(f"{outputs}: no search was started here; to start one: scorer search NAME")
+        raise DefinitionError(f"{outputs}: no search has been begun here; to start one: scorer search NAME")
     return study_in(begun[-1].parent)
 
 
