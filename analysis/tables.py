@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -59,10 +60,14 @@ def _estimates(found: dict[str, Estimate]) -> dict[str, Cell]:
 
 def markdown(grid: Grid) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(cells) + " |"
 
-    body = [line([f"**{cell.text}**" if cell.best else cell.text for cell in row]) for row in grid.rows]
-    return "\n".join([line(grid.header), line(["---"] * len(grid.header)), *body]) + "\n"
+    def written(cell: Cell) -> str:
+        return f"**{escape_markdown(cell.text)}**" if cell.best else escape_markdown(cell.text)
+
+    header = [escape_markdown(title) for title in grid.header]
+    body = [line([written(cell) for cell in row]) for row in grid.rows]
+    return "\n".join([line(header), line(["---"] * len(header)), *body]) + "\n"
 
 
 def latex(grid: Grid, caption: str, label: str) -> str:
@@ -73,7 +78,7 @@ def latex(grid: Grid, caption: str, label: str) -> str:
             r"\begin{table}[t]",
             r"  \centering\small",
             rf"  \caption{{{escape_latex(caption)}}}",
-            rf"  \label{{tab:{label}}}",
+            rf"  \label{{tab:{re.sub('[^A-Za-z0-9._-]', '-', label)}}}",
             r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"  \begin{{tabular}}{{@{{}}l{'r' * (len(grid.header) - 1)}@{{}}}}",
             r"    \toprule",
@@ -91,7 +96,8 @@ def latex(grid: Grid, caption: str, label: str) -> str:
 def _latex_lines(row: Sequence[Cell]) -> list[str]:
     """A line of estimates and, where there are any, one of their intervals."""
     name, *cells = row
-    values, intervals = [escape_latex(name.text)], [""]
+    guard = "{}" if name.text.startswith(("[", "*")) else ""  # else they would belong to the line end before
+    values, intervals = [guard + escape_latex(name.text)], [""]
     for cell in cells:
         value, bounds = _split(cell.text)
         values.append(rf"\textbf{{{escape_latex(value)}}}" if cell.best else escape_latex(value))
@@ -105,6 +111,10 @@ def _split(text: str) -> tuple[str, str]:
     """An estimate and its interval in brackets, or nothing."""
     value, bracket, bounds = text.partition(" [")
     return value, bracket.strip() + bounds
+
+
+def escape_markdown(text: str) -> str:
+    return re.sub(r"([\\`*_|<&])", r"\\\1", text)
 
 
 def escape_latex(text: str) -> str:
