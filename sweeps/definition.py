@@ -29,7 +29,7 @@ from sweeps.ablation import Ablate, shown
 from sweeps.reading import DefinitionError, Loader, put
 
 SHIPPED = Path(__file__).parent
-LONGEST_NAME = 200  # characters
+LONGEST_NAME = 80  # characters; a figure has no room for a longer label
 AT_THE_TOP = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}
 SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "hold", "preset"} - set(AT_THE_TOP)
 

@@ -80,7 +80,7 @@ class Fitted:
         """The width at which only the names of the rows are folded."""
         drawn = self._table(places)
         drawn.columns[0].max_width = 20
-        return Measurement.get(console, options, drawn).minimum
+        return Measurement.get(console, options.update(width=100_000), drawn).minimum
 
 
 def duration(seconds: float) -> str:
