@@ -1,7 +1,6 @@
 """The command line: the rooms' verbs, and the one that goes through them all."""
 
 import platform
-import shlex
 import sys
 import tempfile
 import traceback
@@ -9,6 +8,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 import analysis.verbs
 import analysis.verbs_search
@@ -16,12 +16,13 @@ import slurm.verbs
 import slurm.verbs_search
 import sweeps.verbs
 from analysis.verbs import report_on
+from scorer_core.commands import command
 from scorer_core.errors import RecordError, UserCodeError, reason
 from scorer_core.provenance import SOURCE, code_version
 from scorer_core.records import PackFolder
 from slurm.launch import LocalLauncher, Outcome
 from slurm.watch import Bars
-from sweeps import definition, streams
+from sweeps import folders, streams
 from sweeps.definition import DefinitionError
 from sweeps.plan import Compile, make_plan
 from sweeps.terminal import (
@@ -64,7 +65,8 @@ def run(
     commit_seconds: Annotated[float, typer.Option(min=0, help="Seconds between commits.")] = 60.0,
 ) -> None:
     """Train what is missing on this machine, going on where it was cut off; then report."""
-    planned = make_plan(definition.load(sweep, overrides or ()), outputs, lanes, compile, processes)
+    loaded, outputs = folders.load(sweep, outputs, overrides or ())
+    planned = make_plan(loaded, outputs, lanes, compile, processes)
     try:
         planned.write()
     except RecordError as error:
@@ -87,16 +89,16 @@ def run(
             named.add(folder)
             who = outcome.elsewhere[folder]
             told = f"Pack {folder.pack_id} is trained by another command ({who}). Waiting for it."
-            out.print(told, markup=False, highlight=False, soft_wrap=True)
+            out.print(told)
 
     with Bars(planned.packs, out) as bars:
         outcome = launcher.run([pack.folder for pack in planned.packs], show)
-    elsewhere = "" if outputs == DEFAULT_OUTPUTS else f" --outputs {shlex.quote(str(outputs))}"
     for folder, why in outcome.failed:
-        err.print(f"[red]pack {folder.pack_id} failed:[/] {why}", highlight=False)
-        err.print(f"  its log: scorer logs {folder.pack_id}{elsewhere}", highlight=False, soft_wrap=True)
+        err.print(Text.assemble((f"pack {folder.pack_id} failed:", "red"), f" {why}"))
+        err.print(f"  its log: {command('logs', folder.pack_id, outputs=outputs)}")
+    again = command("run", sweep, *(word for override in overrides or () for word in ("-s", override)), outputs=outputs)
     if outcome.interrupted or outcome.waiting:
-        stop(f"interrupted; all is committed. To go on: scorer run {sweep}", INTERRUPTED)
+        stop(f"interrupted; all is committed. To go on: {again}", INTERRUPTED)
     report_on(planned.folder)
     if outcome.failed or planned.damaged:
         raise typer.Exit(FAILED)
@@ -121,7 +123,7 @@ def main() -> None:
     streams.protect()
     code = _run()
     if lost := streams.lost_output():
-        err.print(f"stdout: not all output could be written: {lost}", highlight=False, markup=False, soft_wrap=True)
+        err.print(f"stdout: not all output could be written: {lost}")
         code = code or FAILED
     sys.exit(code)
 
@@ -149,7 +151,7 @@ def _run() -> int | str | None:
         code, message = FAILED, _unexpected(error)
     else:
         return 0
-    err.print(message, highlight=False, markup=False, soft_wrap=True)
+    err.print(message)
     return code
 
 

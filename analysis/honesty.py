@@ -10,6 +10,7 @@ from analysis.load import RunRow
 from analysis.summary import Summary
 from scorer_core.scores import FINAL_WINDOW
 from scorer_core.verdicts import MEANINGS
+from sweeps.terminal import count
 
 FEW_SEEDS, SCARCE_SEEDS = 10, 5
 SAME_END = 0.01  # two runs end at the same step if they differ by at most this fraction: they log at other steps
@@ -45,8 +46,9 @@ def _runs(summary: Summary) -> Iterator[Caution]:
         )
     if counts["diverged"]:
         names = Counter(run.variant for run in runs if run.status == "diverged")
-        told = _some([f"{name} {count}" for name, count in names.items()])
-        yield Caution(f"{counts['diverged']} runs diverged and count with the returns they logged: {told}.")
+        told = _some([f"{name} {number}" for name, number in names.items()])
+        counted = "counts with the returns it" if counts["diverged"] == 1 else "count with the returns they"
+        yield Caution(f"{count(counts['diverged'], 'run')} diverged and {counted} logged: {told}.")
     finished = [run for run in runs if run.status in ("done", "diverged")]
     without = [run for run in finished if (run.variant, run.task, run.seed) not in summary.results.series]
     if never := [run for run in without if run.status != "diverged"]:
@@ -69,7 +71,9 @@ def _runs(summary: Summary) -> Iterator[Caution]:
             serious=False,
         )
     if summary.results.problems:
-        yield Caution(f"{len(summary.results.problems)} remarks on the records, listed in the report.", serious=False)
+        yield Caution(
+            f"{count(len(summary.results.problems), 'remark')} on the records, listed in the report.", serious=False
+        )
 
 
 def _lengths(summary: Summary) -> Iterator[Caution]:
@@ -153,10 +157,10 @@ def _seeds(summary: Summary) -> Iterator[Caution]:
     if fewest == 1:
         yield Caution("Somewhere there is one seed a task: no interval can be given for it.")
     elif fewest < SCARCE_SEEDS:
-        yield Caution(f"Only {fewest} seeds: intervals are rough even when corrected.")
+        yield Caution(f"Only {count(fewest, 'seed')}: intervals are rough even when corrected.")
     elif fewest < FEW_SEEDS:
         correction = "lean on the few-seeds correction" if summary.settings.few_seeds_correction else "are too narrow"
-        yield Caution(f"Only {fewest} seeds: below {FEW_SEEDS}, intervals {correction}.", serious=False)
+        yield Caution(f"Only {count(fewest, 'seed')}: below {FEW_SEEDS}, intervals {correction}.", serious=False)
 
 
 def _code(summary: Summary) -> Iterator[Caution]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from analysis.reported import against_reported
 from analysis.statistics import AGGREGATE_NAMES, tolerance_content
 from analysis.style import FORMATS
 from analysis.summary import Summary, answer, shown, shown_aggregates
+from scorer_core.commands import command, shown_path
 from scorer_core.verdicts import MEANINGS
 
 ASSETS = Path(__file__).parent
@@ -91,7 +93,7 @@ def _figure(name: str, path: Path, caption: str) -> str:
     width = int.from_bytes(image[16:20], "big") * 110 // 200  # the PNG's own, at 200 dots an inch
     source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
     there = [suffix for suffix in FORMATS if path.with_suffix(f".{suffix}").exists()]
-    links = ", ".join(f'<a href="{_text(name)}.{suffix}">{suffix.upper()}</a>' for suffix in there)
+    links = ", ".join(f'<a href="{_text(quote(name))}.{suffix}">{suffix.upper()}</a>' for suffix in there)
     return _section(
         title,
         f'<figure id="figure-{_text(name)}"><div class=across>'
@@ -203,7 +205,7 @@ def _run(summary: Summary, run: RunRow) -> list[tuple[str, Any]]:
     link = _text(run.run_id)
     if run.folder is not None:
         attempts = os.path.relpath(run.folder / "attempts", summary.results.folder / "report")
-        link = f'<a href="{_text(attempts)}">{link}</a>'
+        link = f'<a href="{_text(quote(attempts))}">{link}</a>'
     status = run.status if run.diverged_at is None else f"{run.status} at {run.diverged_at:,}"
     names = [(_text(value), value) for value in (run.variant, summary.task_label(run.task), run.seed, status)]
     names.append((_text(", ".join(run.verdicts) or "–"), " ".join(run.verdicts)))
@@ -214,9 +216,11 @@ def _again(summary: Summary, provenance: Mapping[str, Any]) -> str:
     told = {key.replace("_", " "): value for key, value in provenance.items() if value not in ("", [])}
     texts = {key: ", ".join(value) if isinstance(value, list) else value for key, value in told.items()}
     facts = "".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in texts.items())
-    command = f"scorer report {summary.results.folder}"
+    folder = shown_path(summary.results.folder)
+    nothing = command("run", f"{folder}/sweep.yaml", "--outputs", "again")
     return (
-        f"<p>From the same records: <code>{_text(command)}</code>. From nothing: <code>scorer run "
-        f"{_text(summary.results.folder / 'sweep.yaml')}</code> at the commit below. Equal seeds give equal numbers; "
+        f"<p>From the same records: <code>{_text(command('report', folder))}</code>; if the sweep's folder was moved "
+        "since, in the folder of this page: <code>scorer report ..</code>. From nothing, into the new folder "
+        f"<code>again</code>: <code>{_text(nothing)}</code> at the commit below. Equal seeds give equal numbers; "
         f"every number stands at full precision in <a href=table.csv>table.csv</a>.</p><dl>{facts}</dl>"
     )

@@ -61,10 +61,14 @@ def _estimates(found: dict[str, Estimate]) -> dict[str, Cell]:
 
 def markdown(grid: Grid) -> str:
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(cells) + " |"
 
-    body = [line([f"**{cell.text}**" if cell.best else cell.text for cell in row]) for row in grid.rows]
-    return "\n".join([line(grid.header), line(["---"] * len(grid.header)), *body]) + "\n"
+    def written(cell: Cell) -> str:
+        return f"**{escape_markdown(cell.text)}**" if cell.best else escape_markdown(cell.text)
+
+    header = [escape_markdown(title) for title in grid.header]
+    body = [line([written(cell) for cell in row]) for row in grid.rows]
+    return "\n".join([line(header), line(["---"] * len(header)), *body]) + "\n"
 
 
 def latex(grid: Grid, caption: str, label: str) -> str:
@@ -109,6 +113,10 @@ def _split(text: str) -> tuple[str, str]:
     """An estimate and its interval in brackets, or nothing."""
     value, bracket, bounds = text.partition(" [")
     return value, bracket.strip() + bounds
+
+
+def escape_markdown(text: str) -> str:
+    return re.sub(r"([\\`*_|<&])", r"\\\1", text)
 
 
 _LABEL = re.compile(r"[^A-Za-z0-9._-]+")  # what must not stand in \label

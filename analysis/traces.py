@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scorer_core import versions
+from scorer_core.commands import retrain
 from scorer_core.config import RunConfig
 from scorer_core.records import (
     PackFolder,
@@ -23,7 +24,6 @@ from scorer_core.records import (
     pack_folders,
     read_json,
     read_provenance,
-    retrain,
 )
 
 Status = Literal["done", "diverged", "partial", "missing"]
@@ -105,7 +105,7 @@ def _traces(
         status: Status = "partial"
         if result and len(steps[here]) < min(config.log_points, config.vector_steps):
             lost = min(config.log_points, config.vector_steps) - len(steps[here])
-            problems.append(f"{pack.path / 'metrics'}: {lost} rows of run {run_id} are lost; it counts as unfinished")
+            problems.append(f"{pack.path / 'metrics'}: rows of run {run_id} are lost ({lost}); it counts as unfinished")
         elif result:
             status = "diverged" if result["status"] == "diverged" else "done"
         blown = np.flatnonzero(diverged[here])

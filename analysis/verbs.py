@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, Score, Venue
-from sweeps import definition
+from scorer_core.commands import command, shown_path
+from sweeps import definition, folders
 from sweeps.left_out import left_out
 from sweeps.terminal import (
     DEFAULT_OUTPUTS,
@@ -85,11 +86,11 @@ def export(
     with _refusals():
         exported = write(_trained(sweep, overrides, outputs), to, overrides or ())
     for path in exported.files:
-        _print(path)
+        out.print(str(path))
     for problem in exported.problems:
-        err.print(f"problem: {problem}", highlight=False, markup=False, soft_wrap=True)
+        err.print(f"problem: {problem}")
     if not exported.curves:
-        _print("No run is finished and has a return: the tables of curves and the score arrays hold no run.")
+        out.print("No run is finished and has a return: the tables of curves and the score arrays hold no run.")
 
 
 IMPORT_EXAMPLES = """
@@ -131,20 +132,15 @@ def import_(
     with _refusals():
         found = import_runs(_trained(sweep, overrides, outputs), sources, Columns(variant, task, seed, step, score))
     for one in found:
-        _print(f"{one.source}: read as: {one.read_as}")
+        out.print(f"{one.source}: read as: {one.read_as}")
         for note in one.notes:
-            _print(f"{one.source}: {note}")
+            out.print(f"{one.source}: {note}")
         if one.replaced:
             runs = ", ".join(f"{name} on {task}, seed {seed}" for name, task, seed in one.replaced[:6])
             more = f" and {len(one.replaced) - 6} more" if len(one.replaced) > 6 else ""
-            _print(f"{one.source}: replaced what was imported from it before: {runs}{more}")
+            out.print(f"{one.source}: replaced what was imported from it before: {runs}{more}")
         for name, runs in one.runs.items():
-            _print(f"{name}: {count(runs, 'run')}")
-
-
-def _print(text: Any) -> None:
-    """One line of names and paths as they are: `[red]` in a name is no markup."""
-    out.print(str(text), markup=False, highlight=False, soft_wrap=True)
+            out.print(f"{name}: {count(runs, 'run')}")
 
 
 def _levels(thresholds: list[str] | None) -> dict[str, list[float]] | None:
@@ -164,14 +160,18 @@ def _levels(thresholds: list[str] | None) -> dict[str, list[float]] | None:
 
 def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
     """The folder of a sweep that has been begun."""
-    loaded = definition.load(sweep, overrides or ())
-    folder = outputs / loaded.name
+    folder = folders.sweep_folder(sweep, outputs, overrides or ())
     if not (folder / "sweep.yaml").exists():
-        stop(f"{folder}: nothing has been trained here; scorer run {sweep}", FAILED)
-    notes = [definition.changed(definition.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
-    left = left_out(folder, {run.run_id for run in loaded.runs}, lambda: [run.config for run in loaded.runs])
+        given = (word for override in overrides or () for word in ("-s", override))
+        again = command("run", sweep, *given, outputs=outputs)
+        stop(f"{folder}: nothing has been trained here; to train: {again}", FAILED)
+    notes = []
+    if Path(sweep).is_file() or sweep in definition.shipped():
+        notes = [definition.changed(definition.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
+    runs = folders.load(sweep, outputs, overrides or ())[0].runs
+    left = left_out(folder, {run.run_id for run in runs}, lambda: [run.config for run in runs])
     for note in filter(None, [*notes, *(f"note: {line}" for line in left)]):
-        err.print(note, markup=False, highlight=False, soft_wrap=True)
+        err.print(note)
     return folder
 
 
@@ -194,7 +194,7 @@ def report_on(folder: Path, *settings: Any, **drawn: Any) -> None:
         made = make_report(folder, *settings, **drawn)
     out.print(made.table)
     for line in (made.answer, *made.against_random):
-        out.print(line, markup=False, highlight=False)
+        out.print(line)
     for warning in made.warnings:
-        out.print(f"[yellow]note:[/] {escape(warning)}", highlight=False, soft_wrap=True)
-    _print(f"Report: {made.page or made.folder}")
+        out.print(Text.assemble(("note:", "yellow"), f" {warning}"))
+    out.print(f"Report: {shown_path(made.page or made.folder)}")

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from sweeps.terminal import DEFAULT_OUTPUTS, FAILED, AsJson, Outputs, SearchArgument, err, out, print_json
+from scorer_core.commands import command_on, shown_path
+from sweeps.terminal import DEFAULT_OUTPUTS, FAILED, AsJson, Outputs, SearchArgument, count, err, out, print_json, table
 
 if TYPE_CHECKING:
     from analysis.search_summary import SearchSummary
@@ -36,7 +38,7 @@ def show(
 
         written = write_report(summary)
         drawn = sum(path.suffix == ".pdf" for path in written)
-        out.print(f"Report: {written[0].parent} ({drawn} figures, trials.csv)", highlight=False, soft_wrap=True)
+        out.print(f"Report: {shown_path(written[0].parent)} ({count(drawn, 'figure')}, trials.csv)")
     if summary.study.all_failed():
         raise typer.Exit(FAILED)
 
@@ -46,47 +48,45 @@ def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
     from sweeps.study import failures_in_words
 
     search = summary.search
-    out.print(f"[bold]{search.name}[/]: {search.question}", highlight=False)
+    out.print(Text.assemble((search.name, "bold"), f": {search.question}"))
     states = [f"{summary.count(state)} {state}" for state in ("complete", "pruned", "fail", "running")]
     out.print(
-        f"{len(summary.rows)} of {search.trials_at_most} trials ({', '.join(states)}), "
+        f"{len(summary.rows)} of {count(search.trials_at_most, 'trial')} ({', '.join(states)}), "
         f"{summary.steps_trained:,} environment steps trained by complete and pruned trials, "
-        f"{summary.steps_saved:,} saved by pruning",
-        highlight=False,
+        f"{summary.steps_saved:,} saved by pruning"
     )
     labels = [objective_text(summary, index) for index in range(len(search.objective))]
     if len(search.objective) > 1:
-        out.print(f"{len(summary.best)} trials on the Pareto front:")
-    table = Table("trial", *search.space, *labels, "note")
+        out.print(f"{count(len(summary.best), 'trial')} on the Pareto front:")
+    drawn = table("trial", *search.space, *labels, "note")
     for row in summary.best[:rows]:
         point = [_setting(row.point.get(name)) for name in search.space]
-        table.add_row(str(row.number), *point, *map(shown, row.estimates), row.note)
-    out.print(table)
+        drawn.add_row(str(row.number), *point, *map(shown, row.estimates), row.note)
+    out.print(drawn)
     for line in failures_in_words(summary.study):
-        err.print(line, highlight=False, markup=False, soft_wrap=True)
+        err.print(line)
     for name, places in summary.slices.items():
-        table = Table(name, "trials", labels[0], title=f"along {name}", title_justify="left")
+        drawn = table(name, "trials", labels[0], title=f"along {name}", title_justify="left")
         for place in places:
             span = _setting(place.at) if place.low == place.high else f"{_setting(place.low)} to {_setting(place.high)}"
-            table.add_row(span, str(place.trials), shown(place.estimate))
-        out.print(table)
+            drawn.add_row(span, str(place.trials), shown(place.estimate))
+        out.print(drawn)
     for name, places in summary.against.items():
-        table = Table(name, labels[0], title=f"along {name} in {sweep}", title_justify="left")
+        drawn = table(name, labels[0], title=f"along {name} in {sweep}", title_justify="left")
         for place in places:
-            table.add_row(_setting(place.at), shown(place.estimate))
-        out.print(table)
+            drawn.add_row(_setting(place.at), shown(place.estimate))
+        out.print(drawn)
     if summary.importance:
-        table = Table("field", "importance", title="share of the variance among good trials", title_justify="left")
+        drawn = table("field", "importance", title="share of the variance among good trials", title_justify="left")
         for name, share in summary.importance.items():
-            table.add_row(name, shown(share))
-        out.print(table)
+            drawn.add_row(name, shown(share))
+        out.print(drawn)
     if summary.confirmed:
         out.print(_confirmed(summary, labels[0]))
     elif summary.best:
         out.print(
             "The best of many noisy trials is biased upwards. To see what it is worth: "
-            f"scorer search confirm {search.name} --top 3 --seeds 30",
-            highlight=False,
+            f"{command_on('search confirm', summary.study.folder, '--top', 3, '--seeds', 30)}"
         )
 
 
@@ -96,18 +96,18 @@ def _confirmed(summary: "SearchSummary", label: str) -> Table:
     from analysis.search_report import shown
     from analysis.search_summary import interval
 
-    table = Table("variant", "in the search", "on fresh seeds", "runs", "difference", title=label, title_justify="left")
+    drawn = table("variant", "in the search", "on fresh seeds", "runs", "difference", title=label, title_justify="left")
     for row in summary.confirmed:
         searched = interval(summary.search, row.searched[0]) if row.searched.size else None
         finished = np.isfinite(row.confirmed[0])
         confirmed = interval(summary.search, row.confirmed[0]) if finished.any() else None
         change = f"{float(confirmed.value - searched.value):+.4g}" if searched and confirmed else ""
         where = " ".join(f"{name}={_setting(value)}" for name, value in row.point.items())
-        table.add_row(
+        drawn.add_row(
             f"{row.name} {where}".strip(), shown(searched) if searched else "not tried",
             shown(confirmed) if confirmed else "missing", f"{finished.sum()} of {finished.size}", change,
         )  # fmt: skip
-    return table
+    return drawn
 
 
 def _setting(value: Any) -> str:

@@ -764,11 +764,5 @@ def _folders(packs: Path) -> list[Path]:
         raise RecordError(f"{packs}: cannot be read: {error.strerror}") from error
 
 
-def retrain(sweep: Path) -> str:
-    """How a user trains the runs of the damaged packs in the folder `sweep` again. `scorer run` needs a definition."""
-    clean = f"scorer clean {sweep.name} --state damaged"
-    return f"To train them again: {clean}, then scorer run {sweep / 'sweep.yaml'} (or scorer resume {sweep.name})"
-
-
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -8,11 +8,13 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from scorer_core.commands import command
 from slurm import scheduler, waiting
 from slurm.scheduler import Queued, SchedulerError
 from slurm.submission import Submission, submissions
 from sweeps import definition
 from sweeps.definition import DefinitionError
+from sweeps.folders import sweep_folder
 from sweeps.terminal import FAILED, USAGE, err, stop
 
 T = TypeVar("T")
@@ -29,15 +31,14 @@ waiting.hook = _print_waiting
 
 def submitted(sweep: str, outputs: Path) -> Path:
     """The folder of a sweep that was submitted; by name, or by the definition that names it."""
-    folder = outputs / sweep
-    raw = None
-    if not (folder / "sweep.yaml").exists() and (Path(sweep).suffix or sweep in definition.shipped()):
-        raw = definition.read(sweep)[0]  # of thousands of runs, only that
-        folder = outputs / str(raw.get("name", ""))
+    folder = sweep_folder(sweep, outputs)
     if not (folder / "sweep.yaml").exists():
-        stop(f"{folder}: nothing was submitted here; scorer submit {sweep} --profile NAME", FAILED)
-    if raw and (changed := definition.changed(raw, sweep, folder)):
-        err.print(changed, markup=False, highlight=False, soft_wrap=True)
+        again = command("submit", sweep, "--profile", "NAME", outputs=outputs)
+        stop(f"{folder}: nothing was submitted here; to submit it: {again}", FAILED)
+    if Path(sweep).is_file() or sweep in definition.shipped():
+        changed = definition.changed(definition.read(sweep)[0], sweep, folder)
+        if changed:
+            err.print(changed)
     return folder.resolve()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from scorer_core.records import now, open_lock, write_json
 from slurm.board import MISSING, board
 from slurm.snapshot import check_code
+from sweeps.terminal import count
 
 
 def main() -> int:
@@ -20,12 +21,11 @@ def main() -> int:
     folder = arguments.submission.resolve().parent.parent
     with open_lock(folder / "submissions" / "report.lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # of two submissions that end at once, one draws after the other
-        written = folder / "sweep.yaml"
         standing = board(folder)
         absent = [cell for cell in standing.cells if cell.state not in ("done", "diverged")]
-        for (variant, task), count in Counter((cell.run.variant, cell.run.task) for cell in absent).items():
-            print(f"missing: {variant} on {task}, {count} runs")
-        command = [sys.executable, "-m", "scorer", "report", str(written), "--outputs", str(folder.parent)]
+        for (variant, task), number in Counter((cell.run.variant, cell.run.task) for cell in absent).items():
+            print(f"missing: {variant} on {task}, {count(number, 'run')}")
+        command = [sys.executable, "-m", "scorer", "report", str(folder), "--outputs", str(folder.parent)]
         code = subprocess.run(command).returncode
         runs = {cell.run.run_id: {**cell.run._asdict(), "state": cell.state} for cell in absent}
         write_json(folder / "submissions" / MISSING, {"time": now(), "report": code == 0, "runs": runs})

@@ -4,6 +4,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from scorer_core.commands import command
 from scorer_core.records import PACK_NAME, PackFolder, RecordError
 from scorer_core.secrets import mask
 from slurm.policy import halves
@@ -41,7 +42,9 @@ def show(pack: PackFolder, attempt: int | None, follow: bool) -> None:
     """
     halved = [half.pack_id for half in halves(pack)]
     if halved:
-        out.print(f"This pack ran out of memory and was halved: scorer logs {' , scorer logs '.join(halved)}")
+        outputs = pack.path.parent.parent.parent
+        halves_logs = " , ".join(command("logs", name, outputs=outputs) for name in halved)
+        out.print(f"This pack ran out of memory and was halved: {halves_logs}")
     places = pack.attempts()
     if attempt is not None:
         places = [place for place in places if int(place.name) == attempt]
@@ -54,7 +57,7 @@ def show(pack: PackFolder, attempt: int | None, follow: bool) -> None:
     said = [_print_new(log, shown) for log in logs]
     if not any(said) and not follow:
         state = pack.state()
-        out.print(f"It has said nothing. {pack.path}: {state.get('phase', 'not started')}", soft_wrap=True)
+        out.print(f"It has said nothing. {pack.path}: {state.get('phase', 'not started')}")
     while follow and not pack.done() and pack.state().get("phase") != "failed":
         time.sleep(POLL_SECONDS)
         for place in pack.attempts():
@@ -101,7 +104,7 @@ def _print_new(log: Path, shown: dict[Path, int]) -> bool:
     if not text:
         return False
     if log not in shown:
-        out.print(f"[dim]{log}[/]", highlight=False, soft_wrap=True)
+        out.print(str(log), style="dim")
     shown[log] = shown.get(log, 0) + len(text)
-    out.print(mask(text.decode(errors="replace")), end="", markup=False, highlight=False, soft_wrap=True)
+    out.print(mask(text.decode(errors="replace")), end="")
     return True

@@ -1,17 +1,18 @@
 """What the verbs on jobs print: a submission, the standing of a sweep, and the same for a script to read."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from scorer_core import versions
-from scorer_core.records import now, retrain
+from scorer_core.commands import command, command_on, retrain, run_command, shown_path
+from scorer_core.records import RecordError, now
 from scorer_core.secrets import mask
 from slurm.board import STATES, Board, Cell, PackState, age
 from slurm.profile import Profile
@@ -20,7 +21,7 @@ from slurm.submit import Selection
 from sweeps import price
 from sweeps.layout import makespan
 from sweeps.plan import Plan, PlannedPack
-from sweeps.terminal import count, duration
+from sweeps.terminal import count, duration, table
 
 COLOURS = {"done": "green", "running": "cyan", "failed": "red", "lost": "red", "damaged": "red", "diverged": "yellow"}
 SHOWN_PACKS = 8  # of each kind of trouble
@@ -32,15 +33,14 @@ def standing(board: Board) -> RenderableType:
     """The board as a table, a row for each variant and task of its cells."""
     cells = board.cells
     used = [state for state in STATES if any(cell.state == state for cell in cells)]
-    table = Table("variant", "task")
-    for state in used:
-        table.add_column(state, justify="right", style=COLOURS.get(state))
+    columns = [Column("variant"), Column("task")]
+    columns += [Column(state, justify="right", style=COLOURS.get(state, "")) for state in used]
     speeds = any(cell.pack and cell.pack.speed for cell in cells)
-    for title in ("steps/s", "to go") if speeds else ():
-        table.add_column(title, justify="right")
+    columns += [Column(title, justify="right") for title in ("steps/s", "to go")] if speeds else []
     judged = bool(_verdicts(cells))
     if judged:
-        table.add_column("verdicts", style="yellow")
+        columns.append(Column("verdicts", style="yellow"))
+    drawn = table(*columns)
     rows: dict[tuple[str, str], list[Cell]] = {}
     for cell in cells:
         rows.setdefault((cell.run.variant, cell.run.task), []).append(cell)
@@ -48,17 +48,17 @@ def standing(board: Board) -> RenderableType:
         counts = Counter(cell.state for cell in group)
         numbers = (str(counts[state] or "") for state in used)
         more = (*(_pace(group) if speeds else ()), *([_verdicts(group)] if judged else ()))
-        table.add_row(escape(variant), task, *numbers, *more)
+        drawn.add_row(variant, task, *numbers, *more)
     if len(rows) > 1:
-        table.add_section()
+        drawn.add_section()
         counts = Counter(cell.state for cell in cells)
-        table.add_row("all", "", *(str(counts[state]) for state in used), *(_pace(cells) if speeds else ()))
+        drawn.add_row("all", "", *(str(counts[state]) for state in used), *(_pace(cells) if speeds else ()))
     head = Text.assemble((board.folder.name, "bold"), f": {board.question}")
-    return Group(head, table)
+    return Group(head, drawn)
 
 
-def remarks(board: Board) -> list[str]:
-    """What needs attention, a line each, with markup; long lines hold paths, which are not to be broken."""
+def remarks(board: Board) -> list[Text]:
+    """What needs attention, a line each."""
     return [*_remarks(board, board.cells), *_advice(board, board.cells)]
 
 
@@ -76,99 +76,114 @@ def _verdicts(cells: Sequence[Cell]) -> str:
     """How many of the finished runs of `cells` earned each verdict."""
     done = [cell.pack.done[cell.run.run_id] for cell in cells if cell.pack and _is_done(cell)]
     earned = Counter(verdict for entry in done for verdict in entry.get("verdicts", []))
-    return ", ".join(f"{escape(verdict)} {many} of {len(done)}" for verdict, many in earned.items())
+    return ", ".join(f"{verdict} {many} of {len(done)}" for verdict, many in earned.items())
 
 
 def _is_done(cell: Cell) -> bool:
     return cell.pack is not None and not cell.pack.damage and cell.run.run_id in cell.pack.done
 
 
-def _remarks(board: Board, cells: Sequence[Cell]) -> list[str]:
+def _remarks(board: Board, cells: Sequence[Cell]) -> list[Text]:
     packs = {cell.pack.folder.pack_id: cell.pack for cell in cells if cell.pack}.values()
     lines = []
     if board.silence:
-        lines.append(f"[yellow]Slurm does not answer[/] ({escape(board.silence)}): this is what the files say.")
+        lines.append(_marked("Slurm does not answer", "yellow", f" ({board.silence}): this is what the files say."))
     lines += damage(board)
     reasons = Counter(pack.note for pack in packs if pack.state == "pending")
     if reasons:
-        lines.append(
-            "pending: " + ", ".join(f"{escape(why)} ({count(many, 'pack')})" for why, many in reasons.most_common())
-        )
+        told = ", ".join(f"{why} ({count(many, 'pack')})" for why, many in reasons.most_common())
+        lines.append(Text(f"pending: {told}"))
     if any(pack.queued and pack.queued.held for pack in packs):
-        lines.append(f"Held until somebody releases it: scorer resume {board.folder.name}")
+        lines.append(Text(f"Held until somebody releases it: {command_on('resume', board.folder)}"))
     for state in ("failed", "lost", "cancelled", "unknown"):
         troubled = [pack for pack in packs if pack.state == state]
-        lines += [f"[{COLOURS.get(state, 'yellow')}]{state}[/] {_line(pack)}" for pack in troubled[:SHOWN_PACKS]]
+        lines += [_marked(state, COLOURS.get(state, "yellow"), f" {_line(pack)}") for pack in troubled[:SHOWN_PACKS]]
         if len(troubled) > SHOWN_PACKS:
-            lines.append(f"  and {count(len(troubled) - SHOWN_PACKS, 'more pack')} {state}")
+            lines.append(Text(f"  and {count(len(troubled) - SHOWN_PACKS, 'more pack')} {state}"))
     odd = [pack for pack in packs if pack.state == "running" and "," in pack.note]
-    lines += [f"[yellow]silent[/] {_line(pack)}" for pack in odd[:SHOWN_PACKS]]
+    lines += [_marked("silent", "yellow", f" {_line(pack)}") for pack in odd[:SHOWN_PACKS]]
     lines += versions_differ(board)
     halved = [pack for pack in packs if pack.halved_from]
     if halved:
-        lines.append(f"With half the lanes, having run out of memory with all: {count(len(halved), 'pack')}.")
+        lines.append(Text(f"With half the lanes, having run out of memory with all: {count(len(halved), 'pack')}."))
     return lines
 
 
-def versions_differ(board: Board) -> list[str]:
+def versions_differ(board: Board) -> list[Text]:
     """A line on each pack that was resumed with other versions, and one if packs ran with different versions."""
     folders = [pack.folder for pack in board.packs.values()]
-    lines = [escape(line) for folder in folders if len(folder.attempts()) > 1 for line in versions.upgrades(folder)]
+    lines = [line for folder in folders if len(folder.attempts()) > 1 for line in versions.upgrades(folder)]
     if len(lines) > SHOWN_PACKS:
         lines[SHOWN_PACKS:] = [f"  and {count(len(lines) - SHOWN_PACKS, 'more change')} of versions"]
     if told := versions.mixed(versions.last_versions(folder) for folder in folders):
-        lines.append(escape(f"Packs ran with different versions: {told}."))
-    return lines
+        lines.append(f"Packs ran with different versions: {told}.")
+    return [Text(line) for line in lines]
 
 
-def damage(board: Board) -> list[str]:
-    """A line, with markup, on each record that cannot be read and each damaged pack, and how to train these again."""
-    lines = [f"[red]problem:[/] {escape(problem)}" for problem in board.problems]
+def damage(board: Board) -> list[Text]:
+    """A line on each record that cannot be read and each damaged pack, and how to train these again."""
+    lines = [_marked("problem:", "red", f" {problem}") for problem in board.problems]
     damaged = [pack for pack in board.packs.values() if pack.damage]  # no cell has one whose runs are not known
-    lines += [f"[red]damaged[/] {_line(pack)}" for pack in damaged[:SHOWN_PACKS]]
+    lines += [_marked("damaged", "red", f" {_line(pack)}") for pack in damaged[:SHOWN_PACKS]]
     if len(damaged) > SHOWN_PACKS:
-        lines.append(f"  and {count(len(damaged) - SHOWN_PACKS, 'more pack')} damaged")
+        lines.append(Text(f"  and {count(len(damaged) - SHOWN_PACKS, 'more pack')} damaged"))
     if any(pack.state == "damaged" for pack in damaged):
-        lines.append(escape(retrain(board.folder)))
+        lines.append(Text(retrain(board.folder)))
     return lines
 
 
 def _line(pack: PackState) -> str:
-    return f"pack {pack.folder.pack_id} ({count(len(pack.run_ids), 'run')}): {escape(pack.damage or pack.note)}"
+    return f"pack {pack.folder.pack_id} ({count(len(pack.run_ids), 'run')}): {pack.damage or pack.note}"
 
 
-def _advice(board: Board, cells: Sequence[Cell]) -> list[str]:
+def _marked(mark: str, style: str, rest: str) -> Text:
+    return Text.assemble((mark, style), rest)
+
+
+def _advice(board: Board, cells: Sequence[Cell]) -> list[Text]:
     """What the report has, and what to do about the rest."""
-    name, states = board.folder.name, {cell.state for cell in cells}
+    folder, states = board.folder, {cell.state for cell in cells}
     lines = []
     if states & {"failed", "cancelled"}:
-        lines.append(f"Why: scorer logs PACK. Again: scorer retry {name}")
+        why = command("logs", "PACK", outputs=folder.parent)
+        lines.append(f"Why: {why}. Again: {command_on('retry', folder)}")
     if "lost" in states:
-        again = (
-            f"scorer resume {name}" if board.submissions else f"scorer run {escape(str(board.folder / 'sweep.yaml'))}"
-        )
+        again = command_on("resume", folder) if board.submissions else run_command(folder)
         lines.append(f"Checkpoints are kept. To continue: {again}")
-        lines += [escape(line) for line in board.advice]
+        lines += board.advice
     elif any(cell.state == "missing" and cell.pack and cell.pack.submission for cell in cells):
-        lines.append(f"To submit what Slurm did not accept: scorer resume {name}")
+        lines.append(f"To submit what Slurm did not accept: {command_on('resume', folder)}")
     if board.submissions and any(
         cell.state == "missing" and not (cell.pack and cell.pack.submission) for cell in cells
     ):
-        lines.append(f"To submit what is missing: {escape(submit_command(board.folder, board.submissions))}")
-    report = board.report
+        lines.append(f"To submit what is missing: {submit_command(folder, board.submissions)}")
+    report, page = board.report, shown_path(folder / "report")
     if board.last:
         lines.append("The report is drawn when these jobs have ended.")
     elif report:
         without = f", without {count(len(report.runs), 'run')}" if report.runs else ", with every run"
-        made = "was drawn" if report.report else "[red]could not be drawn[/]"
-        lines.append(
-            f"The report {made} {duration(age(report.time))} ago{without}: {escape(str(board.folder / 'report'))}"
-        )
+        made = ("was drawn", "") if report.report else ("could not be drawn", "red")
+        when = f" {duration(age(report.time))} ago{without}: {page}"
+        return [*map(Text, lines), Text.assemble("The report ", made, when)]
     elif _is_drawn(board):
-        lines.append(f"The report has all that is done: {escape(str(board.folder / 'report'))}")
+        lines.append(f"The report has all that is done: {page}")
     elif states & {"done", "diverged"} and not states & {"running", "pending", "unknown"}:
-        lines.append(f"There is no report of all this yet: scorer report {name}")
-    return lines
+        if any(map(_has_return, board.packs.values())):
+            lines.append(f"There is no report of all this yet: {command_on('report', folder)}")
+        else:
+            lines.append("No finished run has a return, so a report is not possible: no episode ended.")
+    return list(map(Text, lines))
+
+
+def _has_return(pack: PackState) -> bool:
+    """Did a finished run of `pack` log a return? A report of none is refused."""
+    if not pack.done or pack.damage:
+        return False
+    try:
+        returns = pack.folder.rows(["return"], list(pack.done)).column("return").to_pylist()
+    except RecordError:
+        return False
+    return any(value is not None and math.isfinite(value) for value in returns)
 
 
 def _is_drawn(board: Board) -> bool:
@@ -219,7 +234,7 @@ def as_json(board: Board) -> dict[str, Any]:
     }
 
 
-def selection(planned: Plan, chosen: Selection, sweep: str) -> list[str]:
+def selection(planned: Plan, chosen: Selection) -> list[str]:
     """One line on each group of packs, and what becomes of it."""
     runs = {pack.folder.pack_id: len(pack.configs) for pack in planned.packs}
     lines = [
@@ -234,7 +249,7 @@ def selection(planned: Plan, chosen: Selection, sweep: str) -> list[str]:
         )
     for state, many in chosen.held.items():
         again = (
-            f"; to submit them too: scorer retry {sweep} --state {state}"
+            f"; to submit them too: {command_on('retry', planned.folder, '--state', state)}"
             if state != "unknown"
             else " until Slurm answers"
         )
@@ -274,7 +289,8 @@ def rehearsal(planned: Plan, submission: Submission) -> list[str]:
         )
         for name in submission.packs[request.first : request.first + request.count][:SHOWN_PACKS]:
             config, lanes = packs[name].configs[0], len(packs[name].configs)
-            lines.append(f"  {name}  {config.task}, {config.coupling}, {lanes} lanes, {config.total_steps:,} steps")
+            size = f"{count(lanes, 'lane')}, {config.total_steps:,} steps"
+            lines.append(f"  {name}  {config.task}, {config.coupling}, {size}")
         if request.count > SHOWN_PACKS:
             lines.append(f"  and {request.count - SHOWN_PACKS} more")
     profile = submission.profile

@@ -11,15 +11,14 @@ from typing import IO, Any, Self
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Column
 
 from scorer_core.identity import pack_id
 from scorer_core.records import PackFolder, RecordError, open_log, pack_folders
 from slurm.job import FINISHED
-from slurm.watch import SECONDS_BETWEEN_LINES, Remaining, Speed
+from slurm.watch import SECONDS_BETWEEN_LINES, progress
 from sweeps.search import Search
 from sweeps.study import Batch, Study
+from sweeps.terminal import count
 
 POLL_SECONDS = 0.5
 TOLD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -114,11 +113,7 @@ class SearchBars:
 
     def __init__(self, study: Study, console: Console):
         self._study, self._console, self._spoken = study, console, time.monotonic()
-        one_line = Column(no_wrap=True)
-        self._progress = Progress(
-            TextColumn("{task.description}", table_column=one_line), BarColumn(bar_width=16),
-            TextColumn("{task.percentage:>3.0f}%"), Speed(one_line), Remaining(one_line), console=console,
-        )  # fmt: skip
+        self._progress = progress(console)
         first = study.search.default[0]
         self._steps_a_trial = first.total_steps * len(study.search.default)
         self._bar = self._progress.add_task("", total=study.search.trials_at_most * self._steps_a_trial)
@@ -136,12 +131,12 @@ class SearchBars:
         told = sum(trial.state in TOLD for trial in trials)
         steps, speed = self._in_flight(trials)
         failed = sum(trial.state == TrialState.FAIL for trial in trials)
-        text = f"[bold]{told} of {self._study.search.trials_at_most} trials[/]"
+        text = f"{told} of {count(self._study.search.trials_at_most, 'trial')}"
         text += (f", {failed} failed" if failed else "") + best_so_far(self._study, trials)
         self._progress.update(self._bar, completed=told * self._steps_a_trial + steps, description=text, speed=speed)
         if not self._console.is_terminal and time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES:
             self._spoken = time.monotonic()
-            self._console.print(f"{text}, {speed:,.0f} steps/s", highlight=False)
+            self._console.print(f"{text}, {speed:,.0f} steps/s")
 
     def _in_flight(self, trials: list[FrozenTrial]) -> tuple[int, float]:
         """Environment steps of the batches in training so far, and a second."""

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Group
 from rich.live import Live
-from rich.text import Text
 
+from scorer_core.commands import command_on
 from slurm import cancelling, cleaning, following, scheduler, screen, throttling, usage_screen, verbs_submit
 from slurm import usage as measuring
 from slurm.asking import Yes, answered, confirm, in_queue, search_folder, submitted
@@ -74,10 +74,10 @@ def status(
     if not watch:
         out.print(screen.standing(found))
         for line in screen.remarks(found):
-            out.print(line, highlight=False, soft_wrap=True)
+            out.print(line)
         wanted_ids = [run.run_id for run in grid(folder).runs]
         for line in left_out(folder, wanted_ids, lambda: [run.config for run in load_submitted(folder).runs]):
-            out.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+            out.print(f"note: {line}")
         return None
     with Live(_watched(found), console=out, auto_refresh=False) as live:
         try:
@@ -144,7 +144,7 @@ def cancel(
             pack.folder.mark_cancelled(True)
         answered(lambda: cancelling.cancel(arrays, reports))
     told = f"{count(len(packs), 'pack')} cancelled{f', {drawn[5:]} too' if reports else ''}."
-    return out.print(f"{told} To go on: scorer resume {folder.name}", highlight=False, soft_wrap=True)
+    return out.print(f"{told} To go on: {command_on('resume', folder)}")
 
 
 @app.command(epilog="Example: scorer throttle ratio 20")
@@ -216,12 +216,15 @@ def _cancel_workers(folder: Path, yes: bool) -> None:
         confirm(f"Cancel {count(len(workers), 'worker')} of {folder.name}?", yes)
         answered(lambda: scheduler.cancel(workers))
     return out.print(
-        f"{count(len(workers), 'worker')} cancelled. To go on: scorer search {folder.name} --profile PROFILE"
+        f"{count(len(workers), 'worker')} cancelled. To go on: {command_on('search', folder, '--profile', 'PROFILE')}"
     )
 
 
 def _watched(found: Board) -> Group:
-    return Group(screen.standing(found), *(Text.from_markup(line) for line in screen.remarks(found)))
+    lines = screen.remarks(found)
+    for line in lines:  # a line longer than the screen would put the next frame in the wrong place
+        line.no_wrap, line.overflow = False, "fold"
+    return Group(screen.standing(found), *lines)
 
 
 def _packs(found: Board, wanted: Filter, states: Collection[str]) -> dict[str, screen.PackState]:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from slurm.doctor import Finding, examine
 from slurm.probe import look
@@ -12,7 +12,7 @@ from slurm.profile import load_profile
 from sweeps.terminal import DEFAULT_OUTPUTS, FAILED, AsJson, Outputs, err, out, print_json
 
 profile_app = typer.Typer(help="Where jobs run: check a cluster against a profile.", no_args_is_help=True)
-MARKS = {"ok": "[green]ok[/]     ", "note": "[yellow]note[/]   ", "problem": "[red]problem[/]"}
+COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
 @profile_app.callback()
@@ -35,8 +35,8 @@ def check(
         _show(findings)
     if probe and loaded.scheduler == "slurm" and not any(finding.subject == "slurm" and finding.level == "problem"
                                                          for finding in findings):  # fmt: skip
-        with err.status("the probe") as waiting:
-            seen = look(loaded, outputs, wait, lambda told: waiting.update(f"the probe: {told}"))
+        with err.status(Text("the probe")) as waiting:
+            seen = look(loaded, outputs, wait, lambda told: waiting.update(Text(f"the probe: {told}")))
         if not as_json:
             _show(seen)
         findings += seen
@@ -48,7 +48,7 @@ def check(
 
 def _show(findings: list[Finding]) -> None:
     for finding in findings:
-        line = f"{MARKS[finding.level]} {finding.subject}: {escape(finding.found)}"
-        out.print(line, highlight=False, soft_wrap=True)
+        mark = (f"{finding.level:7}", COLOURS[finding.level])
+        out.print(Text.assemble(mark, f" {finding.subject}: {finding.found}"))
         if finding.advice:
-            out.print(f"        {escape(finding.advice)}", highlight=False, soft_wrap=True)
+            out.print(f"        {finding.advice}")

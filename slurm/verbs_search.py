@@ -6,7 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
+from scorer_core.commands import command, command_on
 from scorer_core.records import replace_file
 from slurm.profile import Profile, load_profile
 from slurm.scheduler import SchedulerError
@@ -55,29 +57,32 @@ def run(
     changes = [*(overrides or ()), *([f"trials={trials}"] if trials else [])]
     definition = definitions.load(search, changes)
     study = Study(definition, outputs / definition.name)
-    out.print(f"[bold]{definition.name}[/]: {definition.question}", highlight=False)
+    out.print(Text.assemble((definition.name, "bold"), f": {definition.question}"))
     if not study.trials_left():
         out.print("Nothing is left to try; --trials asks for more.")
         return _end(study)
+    given = [word for override in changes for word in ("-s", override)]
     where = load_profile(profile) if profile else None
     lanes = lanes or (where.lanes if where else None) or definitions.LANES
     workers = workers or (JOBS if where else os.cpu_count() or 1)
     together = trials_together(definition, study.trials_left(), workers, lanes)
-    out.print(summary(definition, together), highlight=False)
-    out.print(f"Storage: {study.place}", highlight=False, soft_wrap=True)
+    out.print(summary(definition, together))
+    out.print(f"Storage: {study.place}")
     if where:
-        return _send(study, where, str(profile), workers, together, lanes)
+        again = command("search", search, *given, "--profile", profile, outputs=outputs)
+        return _send(study, where, again, workers, together, lanes)
     here = LocalWorkers(study.folder, together, lanes, device, commit_seconds)
     with SearchBars(study, out) as bars:
         codes = train_here(study, here, workers, bars.show)
     unfinished = sum(not trial.state.is_finished() for trial in study.trials())
     for code in sorted({code for code in codes if code not in (0, INTERRUPTED)}):
-        err.print(f"[red]a worker ended with {code}[/]; its log: {study.folder}/workers/*.log", highlight=False)
+        err.print(Text.assemble((f"a worker ended with {code}", "red"), f"; its log: {study.folder}/workers/*.log"))
+    again = command("search", search, *given, outputs=outputs)
     if here.interrupts:
-        stop(f"interrupted; all is committed. To go on: scorer search {search}", INTERRUPTED)
+        stop(f"interrupted; all is committed. To go on: {again}", INTERRUPTED)
     _end(study)
     if unfinished or study.trials_left():
-        stop(f"{count(study.trials_left(), 'trial')} left to finish. To go on: scorer search {search}", FAILED)
+        stop(f"{count(study.trials_left(), 'trial')} left to finish. To go on: {again}", FAILED)
     if any(codes):
         raise typer.Exit(FAILED)
     return None
@@ -87,14 +92,14 @@ def _end(study: "Study") -> None:
     """Print how to see the study and why trials failed; end the program if every trial did."""
     from sweeps.study import failures_in_words
 
-    out.print(f"To see it: scorer search show {study.search.name}", highlight=False)
+    out.print(f"To see it: {command_on('search show', study.folder)}")
     for line in failures_in_words(study):
-        err.print(line, highlight=False, markup=False, soft_wrap=True)
+        err.print(line)
     if study.all_failed():
         stop(f"every trial of {study.search.name} failed. {study.how_to_retry(len(study.trials()))}", FAILED)
 
 
-def _send(study: "Study", where: Profile, profile: str, workers: int, together: int, lanes: int) -> None:
+def _send(study: "Study", where: Profile, again: str, workers: int, together: int, lanes: int) -> None:
     """Hand workers to a scheduler, beside those that it has already, and return."""
     from slurm.search_launch import worker_command
     from slurm.submit import live_workers, submit_workers
@@ -102,7 +107,6 @@ def _send(study: "Study", where: Profile, profile: str, workers: int, together: 
     there = live_workers(study.folder)
     if there is None:
         stop(f"{where.name}: the scheduler does not answer, so it is not known how many workers there are", FAILED)
-    name = study.search.name
     if there < workers:
         command = worker_command(study.folder.resolve(), together, lanes, where.device, where.commit_seconds)
         try:
@@ -110,12 +114,9 @@ def _send(study: "Study", where: Profile, profile: str, workers: int, together: 
         except SchedulerError as error:
             stop(f"{where.name}: {error}", FAILED)
     begun = f", beside {there} that run or wait" if there else ""
-    out.print(f"{max(0, workers - there)} worker(s) submitted to {where.name}{begun}.", highlight=False)
-    out.print(f"To see how far they are: scorer search show {name}", highlight=False)
-    out.print(
-        f"Whoever is killed, this puts others in their place: scorer search {name} --profile {profile}",
-        highlight=False,
-    )
+    out.print(f"{count(max(0, workers - there), 'worker')} submitted to {where.name}{begun}.")
+    out.print(f"To see how far they are: {command_on('search show', study.folder)}")
+    out.print(f"To replace workers that were killed: {again}")
 
 
 def summary(search: definitions.Search, together: int) -> str:
@@ -124,8 +125,9 @@ def summary(search: definitions.Search, together: int) -> str:
     steps = search.trials_at_most * runs * search.total_steps
     pruned = "" if search.pruner == "none" else f", {search.pruner} at {', '.join(f'{r:g}' for r in search.rungs)}"
     return (
-        f"{search.trials_at_most} trials x {len(search.tasks)} task(s) x {len(search.seeds)} seed(s), at most "
-        f"{steps:,} environment steps; {together} trial(s) trained together; {search.sampler}{pruned}"
+        f"{count(search.trials_at_most, 'trial')} x {count(len(search.tasks), 'task')} x "
+        f"{count(len(search.seeds), 'seed')}, at most "
+        f"{steps:,} environment steps; {count(together, 'trial')} trained together; {search.sampler}{pruned}"
     )
 
 
@@ -146,15 +148,13 @@ def confirm(
     sweep = confirmation(study, top, seeds)
     path = study.folder / "confirm.yaml"
     replace_file(path, dump(sweep).encode())
-    command = ["submit" if profile else "run", str(path), "--outputs", str(outputs)]
-    command += ["--profile", profile] if profile else []
-    out.print(
-        f"{path}: {len(sweep.grid_variants)} variants, seeds {sweep.seeds[0]} to {sweep.seeds[-1]}", highlight=False
-    )
-    out.print(f"scorer {' '.join(command)}", highlight=False, soft_wrap=True)
+    words = ["submit" if profile else "run", str(path), "--outputs", str(outputs)]
+    words += ["--profile", profile] if profile else []
+    out.print(f"{path}: {count(len(sweep.grid_variants), 'variant')}, seeds {sweep.seeds[0]} to {sweep.seeds[-1]}")
+    out.print(command(*words))
     if dry_run:
         return
-    code = subprocess.call([sys.executable, "-m", "scorer", *command])
+    code = subprocess.call([sys.executable, "-m", "scorer", *words])
     if code:
         raise typer.Exit(code)
-    out.print(f"Search scores against confirmed ones: scorer search show {study.search.name}", highlight=False)
+    out.print(f"Search scores against confirmed ones: {command_on('search show', study.folder)}")

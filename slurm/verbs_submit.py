@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scorer_core.commands import command, command_on, shown_path
 from slurm import scheduler, screen
 from slurm import submit as submitting
 from slurm.asking import Yes, answered, confirm, jobs_to_wait_for, submitted
@@ -16,7 +17,7 @@ from slurm.limits import room
 from slurm.profile import Profile, load_profile
 from slurm.scheduler import Queued, SchedulerError, SubmissionUnknownError
 from slurm.submission import Submission, alone, new, submit_command
-from sweeps import definition
+from sweeps import definition, folders
 from sweeps.definition import Sweep
 from sweeps.plan import Plan, make_plan
 from sweeps.terminal import (
@@ -71,7 +72,8 @@ def plan(
 
     Writes nothing.
     """
-    loaded, where = definition.load(sweep, overrides or ()), load_profile(profile) if profile else HERE
+    loaded, outputs = folders.load(sweep, outputs, overrides or ())
+    where = load_profile(profile) if profile else HERE
     planned = _plan(loaded, outputs, where, lanes, processes=processes)
     if as_json:
         return print_json(plan_json(planned))
@@ -79,7 +81,7 @@ def plan(
     if where.scheduler == "local":
         print_price(planned)
     else:
-        out.print("\n".join(screen.cost(planned.packs, where, processes)), highlight=False)
+        out.print("\n".join(screen.cost(planned.packs, where, processes)))
     return print_timescales(planned)
 
 
@@ -99,7 +101,7 @@ def submit(
     """Give what is missing to a cluster, or to this machine, and return; what is done, running or queued stays so."""
     where = load_profile(profile)
     wanted = make_filter(variants, tasks, seeds)
-    loaded = definition.load(sweep, overrides or ())
+    loaded, outputs = folders.load(sweep, outputs, overrides or ())
     only = None if wanted.empty else {run.run_id for run in loaded.runs if wanted.takes_run(run)}
     _submit(loaded, outputs, where, only, submitting.BY_DEFAULT, lanes, dry_run, after=after)
 
@@ -182,7 +184,7 @@ def _submit_until_interrupted(
         try:
             limits = scheduler.limits(profile.account)
         except SchedulerError as error:
-            out.print(f"Without the cluster's limits: {error}", highlight=False, soft_wrap=True)
+            out.print(f"Without the cluster's limits: {error}")
     elif profile.scheduler == "slurm":
         limits = answered(lambda: scheduler.limits(profile.account))
     with nullcontext() if dry_run else _usable(folder):
@@ -200,10 +202,10 @@ def _submit_until_interrupted(
         chosen = submitting.select(planned, found, states, space)
         print_problems(planned.problems)
         print_left_out(planned)
-        out.print("\n".join(screen.selection(planned, chosen, loaded.name)), highlight=False, soft_wrap=True)
+        out.print("\n".join(screen.selection(planned, chosen)))
         if chosen.packs and profile.scheduler == "slurm":
             going = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
-            out.print("\n".join(screen.cost(going, profile)), highlight=False)
+            out.print("\n".join(screen.cost(going, profile)))
         if dry_run:
             arrays = submitting.sizes(len(chosen.packs), profile, limits)
             throttle, before = submitting.turn(found, profile.throttle)
@@ -212,7 +214,7 @@ def _submit_until_interrupted(
                 folder.resolve(), profile, snapshot, arrays, throttle, packs=chosen.packs, after=[*jobs, *before]
             )
             text = "\n".join(screen.rehearsal(planned, would))
-            return out.print(text, highlight=False, markup=False, soft_wrap=True)
+            return out.print(text)
         if not chosen.packs:
             return None
         parts = submitting.by_code(chosen, found) if same_code else [(None, chosen)]
@@ -227,10 +229,10 @@ def _submit_until_interrupted(
                 stop(f"Nothing was submitted: {error}", FAILED)
             if sent.interrupted:
                 stop(_interrupted(loaded.name, sent), INTERRUPTED)
-            told = f"{count(sent.packs, 'pack')} submitted. To watch: scorer status {loaded.name} --watch"
-            out.print(told, highlight=False)
+            told = f"{count(sent.packs, 'pack')} submitted. To watch: {command_on('status', folder, '--watch')}"
+            out.print(told)
             for line in _order(loaded.name, sent.submission):
-                out.print(line, highlight=False, soft_wrap=True)
+                out.print(line)
             if sent.refused:
                 stop(f"Slurm refused the rest: {sent.refused}; submit again for it", FAILED)
     return None
@@ -301,7 +303,8 @@ def _again(
         stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)
     earlier = [submission for submission in found.submissions if submission.packs]
     if not profile and not earlier:
-        stop(f"{folder}: was never submitted; scorer submit {sweep} --profile NAME", FAILED)
+        first = command("submit", shown_path(folder), "--profile", "NAME")
+        stop(f"{folder}: was never submitted; to submit it: {first}", FAILED)
     where = load_profile(profile) if profile else earlier[-1].whole_profile()
     cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
     held: list[Queued] = []
@@ -309,9 +312,7 @@ def _again(
         never = [cell for cell in cells if cell.state == "missing" and not (cell.pack and cell.pack.submission)]
         if never:
             runs = f"{count(len(never), 'run')} never submitted, and not submitted by resume"
-            out.print(
-                f"{runs}. To submit: {submit_command(folder, earlier)}", highlight=False, markup=False, soft_wrap=True
-            )
+            out.print(f"{runs}. To submit: {submit_command(folder, earlier)}")
         cells = [cell for cell in cells if cell.pack and cell.pack.submission]
         held = list({cell.pack.queued for cell in cells if cell.pack and cell.pack.queued and cell.pack.queued.held})
     again = [cell for cell in cells if cell.state in states]
@@ -329,11 +330,11 @@ def _again(
         return None
     if not again:
         for line in screen.damage(found):
-            out.print(line, highlight=False, soft_wrap=True)
+            out.print(line)
         return out.print(f"None of these runs is {' or '.join(states)}.")
     only = {cell.run.run_id for cell in again}
     loaded = definition.load_submitted(folder)
-    return _submit(loaded, outputs, where, only, states, dry_run=dry_run, same_code=as_submitted, after=after)
+    return _submit(loaded, folder.parent, where, only, states, dry_run=dry_run, same_code=as_submitted, after=after)
 
 
 def _usable(folder: Path) -> AbstractContextManager[None]:

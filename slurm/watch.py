@@ -13,7 +13,7 @@ from rich.text import Text
 from scorer_core.records import PackFolder, RecordError
 from slurm.launch import Outcome
 from sweeps.plan import PlannedPack
-from sweeps.terminal import duration
+from sweeps.terminal import count, duration
 
 SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw bars on
 
@@ -37,17 +37,23 @@ class Remaining(ProgressColumn):
         return Text(f"{minutes:d}:{seconds:02d} to go", style="progress.remaining", justify="right")
 
 
+def progress(console: Console) -> Progress:
+    """Bars with the speed and the time to go; descriptions are written as they are, over several lines if need be."""
+    one_line = Column(no_wrap=True)
+    return Progress(
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False, overflow="fold")),
+        BarColumn(bar_width=16), TextColumn("{task.percentage:>3.0f}%", table_column=one_line),
+        Speed(one_line), Remaining(one_line), console=console,
+    )  # fmt: skip
+
+
 class Bars:
     """Progress bars over a plan: lanes done and environment steps in all, and a bar for each running pack."""
 
     def __init__(self, packs: Sequence[PlannedPack], console: Console):
         self._packs = {pack.folder: pack for pack in packs}
         self._steps = dict.fromkeys(self._packs, 0)
-        one_line = Column(no_wrap=True)
-        self._progress = Progress(
-            TextColumn("{task.description}", table_column=one_line), BarColumn(bar_width=16),
-            TextColumn("{task.percentage:>3.0f}%"), Speed(one_line), Remaining(one_line), console=console,
-        )  # fmt: skip
+        self._progress = progress(console)
         self._all = self._progress.add_task("", total=sum(pack.env_steps for pack in packs))
         self._bars: dict[PackFolder, TaskID] = {}
         self._console, self._spoken = console, time.monotonic()
@@ -82,8 +88,8 @@ class Bars:
             self._steps[folder] = self._packs[folder].env_steps
         done = sum(len(self._packs[folder].configs) for folder in outcome.finished)
         lanes = sum(len(pack.configs) for pack in self._packs.values())
-        told = f"{done} of {lanes} lanes done"
-        self._progress.update(self._all, completed=sum(self._steps.values()), description=f"[bold]{told}", speed=speed)
+        told = f"{done} of {count(lanes, 'lane')} done"
+        self._progress.update(self._all, completed=sum(self._steps.values()), description=told, speed=speed)
         if not self._console.is_terminal and time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES:
             self._spoken = time.monotonic()
             made, planned = sum(self._steps.values()), sum(pack.env_steps for pack in self._packs.values())

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from scorer_core.commands import command, shown_path
 from scorer_core.config import RunConfig
 from scorer_core.records import pack_folders
 from sweeps import definition, scores
@@ -48,7 +49,8 @@ def confirmation(study: Study, top: int, seeds: int) -> Sweep:
     """
     search, best = study.search, ranking(study)[:top]
     if not best:
-        raise DefinitionError(f"search {search.name}: no trial is complete yet; scorer search {search.name}")
+        again = command("search", shown_path(study.folder / "search.yaml"), outputs=study.folder.parent)
+        raise DefinitionError(f"search {search.name}: no trial is complete yet; to continue: {again}")
     first = max(search.seeds) + 1
     return search.sweep(
         {DEFAULT: {}} | {_variant(trial): dict(trial.params) for trial in best},

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from scorer_core.commands import command
 from scorer_core.config import (
     LANE_FIELDS,
     SHAPE_FIELDS,
@@ -30,6 +32,7 @@ from sweeps.reading import DefinitionError, put, read_mapping, read_text, shorte
 
 SHIPPED = Path(__file__).parent
 CHECKSUM = "# SHA-256 of the lines below: "
+LONGEST_NAME = 80  # characters; a figure has no room for a longer label
 AT_THE_TOP = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}
 MAX_RUNS = 100_000  # of a grid before `exclude`; planning so many takes about half a minute
 SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "hold", "preset"} - set(AT_THE_TOP)
@@ -68,6 +71,39 @@ class Cell:
     matched: set[int]  # places in `exclude` of the entries that match one of its points
 
 
+def _is_folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"{name!a} cannot be a folder's name; begin with a letter or digit, go on with these or . _ -")
+    return _is_short(name)
+
+
+def _is_short(name: str) -> str:
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"a name of {len(name):,} characters is too long; use at most {LONGEST_NAME}")
+    return name
+
+
+def _is_visible(text: str) -> str:
+    """Without characters that hide, reorder or control others: most would not be shown as they are."""
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            raise ValueError(f"{shortened(ascii(text), 80)} has a control or invisible character; remove it")
+    return text
+
+
+def _is_name(name: str) -> str:
+    if name != name.strip() or not name:
+        raise ValueError(f"the name {name!r} is empty, or begins or ends with a space; rename it")
+    return _is_visible(_is_short(name))
+
+
+def _is_text(text: str) -> str:
+    _is_visible(" ".join(text.split()))
+    return text
+
+
+FolderName = Annotated[str, AfterValidator(_is_folder_name)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(_is_text)]
 Values = Annotated[list[Any], Field(min_length=1)]
 Settings = dict[str, Any]
 
@@ -84,10 +120,10 @@ class Sweep(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    question: Annotated[str, Field(min_length=1)]
-    paper: Annotated[str, Field(min_length=1)] | None = None
-    tasks: Annotated[list[Annotated[str, AfterValidator(check_task)]], Field(min_length=1)]
+    name: FolderName
+    question: Text
+    paper: Text | None = None
+    tasks: Annotated[list[Annotated[str, AfterValidator(_is_name), AfterValidator(check_task)]], Field(min_length=1)]
     total_steps: Count
     seeds: Annotated[list[Seed], Field(min_length=1)]
     base: Settings = {}
@@ -124,6 +160,13 @@ class Sweep(BaseModel):
     def _empty_variants(cls, variants: Any) -> Any:
         """A variant that overrides nothing may be written as a bare name."""
         return {str(k): v or {} for k, v in variants.items()} if isinstance(variants, Mapping) else variants
+
+    @field_validator("variants", "reported")
+    @classmethod
+    def _names_can_be_shown(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
+            _is_name(name)
+        return named
 
     @field_validator("tasks", "seeds")
     @classmethod
@@ -353,7 +396,7 @@ def load(sweep: str, overrides: Sequence[str] = ()) -> Sweep:
     """
     raw, source = read(sweep, overrides)
     if "space" in raw:
-        raise DefinitionError(f"{source}: is a search, for it has a `space`: scorer search {sweep}")
+        raise DefinitionError(f"{source}: is a search, for it has a `space`: {command('search', sweep)}")
     found = parse(raw, source)
     try:
         found.check_exclusions()
@@ -365,10 +408,13 @@ def load(sweep: str, overrides: Sequence[str] = ()) -> Sweep:
 def load_submitted(folder: Path, overrides: Sequence[str] = ()) -> Sweep:
     """The definition in `folder`, an output folder, as it was submitted; `overrides` are `dotted.key=value`.
 
+    The sweep has the name of the folder, which may have been renamed since.
+
     Raises:
         DefinitionError: if there is none, or it is not valid.
     """
-    return parse(*read(str(folder / "sweep.yaml"), overrides))
+    raw, source = read(str(folder / "sweep.yaml"), overrides)
+    return parse(raw | {"name": "renamed"}, source).model_copy(update={"name": folder.resolve().name})
 
 
 def changed(raw: Mapping[str, Any], source: str, folder: Path, overrides: Sequence[str] = ()) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from scorer_core.commands import retrain
 from scorer_core.config import RunConfig
 from scorer_core.identity import pack_id
 from scorer_core.records import (
@@ -16,7 +17,6 @@ from scorer_core.records import (
     other_folders,
     pack_folders,
     replace_file,
-    retrain,
     write_json,
 )
 from sweeps import price

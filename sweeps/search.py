@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from scorer_core.commands import command
 from scorer_core.config import Count, Number, RunConfig
 from sweeps import definition
-from sweeps.definition import DefinitionError, Sweep, one_line
+from sweeps.definition import DefinitionError, FolderName, Sweep, Text, one_line
 from sweeps.space import Dimension
 
 LANES = 16  # runs of a pack, at most, where nothing else is said
@@ -70,8 +71,8 @@ class Search(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
-    question: Annotated[str, Field(min_length=1)]
+    name: FolderName
+    question: Text
     tasks: list[str]
     total_steps: Count
     seeds: Any  # the sweep of a trial validates them
@@ -234,7 +235,7 @@ def load(name: str, overrides: Sequence[str] = ()) -> Search:
     """
     raw, source = definition.read(name, overrides)
     if "space" not in raw:
-        raise DefinitionError(f"{source}: space: missing, so this is no search but a sweep: scorer run {name}")
+        raise DefinitionError(f"{source}: space: missing, so this is no search but a sweep: {command('run', name)}")
     return parse(raw, source)
 
 

@@ -27,6 +27,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import BaseModel, Field, ValidationError
 
+from scorer_core.commands import command_on
 from scorer_core.errors import reason
 from scorer_core.identity import digest, pack_id
 from scorer_core.records import PackFolder, RecordError, first_fault, read_record, replace_file, write_json
@@ -425,7 +426,7 @@ def study_in(folder: Path) -> Study:
         StorageError: if its storage cannot be used.
     """
     if not (folder / "search.yaml").exists():
-        raise DefinitionError(f"{folder}: no search has been begun here; scorer search NAME")
+        raise DefinitionError(f"{folder}: no search has been begun here; to start one: scorer search NAME")
     return Study(load(str(folder / "search.yaml")), folder)
 
 
@@ -437,7 +438,7 @@ def failures_in_words(study: Study, at_most: int = 3) -> list[str]:
         noun = "trial" if len(numbers) == 1 else "trials"
         lines.append(f"{noun} {', '.join(map(str, numbers[:10]))}{more} failed: {why}")
     if len(lines) > at_most:
-        rest = f"{len(lines) - at_most} more reasons: scorer search show {study.search.name} --json"
+        rest = f"{len(lines) - at_most} more reasons: {command_on('search show', study.folder, '--json')}"
         lines = [*lines[:at_most], rest]
     return lines
 
@@ -453,7 +454,7 @@ def find_study(outputs: Path, name: str | None) -> Study:
         return study_in(outputs / (load(name).name if Path(name).suffix in (".yaml", ".yml") else name))
     begun = sorted(outputs.glob("*/search.yaml"), key=lambda path: path.stat().st_mtime)
     if not begun:
-        raise DefinitionError(f"{outputs}: no search has been begun here; scorer search NAME")
+        raise DefinitionError(f"{outputs}: no search has been begun here; to start one: scorer search NAME")
     return study_in(begun[-1].parent)
 
 

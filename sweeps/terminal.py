@@ -2,18 +2,28 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
+from rich.table import Column, Table
 from typer.core import TyperGroup
+
+from scorer_core.commands import DEFAULT_OUTPUTS as DEFAULT_OUTPUTS  # the verbs' own name for it
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 75
 
-out, err = Console(), Console(stderr=True)
+# Names, paths and errors are printed as they are: never parsed as markup, never broken into lines.
+out = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+err = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
-SweepArgument = Annotated[str, typer.Argument(metavar="SWEEP", help="A shipped name, or the path of a YAML file.")]
+SweepArgument = Annotated[
+    str,
+    typer.Argument(metavar="SWEEP", help="A shipped name, a YAML file, or a sweep's folder: its name or path."),
+]
 SearchArgument = Annotated[
     str | None, typer.Argument(metavar="[SEARCH]", help="Its name; without one, the search begun last.")
 ]
@@ -25,7 +35,6 @@ Outputs = Annotated[Path, typer.Option(envvar="SCORER_OUTPUTS", help="Where swee
 Lanes = Annotated[int | None, typer.Option(min=1, help="Runs trained together, at most; else what is done first.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Packs trained at a time, a core each; else all cores.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
-DEFAULT_OUTPUTS = Path("outputs")
 
 
 def print_json(value: Any, indent: int | None = 1) -> None:
@@ -35,8 +44,43 @@ def print_json(value: Any, indent: int | None = 1) -> None:
 
 def stop(message: str, code: int) -> NoReturn:
     """End the program with one line on what is wrong."""
-    err.print(message, highlight=False, markup=False, soft_wrap=True)
+    err.print(message)
     raise typer.Exit(code)
+
+
+def table(*titles: str | Column, **options: Any) -> Table:
+    """A table that folds long names in its cells and never cuts them off."""
+    columns = [Column(title) if isinstance(title, str) else title for title in titles]
+    for column in columns:
+        column.overflow = "fold"
+    return Table(*columns, **options)
+
+
+class Fitted:
+    """A table whose first column names the rows; columns without room stand in further tables below."""
+
+    def __init__(self, titles: Sequence[str], rows: Sequence[Sequence[str]]):
+        self.titles, self.rows = titles, rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        parts: list[list[int]] = [[]]
+        for place in range(1, len(self.titles)):
+            if parts[-1] and self._least(console, options, [*parts[-1], place]) > options.max_width:
+                parts.append([])
+            parts[-1].append(place)
+        yield from map(self._table, parts)
+
+    def _table(self, places: Sequence[int]) -> Table:
+        drawn = table(self.titles[0], *(self.titles[place] for place in places))
+        for row in self.rows:
+            drawn.add_row(row[0], *(row[place] for place in places))
+        return drawn
+
+    def _least(self, console: Console, options: ConsoleOptions, places: Sequence[int]) -> int:
+        """The width at which only the names of the rows are folded."""
+        drawn = self._table(places)
+        drawn.columns[0].max_width = 20
+        return Measurement.get(console, options.update(width=100_000), drawn).minimum
 
 
 def duration(seconds: float) -> str:

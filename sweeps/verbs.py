@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from scorer_core import verdicts
 from scorer_core.provenance import git_error
@@ -18,11 +18,13 @@ from sweeps.plan import Plan, find_run
 from sweeps.terminal import (
     DEFAULT_OUTPUTS,
     AsJson,
+    Fitted,
     Outputs,
     count,
     duration,
     out,
     print_json,
+    table,
 )
 from sweeps.timescale import timescales
 
@@ -39,12 +41,14 @@ def sweeps(as_json: AsJson = False) -> None:
         shown = [{"name": s.name, "question": s.question, "paper": s.paper, "runs": len(s.runs)} for s in loaded]
         found = [{"name": s.name, "question": s.question, "trials": s.trials} for s in searches]
         return print_json(shown + found)
-    table = Table("sweep", "question", "what the paper found", "runs", show_lines=True)
+    listed = table("sweep", "question", "what the paper found", "runs", show_lines=True)
     for sweep in loaded:
-        table.add_row(sweep.name, sweep.question, sweep.paper or "–", str(len(sweep.runs)))
+        listed.add_row(sweep.name, sweep.question, sweep.paper or "–", str(len(sweep.runs)))
     for s in searches:
-        table.add_row(s.name, s.question, "–", f"a search: {s.trials} trials of {len(s.default)} runs")
-    return out.print(table)
+        listed.add_row(
+            s.name, s.question, "–", f"a search: {count(s.trials, 'trial')} of {count(len(s.default), 'run')}"
+        )
+    return out.print(listed)
 
 
 @app.command(epilog="Example: scorer show 3f2a  (any beginning of a run id that is unique)")
@@ -82,34 +86,34 @@ def show(
     if as_json:
         return print_json(shown)
     provenance = {key: value for key, value in shown["provenance"].items() if key not in ("packages", "git_diff")}
-    provenance["git_diff"] = f"{len((shown['provenance'].get('git_diff') or '').splitlines())} lines"
-    out.print(f"[bold]{config.run_id}[/]  {config.task}, {config.coupling}, seed {config.seed}", highlight=False)
-    out.print(f"pack {folder.path}", highlight=False, soft_wrap=True)
+    provenance["git_diff"] = count(len((shown["provenance"].get("git_diff") or "").splitlines()), "line")
+    out.print(Text.assemble((config.run_id, "bold"), f"  {config.task}, {config.coupling}, seed {config.seed}"))
+    out.print(f"pack {folder.path}")
     print_problems(shown["problems"])
     for verdict in shown["verdicts"]:
         meaning = verdicts.MEANINGS.get(verdict, "unknown to this version")
-        out.print(f"[yellow]{escape(verdict)}:[/] {meaning}.", highlight=False)
+        out.print(Text.assemble((f"{verdict}:", "yellow"), f" {meaning}."))
     for title in ("state", "configuration", "provenance", "last_metrics"):
-        table = Table("", "", title=title.replace("_", " "), title_justify="left", show_header=False, box=None)
+        values = table("", "", title=title.replace("_", " "), title_justify="left", show_header=False, box=None)
         for key, value in (provenance if title == "provenance" else shown[title]).items():
-            table.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
-        out.print(table)
+            values.add_row(key, f"{value:.6g}" if isinstance(value, float) else str(value))
+        out.print(values)
     return None
 
 
 def print_problems(problems: Iterable[str]) -> None:
     """A line on each record that is wrong."""
     for problem in problems:
-        out.print(f"[red]problem:[/] {escape(problem)}", highlight=False, soft_wrap=True)
+        out.print(Text.assemble(("problem:", "red"), f" {problem}"))
 
 
 def print_plan(planned: Plan) -> None:
     """The grid with what is done of it, then the packs that are missing."""
     sweep = planned.sweep
-    out.print(f"[bold]{sweep.name}[/]: {sweep.question}", highlight=False)
+    out.print(Text.assemble((sweep.name, "bold"), f": {sweep.question}"))
     if sweep.paper:
-        out.print(f"The paper: {sweep.paper}", highlight=False)
-    table = Table("variant", *sweep.tasks)
+        out.print(f"The paper: {sweep.paper}")
+    rows = []
     for variant in sweep.grid_variants:
         cells = []
         for task in sweep.tasks:
@@ -117,17 +121,17 @@ def print_plan(planned: Plan) -> None:
             done = sum(run_id in planned.done for run_id in ids)
             diverged = sum(planned.done.get(run_id) == "diverged" for run_id in ids)
             cells.append(f"{done}/{len(ids)} done" + (f", {diverged} diverged" if diverged else ""))
-        table.add_row(variant.name + (" (baseline)" if variant in sweep.baseline_points else ""), *cells)
-    out.print(table)
+        rows.append((variant.name + (" (baseline)" if variant in sweep.baseline_points else ""), *cells))
+    out.print(Fitted(("variant", *sweep.tasks), rows))
     damaged = f", {len(planned.damaged)} damaged" if planned.damaged else ""
-    grid = f"{len(sweep.grid_variants)} variants x {len(sweep.tasks)} tasks x {len(sweep.seeds)} seeds"
-    out.print(
-        f"{grid} = {len(sweep.runs)} cells, {len(planned.run_ids)} distinct runs, {planned.missing} missing{damaged}."
-    )
+    sizes = (len(sweep.grid_variants), "variant"), (len(sweep.tasks), "task"), (len(sweep.seeds), "seed")
+    grid = " x ".join(count(number, noun) for number, noun in sizes)
+    runs = f"{count(len(sweep.runs), 'cell')}, {count(len(planned.run_ids), 'distinct run')}"
+    out.print(f"{grid} = {runs}, {planned.missing} missing{damaged}.")
     print_problems(planned.problems)
     print_left_out(planned)
     if reason := git_error():
-        out.print(f"note: the runs record no git commit: {reason}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"note: the runs record no git commit: {reason}")
     if planned.packs:
         begun = sum(pack.begun for pack in planned.packs)
         steps = sum(pack.env_steps for pack in planned.packs)
@@ -141,7 +145,7 @@ def print_plan(planned: Plan) -> None:
 def print_left_out(planned: Plan) -> None:
     """Lines on runs on disk that are not of the definition."""
     for line in _left_out(planned):
-        out.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"note: {line}")
 
 
 def _left_out(planned: Plan) -> list[str]:
@@ -152,22 +156,24 @@ def print_price(planned: Plan) -> None:
     """How long the packs that are missing take on this machine, and why in this layout."""
     if planned.packs:
         told = f"About {duration(planned.seconds)} with {count(planned.layout.processes, 'process')}."
-        out.print(f"{told} {planned.layout.why}", highlight=False)
+        out.print(f"{told} {planned.layout.why}")
 
 
 def print_timescales(planned: Plan) -> None:
     """For each schedule of the sweep, the conditions that hold, those that do not, and why."""
-    out.print("\n[bold]Two-timescale conditions[/] (a: the leader's rate, b: the follower's, k: rounds)")
+    out.print(
+        Text.assemble(("\nTwo-timescale conditions", "bold"), " (a: the leader's rate, b: the follower's, k: rounds)")
+    )
     for found in timescales(planned.sweep):
         names = list(found.variants)
         told = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        out.print(f"{told}: {found.schedule}", highlight=False)
-        table = Table.grid(padding=(0, 2))
+        out.print(f"{told}: {found.schedule}")
+        conditions = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
         for condition in found.conditions:
-            holds = "[green]holds[/]" if condition.holds else "[red]fails[/]"
-            table.add_row("", holds, f"{condition.name}: {condition.why}")
+            holds = Text("holds", "green") if condition.holds else Text("fails", "red")
+            conditions.add_row("", holds, f"{condition.name}: {condition.why}")
         if found.conditions:
-            out.print(table)
+            out.print(conditions)
 
 
 def plan_json(planned: Plan) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sweeps import terminal
+
 ROOT = Path(__file__).parent.parent
 ROOMS = ("scorer_core", "sweeps", "slurm", "analysis", "scorer")
 ALLOWED = {
@@ -18,6 +20,7 @@ ALLOWED = {
     "sweeps": {
         f"scorer_core.{name}"
         for name in (
+            "commands",
             "config",
             "errors",
             "identity",
@@ -32,6 +35,7 @@ ALLOWED = {
     },
     "slurm": {"sweeps", "scorer_core"},
     "analysis": {
+        "scorer_core.commands",
         "scorer_core.config",
         "scorer_core.errors",
         "scorer_core.identity",
@@ -43,6 +47,7 @@ ALLOWED = {
         "scorer_core.versions",
         "sweeps.confirm",
         "sweeps.definition",
+        "sweeps.folders",
         "sweeps.scores",
         "sweeps.search",
         "sweeps.study",
@@ -119,6 +124,22 @@ def test_text_is_read_and_written_as_utf_8_whatever_the_locale_is(room):
 def test_rooms_of_a_login_node_start_without_torch(modules):
     code = f"import sys, {modules}; sys.exit(any(name in sys.modules for name in ('torch', 'numba')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_no_module_writes_or_escapes_markup():
+    for path in (path for room in ROOMS for path in files(room)):
+        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        names |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        assert not names & {"from_markup", "render_str"}, path
+        assert "rich.markup" not in path.read_text(), path
+        assert not re.search(r"\[/\]|\[(bold|dim|red|green|yellow|cyan)\]", path.read_text()), path
+
+
+@pytest.mark.parametrize("console", ["out", "err"])
+def test_the_consoles_print_text_as_it_is(console, capsys):
+    text = "[red]x[/red] [/y] :smile: " + 100 * "a word "
+    getattr(terminal, console).print(text)
+    assert text + "\n" in capsys.readouterr()
 
 
 def pinned() -> dict[str, str]:

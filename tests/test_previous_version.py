@@ -74,7 +74,7 @@ def test_status_finds_every_run(outputs):
     assert {cell.state for cell in board(outputs / "old").cells} == {"done"}
     cut = board(outputs / "cut")
     assert {cell.state for cell in cut.cells} == {"lost", "missing"}
-    command = f"To continue: scorer run {outputs / 'cut' / 'sweep.yaml'}"
+    command = f"To continue: scorer run {outputs / 'cut'}"
     assert any(command in line for line in remarks(cut)), "it was never submitted, so `scorer resume` would refuse"
 
 

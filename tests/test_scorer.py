@@ -176,7 +176,10 @@ def test_status_knows_whether_the_report_has_all_that_is_done(call, trained):
     page = outputs / "mine" / "report" / "report.html"
     assert "The report has all that is done" in call("status", "mine", "--outputs", outputs)[1]
     os.utime(page, (0, 0))
-    assert "There is no report of all this yet: scorer report mine" in call("status", "mine", "--outputs", outputs)[1]
+    assert (
+        f"There is no report of all this yet: scorer report mine --outputs {outputs}"
+        in call("status", "mine", "--outputs", outputs)[1]
+    )
     os.utime(page)
 
 

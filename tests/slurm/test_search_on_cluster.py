@@ -20,8 +20,8 @@ def test_four_jobs_search_together_and_what_a_cancelled_one_held_another_finishe
     search = ["search", str(definition), "--profile", str(place.profile), "--workers", str(WORKERS), *out]
     begun = place.run_words(*search, "--lanes", "2")
     assert (begun.returncode, begun.stderr) == (0, "")
-    assert f"{WORKERS} worker(s) submitted" in begun.stdout
-    assert f"0 worker(s) submitted to dev, beside {WORKERS}" in place.run_words(*search).stdout
+    assert f"{WORKERS} workers submitted" in begun.stdout
+    assert f"0 workers submitted to dev, beside {WORKERS}" in place.run_words(*search).stdout
     folder = place.outputs / "mine"
 
     def jobs() -> list[str]:

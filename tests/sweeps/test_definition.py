@@ -267,7 +267,7 @@ def test_quickstart_asks_what_its_page_says():
         ({"zip": {"gamma": [0.1, 0.2], "batch_size": [1]}}, "mine.yaml: zip: paired values must be equally many"),
         ({"axes": {"gamma": [0.9]}, "zip": {"gamma": [0.9]}}, "mine.yaml: zip.gamma: is an axis already"),
         ({"axes": {"gamma": []}}, "mine.yaml: axes.gamma: List should have at least 1 item"),
-        ({"name": "../up"}, "mine.yaml: name: String should match"),
+        ({"name": "../up"}, "mine.yaml: name: '../up' cannot be a folder's name"),
         ({"base": {"leader_lr": "fast"}}, "mine.yaml: leader_lr: Input should be a valid number"),
     ],
 )

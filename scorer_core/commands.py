@@ -1,0 +1,39 @@
+"""The commands that messages and pages print: quoted for a shell, with paths that hold in the current folder."""
+
+import os
+import shlex
+from pathlib import Path
+
+DEFAULT_OUTPUTS = Path("outputs")
+
+
+def command(*words: object, outputs: Path | None = None) -> str:
+    """`scorer WORDS`, with `--outputs` unless `outputs` is the folder that the command takes without it."""
+    default = os.environ.get("SCORER_OUTPUTS") or DEFAULT_OUTPUTS
+    if outputs is not None and os.path.realpath(outputs) != os.path.realpath(default):
+        words = (*words, "--outputs", shown_path(outputs))
+    return shlex.join(["scorer", *map(str, words)])
+
+
+def command_on(verb: str, folder: Path, *options: object) -> str:
+    """`scorer VERB` on the folder of a sweep or a search, by the name that this folder has now."""
+    folder = folder.resolve()
+    return command(*verb.split(), folder.name, *options, outputs=folder.parent)
+
+
+def run_command(folder: Path) -> str:
+    """`scorer run` on the folder of a sweep: by its path, because its name may also be that of a shipped sweep."""
+    return command("run", shown_path(folder))
+
+
+def shown_path(path: Path) -> str:
+    """`path` from the current folder if it is inside, otherwise absolute."""
+    path, here = path.resolve(), Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def retrain(sweep: Path) -> str:
+    """How a user trains the runs of the damaged packs in the folder `sweep` again."""
+    submitted = any(sweep.glob("submissions/*/submission.json"))
+    again = command_on("resume", sweep) if submitted else run_command(sweep)
+    return f"To train them again: {command_on('clean', sweep, '--state', 'damaged')} && {again}"
