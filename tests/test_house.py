@@ -29,6 +29,7 @@ ALLOWED = {
         "scorer_core.verdicts",
         "sweeps.confirm",
         "sweeps.definition",
+        "sweeps.left_out",
         "sweeps.scores",
         "sweeps.search",
         "sweeps.study",
