@@ -13,7 +13,7 @@ from sweeps.terminal import count, duration, out
 def show(board: Board, found: Usage) -> None:
     """A row per variant, and lines for the next profile."""
     if found.complaint:
-        out.print(Text(f"There is no accounting ({found.complaint}), so memory is not known."), soft_wrap=True)
+        out.print(Text(f"There is no accounting ({found.complaint}), so memory is not known."))
     if not found.packs:
         return out.print(Text(f"No job of {board.folder.name} has used anything yet, as {found.source} has it."))
     table = Table("variant", "packs", "time: max", "median", "asked", "memory: max", "median", "asked")

@@ -439,9 +439,9 @@ def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]
         DefinitionError: if there is no such definition, or it is not YAML.
     """
     path = Path(name)
-    if not path.suffix and not path.is_file():  # a folder of outputs may have the name of a shipped sweep
+    if not path.suffix and not _is_file(path):  # a folder of outputs may have the name of a shipped sweep
         path = SHIPPED / f"{name}.yaml"
-        if not path.exists():
+        if not _is_file(path):
             there = ", ".join([*shipped(), *shipped_searches()])
             raise DefinitionError(f"{name}: no such file, and no shipped sweep or search; there is {there}")
     raw = read_mapping(path)
@@ -506,6 +506,13 @@ def shipped() -> list[str]:
 def shipped_searches() -> list[str]:
     """The searches that do."""
     return sorted(path.stem for path in SHIPPED.glob("*.yaml") if _is_search(path))
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long, a folder that may not be read
+        return False
 
 
 def _is_search(path: Path) -> bool:

@@ -27,7 +27,8 @@ class DefinitionError(Exception):
     """A definition that cannot be run; the message is one line that names file and field."""
 
     def __init__(self, message: str):
-        super().__init__(shortened(" ".join(message.splitlines()), MAX_MESSAGE))
+        line = shortened(" ".join(message.splitlines()), MAX_MESSAGE)
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
 
 
 def shortened(text: str, most: int) -> str:

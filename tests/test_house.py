@@ -48,6 +48,7 @@ ALLOWED = {
         "sweeps.confirm",
         "sweeps.definition",
         "sweeps.folders",
+        "sweeps.left_out",
         "sweeps.scores",
         "sweeps.search",
         "sweeps.study",

@@ -179,6 +179,14 @@ def test_a_message_is_one_short_line_whatever_it_quotes():
     assert str(error).startswith("mine.yaml: x")
     assert str(error).endswith("the end")
     assert "\n" not in str(error)
+    assert str(DefinitionError("mine.yaml: \x1b[31m\udcff\ttab")) == r"mine.yaml: \x1b[31m\udcff\ttab"
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x" * 5000 + ".yaml", "a\0b", "a\0b.yaml", "", "/"])
+def test_a_name_that_no_file_can_have_is_refused(name):
+    for reader in READERS[:2]:
+        with pytest.raises(DefinitionError):
+            reader(name)
 
 
 def test_a_module_that_a_task_names_is_told_before_it_is_imported(tmp_path, monkeypatch, capsys):
