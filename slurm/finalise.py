@@ -9,9 +9,11 @@ from pathlib import Path
 
 from scorer_core.records import now, open_lock, write_json
 from slurm.board import MISSING, board
+from sweeps import streams
 
 
 def main() -> int:
+    streams.protect()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submission", type=Path)
     folder = parser.parse_args().submission.resolve().parent.parent

@@ -20,6 +20,7 @@ from slurm.job import INTERRUPTED
 from slurm.launch import LocalLauncher, Outcome
 from slurm.scheduler import Queued, SchedulerError
 from slurm.submission import Submission, last_command, read, setup
+from sweeps import streams
 
 START_PATIENCE_SECONDS = 60.0
 
@@ -71,6 +72,7 @@ def queue(submission: Submission) -> dict[str, dict[int, Queued]]:
 
 
 def main() -> int:
+    streams.protect()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submission", type=Path)
     submission = read(parser.parse_args().submission)
