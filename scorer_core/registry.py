@@ -134,7 +134,8 @@ def observation_space(task: str) -> Any:
     Raises:
         ValueError: if no such task exists, its environment cannot be made, or its spaces are not Box and Discrete.
     """
-    import gymnasium  # 0.2 s that a MinAtar plan does not pay
+    with user_code("gymnasium cannot be imported"):  # it imports other packages' environments
+        import gymnasium  # 0.2 s that a MinAtar plan does not pay
 
     family, _, _ = task.partition("/")
     if family == "MinAtar" and task not in gymnasium.registry:  # the package registers its games only on request

@@ -10,10 +10,12 @@ from pathlib import Path
 from scorer_core.records import now, open_lock, write_json
 from slurm.board import MISSING, board
 from slurm.snapshot import check_code
+from sweeps import streams
 from sweeps.terminal import count
 
 
 def main() -> int:
+    streams.protect()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submission", type=Path)
     arguments = parser.parse_args()

@@ -25,6 +25,7 @@ from scorer_core.secrets import mask
 from scorer_core.versions import upgrades
 from slurm.policy import halve, halves, history, is_out_of_memory, refusal
 from slurm.snapshot import check_code
+from sweeps import streams
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 75
 HALVED = -1  # the pack is now two: to be started anew, in a process that holds none of the first one's memory
@@ -34,6 +35,7 @@ TOLD_TO_STOP: list[int] = []  # the signals that arrived; nothing else happens i
 
 
 def main() -> int:
+    streams.protect()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one")

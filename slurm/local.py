@@ -21,6 +21,7 @@ from slurm.launch import LocalLauncher, Outcome
 from slurm.scheduler import Queued, SchedulerError
 from slurm.snapshot import check_code
 from slurm.submission import PRIVATE, Submission, last_command, read, setup
+from sweeps import streams
 
 START_PATIENCE_SECONDS = 60.0
 
@@ -77,6 +78,7 @@ def queue(submission: Submission) -> dict[str, dict[int, Queued]]:
 
 
 def main() -> int:
+    streams.protect()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("submission", type=Path)
     arguments = parser.parse_args()

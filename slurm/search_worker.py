@@ -23,6 +23,7 @@ from scorer_core.records import PackFolder, RecordError, write_json
 from slurm.job import FAILED, FINISHED, INTERRUPTED
 from slurm.search_batch import BatchTraining, ToldToStopError, Trainer, is_not_the_trials
 from slurm.snapshot import check_code
+from sweeps import streams
 from sweeps.definition import DefinitionError
 from sweeps.search import LANES
 from sweeps.study import Batch, Study, one_line_reason, study_in
@@ -130,6 +131,7 @@ log = logging.getLogger("scorer")
 
 
 def main() -> int:
+    streams.protect()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--together", type=int, default=1, help="trials asked for at once")

@@ -112,7 +112,7 @@ def task(monkeypatch):
         registry.observation_space.cache_clear()
         return "Walk-v0"
 
-    gymnasium.register("Walk-v0", entry_point=Walk, disable_env_checker=True)
+    gymnasium.register("Walk-v0", entry_point=lambda: Walk(), disable_env_checker=True)
     yield give
     del gymnasium.registry["Walk-v0"]
     registry.check_task.cache_clear()
@@ -242,3 +242,11 @@ def test_an_unexpected_error_is_one_line_that_names_the_file_with_its_traceback(
 
 def test_a_reason_has_at_most_a_thousand_characters_of_the_message():
     assert len(reason(ValueError("x" * 10_000))) < MAX_CHARACTERS + 30
+
+
+def test_an_argument_that_is_not_text_in_the_locale_s_encoding_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["scorer", "plan", "b\udcfc.yaml"])
+    with pytest.raises(SystemExit) as stopped:
+        scorer.main()
+    line = "b\\udcfc.yaml: this argument is not text in the encoding of the locale\n"
+    assert (stopped.value.code, capsys.readouterr().err) == (2, line)
