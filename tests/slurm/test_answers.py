@@ -348,6 +348,14 @@ def test_status_quotes_why_a_pack_was_lost_and_what_to_change(lost, started):
     assert advice.endswith("scorer retry small --profile PROFILE"), "no profile of this name can be found"
 
 
+def test_status_says_what_it_means_that_a_lost_job_left_no_log(lost):
+    (log,) = lost.path.parent.parent.glob("submissions/1/logs/18_0.log")
+    log.unlink()
+    found = board(lost.path.parent.parent)
+    assert f"there is no {log.resolve()}: it was cancelled" in found.packs[lost.pack_id].note
+    assert found.advice == []
+
+
 def test_status_reads_the_logs_of_a_bounded_number_of_lost_packs(lost, monkeypatch):
     monkeypatch.setattr(losses, "MOST_LOGS", 0)
     assert "memory" not in board(lost.path.parent.parent).packs[lost.pack_id].note
