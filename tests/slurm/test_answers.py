@@ -210,7 +210,9 @@ def in_job(submission: Submission, body: str, **environment: str) -> subprocess.
     """`body` after the lines that come before it in each job."""
     lines = "\n".join([*setup(submission), body])
     variables = {"PATH": os.environ["PATH"], **environment}
-    return subprocess.run(["bash", "-c", lines], capture_output=True, text=True, env=variables)
+    return subprocess.run(
+        ["bash", "-c", lines], capture_output=True, text=True, env=variables, stdin=subprocess.DEVNULL
+    )
 
 
 @pytest.fixture(scope="module")
