@@ -295,11 +295,16 @@ def _explain_the_lost(packs: Iterable[PackState], sent: Sequence[Submission], sw
     advice, known = set(), profiles() if lost else []
     for pack in lost[: losses.MOST_LOGS]:
         assert pack.request
-        submission = by_name[pack.submission]
+        submission, started = by_name[pack.submission], losses.NO_RECORD not in pack.note
+        if started and submission.profile.scheduler == "local":
+            continue  # there the log is of all packs
+        log = submission.job_log(pack.request, pack.index)
         by_accounting = losses.reason(pack.note)  # out of memory, for instance
-        loss = losses.explain(submission.job_log(pack.request, pack.index), losses.NO_RECORD in pack.note)
+        loss = losses.explain(log, last_line=not started)
         if loss:
             pack.note = f"{pack.note}: {loss.line}"
+        elif not started and not log.exists():
+            pack.note += f", and there is no {log}: it was cancelled before it started, or its node lacks this folder"
         profile = submission.profile.name if submission.profile.name in known else "PROFILE"
         change = (loss and loss.advice) or (by_accounting and by_accounting.advice) or ""
         advice.add(change.format(sweep=shlex.quote(sweep), profile=shlex.quote(profile)))

@@ -210,7 +210,9 @@ def in_job(submission: Submission, body: str, **environment: str) -> subprocess.
     """`body` after the lines that come before it in each job."""
     lines = "\n".join([*setup(submission), body])
     variables = {"PATH": os.environ["PATH"], **environment}
-    return subprocess.run(["bash", "-c", lines], capture_output=True, text=True, env=variables)
+    return subprocess.run(
+        ["bash", "-c", lines], capture_output=True, text=True, env=variables, stdin=subprocess.DEVNULL
+    )
 
 
 @pytest.fixture(scope="module")
@@ -346,6 +348,14 @@ def test_status_quotes_why_a_pack_was_lost_and_what_to_change(lost, started):
     (advice,) = found.advice
     assert advice.startswith("Set a larger `memory`")
     assert advice.endswith("scorer retry small --profile PROFILE"), "no profile of this name can be found"
+
+
+def test_status_says_what_it_means_that_a_lost_job_left_no_log(lost):
+    (log,) = lost.path.parent.parent.glob("submissions/1/logs/18_0.log")
+    log.unlink()
+    found = board(lost.path.parent.parent)
+    assert f"there is no {log.resolve()}: it was cancelled" in found.packs[lost.pack_id].note
+    assert found.advice == []
 
 
 def test_status_reads_the_logs_of_a_bounded_number_of_lost_packs(lost, monkeypatch):
