@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from scorer_core.secrets import mask
 from sweeps.definition import DefinitionError, one_line, read_mapping
 
 STORAGE_VARIABLE = "SCORER_STORAGE"  # as in sweeps.storage, which imports Optuna
@@ -167,7 +168,7 @@ def load_profile(name_or_path: str) -> Profile:
             **{"name": path.stem, **{key: value for key, value in raw.items() if value not in ("", "null")}}
         )
     except ValidationError as error:
-        raise DefinitionError(f"{path}: {one_line(error)}".replace("\n", "\\n")) from None
+        raise DefinitionError(f"{path}: {mask(one_line(error))}".replace("\n", "\\n")) from None
     if STORAGE_VARIABLE in profile.environment:
         raise DefinitionError(f"{path}: environment.{STORAGE_VARIABLE}: export it in your shell instead; jobs get it")
     return profile

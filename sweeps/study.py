@@ -29,6 +29,7 @@ from pydantic import BaseModel
 
 from scorer_core.identity import digest, pack_id
 from scorer_core.records import PackFolder, RecordError, read_record, replace_file, write_json
+from scorer_core.secrets import mask
 from sweeps.definition import DefinitionError
 from sweeps.samplers import make_sampler
 from sweeps.search import Search, Settings, dump, load
@@ -366,7 +367,7 @@ class Study:
 
 def one_line_reason(error: BaseException) -> str:
     """An exception in one line; its type is left out where the message is written for a user."""
-    text = " ".join(str(error).split())[:300]
+    text = mask(" ".join(str(error).split()))[:300]
     if isinstance(error, RecordError | DefinitionError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
