@@ -43,9 +43,7 @@ def start(submission: Submission) -> None:
     while not (submission.folder / "queue.json").exists():
         if done.returncode or time.monotonic() > end:
             said = (logs / "supervisor.log").read_text().splitlines()
-            raise SchedulerError(
-                f"the process that starts the packs did not start: {mask((said or ['no word'])[-1])}"
-            )
+            raise SchedulerError(f"the process that starts the packs did not start: {mask((said or ['no word'])[-1])}")
         time.sleep(0.05)
 
 
