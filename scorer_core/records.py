@@ -269,7 +269,7 @@ def refuse_links(path: Path) -> None:
         return
     for entry in reversed([*takewhile(lambda entry: entry != sweep, (path, *path.parents))]):
         if entry.is_symlink() and not entry.resolve().is_relative_to(sweep.resolve()):
-            raise RecordError(f"{entry}: is a link that leads out of {sweep}; remove the link")
+            raise RecordError(f"{entry}: is a link that leads out of {sweep}; put the file or folder itself there")
 
 
 def _sweep_of(path: Path) -> Path | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scorer_core.records import PackFolder, RecordError
+from scorer_core.secrets import mask
 from slurm.job import FINISHED, INTERRUPTED
 
 POLL_SECONDS = 0.25
@@ -137,4 +138,4 @@ def _why(folder: PackFolder, code: int, complaint: str) -> str:
         return str(error)
     if state.get("phase") == "failed":
         return state.get("error", "no reason was recorded")
-    return complaint.strip().splitlines()[-1] if complaint.strip() else f"exit code {code}"
+    return mask(complaint.strip().splitlines()[-1]) if complaint.strip() else f"exit code {code}"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from scorer_core.records import PackFolder, RecordError, open_lock, open_log, read_record, replace_file, write_json
+from scorer_core.secrets import mask
 from slurm.job import INTERRUPTED
 from slurm.launch import LocalLauncher, Outcome
 from slurm.scheduler import Queued, SchedulerError
@@ -44,7 +45,7 @@ def start(submission: Submission) -> None:
     while not (submission.folder / "queue.json").exists():
         if done.returncode or time.monotonic() > end:
             said = (logs / "supervisor.log").read_text(encoding="utf-8", errors="replace").splitlines()
-            raise SchedulerError(f"the process that starts the packs did not start: {said[-1] if said else 'no word'}")
+            raise SchedulerError(f"the process that starts the packs did not start: {mask((said or ['no word'])[-1])}")
         time.sleep(0.05)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from scorer_core.secrets import mask
 from sweeps.definition import one_line
 from sweeps.reading import DefinitionError, TextLoader, read_mapping
 
@@ -171,7 +172,7 @@ def load_profile(name_or_path: str) -> Profile:
             **{"name": path.stem, **{key: value for key, value in raw.items() if value not in ("", "null")}}
         )
     except ValidationError as error:
-        raise DefinitionError(f"{path}: {one_line(error)}".replace("\n", "\\n")) from None
+        raise DefinitionError(f"{path}: {mask(one_line(error))}".replace("\n", "\\n")) from None
     if STORAGE_VARIABLE in profile.environment:
         raise DefinitionError(f"{path}: environment.{STORAGE_VARIABLE}: export it in your shell instead; jobs get it")
     return profile

@@ -31,6 +31,7 @@ from scorer_core.commands import command_on
 from scorer_core.errors import reason
 from scorer_core.identity import digest, pack_id
 from scorer_core.records import PackFolder, RecordError, first_fault, read_record, replace_file, write_json
+from scorer_core.secrets import mask
 from sweeps.definition import DefinitionError
 from sweeps.samplers import make_sampler
 from sweeps.search import Search, Settings, dump, load
@@ -410,7 +411,7 @@ class Study:
 
 def one_line_reason(error: BaseException) -> str:
     """An exception in one line; its type is left out where the message is written for a user."""
-    return reason(error).removeprefix("DefinitionError: ")[:300]
+    return mask(reason(error).removeprefix("DefinitionError: "))[:300]
 
 
 def rung_key(rung: int) -> str:
