@@ -71,7 +71,7 @@ def run_input(made: Path, seed: int, number: int, keep: Path | None = None) -> R
                 told = f"{fault} <- {kind}: {made_input.what}: scorer {' '.join(words)[:300]}"
                 known = [why for pattern, why in KNOWN.items() if re.search(pattern, told, re.DOTALL)]
                 (result.known if known else result.faults).append(told)
-        if result.faults and keep:
+        if result.faults and keep and before_all:
             target = keep / f"{seed}-{number}"
             shutil.rmtree(target, ignore_errors=True)
             shutil.move(before_all, target)
@@ -155,7 +155,7 @@ def call(words: list[str]) -> tuple[int, str, str, str]:
     finally:
         scorer.app, sys.argv = app, argv
     texts = [stream.buffer.getvalue().decode(errors="replace") for stream in (out, err)]  # type: ignore[attr-defined]
-    return code, *texts, fault
+    return code, texts[0], texts[1], fault
 
 
 @contextlib.contextmanager
