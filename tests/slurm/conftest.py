@@ -48,7 +48,7 @@ FOREIGN = Settings(
     job_requeue=False,
     slurm_conf=(
         "SelectTypeParameters=CR_Core_Memory",
-        "DefMemPerCPU=500",
+        "DefMemPerCPU=2000",
         "JobAcctGatherFrequency=1",
         "JobAcctGatherParams=OverMemoryKill",
     ),
