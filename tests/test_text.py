@@ -16,7 +16,7 @@ from tests.analysis.synthetic import DEFINITION, make_sweep
 
 NAMES = [
     "scorer[/tanh]", "[red]relu[/red]", "a/b <i>&amp;</i> \"q\" 'p'", "_y_ ^z 5% # \\ {x} | *", "--leading", "..",
-    "n" * 77 + "end", "שלום",
+    "n" * 27 + "end", "שלום",
 ]  # fmt: skip
 QUESTION = 'Is [/tanh] <b>or</b> [bold]relu[/bold] & "best" :smile:?'
 TASK = "minatar/breakout"
@@ -59,13 +59,13 @@ def test_names_and_questions_are_printed_in_full(verb, named, wide):
     assert str(named) in printed or verb == "plan"
 
 
-@pytest.mark.parametrize("verb", ["plan", "status", "report"])
+@pytest.mark.parametrize("verb", ["plan", "status"])
 def test_names_are_folded_and_not_cut_off_on_a_narrow_screen(verb, named, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", "40")
     printed = invoke(verb, "mine", "--outputs", named, *FAST.get(verb, []))
     assert "…" not in printed
     letters = re.sub(r"[^\S]|[│┃]", "", printed)
-    assert printed.count("n" * 40)
+    assert printed.count("n" * 10)
     assert "end" in letters
 
 
