@@ -87,7 +87,7 @@ class Submission(BaseModel):
             return self.profile
         path = self.folder / ENVIRONMENT
         try:
-            words = shlex.split(path.read_text())
+            words = shlex.split(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             names = ", ".join(self.environment)

@@ -112,7 +112,7 @@ def task(monkeypatch):
         registry.observation_space.cache_clear()
         return "Walk-v0"
 
-    gymnasium.register("Walk-v0", entry_point=lambda: Walk(), disable_env_checker=True)
+    gymnasium.register("Walk-v0", entry_point=lambda **_: Walk(), disable_env_checker=True)
     yield give
     del gymnasium.registry["Walk-v0"]
     registry.check_task.cache_clear()
