@@ -6,7 +6,6 @@ a fresh heartbeat is a running run, and everything else that was submitted is `u
 trains and whose pack.json, done.json or metrics are not what was written is `damaged`; other packs are not affected.
 """
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from scorer_core.commands import command_on
 from scorer_core.records import PackFolder, RecordError, Time, now, other_folders, pack_folders, read_record
 from slurm import local, losses, scheduler
 from slurm.grid import Grid, GridRun, grid
@@ -141,7 +141,7 @@ def board(folder: Path, accounting: bool = True, tolerant: bool = False) -> Boar
             pack.state, pack.note = "damaged", pack.damage
     if accounting and not silence:
         _ask_how_the_lost_ended(packs.values())
-    advice = _explain_the_lost(packs.values(), sent, folder.name)
+    advice = _explain_the_lost(packs.values(), sent, folder)
     by_run = {run_id: pack for pack in packs.values() for run_id in pack.run_ids}
     known = grid(folder) if (folder / "sweep.yaml").exists() else Grid(folder.name, "", [])
     cells = [_cell(run, by_run.get(run.run_id)) for run in known.runs]
@@ -288,7 +288,7 @@ def _ask_how_the_lost_ended(packs: Iterable[PackState]) -> None:
             pack.note = f"{how}: {pack.note}"
 
 
-def _explain_the_lost(packs: Iterable[PackState], sent: Sequence[Submission], sweep: str) -> list[str]:
+def _explain_the_lost(packs: Iterable[PackState], sent: Sequence[Submission], folder: Path) -> list[str]:
     """Add the line of its job's log that explains the loss to each lost pack; what to do about these reasons."""
     by_name = {submission.name: submission for submission in sent}
     lost = [pack for pack in packs if pack.state == "lost" and pack.request]
@@ -307,5 +307,7 @@ def _explain_the_lost(packs: Iterable[PackState], sent: Sequence[Submission], sw
             pack.note += f", and there is no {log}: it was cancelled before it started, or its node lacks this folder"
         profile = submission.profile.name if submission.profile.name in known else "PROFILE"
         change = (loss and loss.advice) or (by_accounting and by_accounting.advice) or ""
-        advice.add(change.format(sweep=shlex.quote(sweep), profile=shlex.quote(profile)))
+        commands = {"resume": command_on("resume", folder), "retry": command_on("retry", folder)}
+        commands["retry_changed"] = command_on("retry", folder, "--profile", profile)
+        advice.add(change.format(**commands))
     return sorted(advice - {""})

@@ -145,12 +145,13 @@ def _advice(board: Board, cells: Sequence[Cell]) -> list[Text]:
     folder, states = board.folder, {cell.state for cell in cells}
     lines = []
     if states & {"failed", "cancelled"}:
-        why = command("logs", "PACK", outputs=folder.parent)
-        lines.append(f"Why: {why}. Again: {command_on('retry', folder)}")
+        first = next((cell.pack for cell in cells if cell.pack and cell.state in ("failed", "cancelled")), None)
+        why = command("logs", first.folder.pack_id if first else "PACK", outputs=folder.parent)
+        again = command_on("retry", folder) if board.submissions else run_command(folder)
+        lines.append(f"Why: {why}. Again: {again}")
     if "lost" in states:
         again = command_on("resume", folder) if board.submissions else run_command(folder)
-        lines.append(f"Checkpoints are kept. To continue: {again}")
-        lines += board.advice
+        lines += board.advice or [f"Checkpoints are kept. To continue: {again}"]
     elif any(cell.state == "missing" and cell.pack and cell.pack.submission for cell in cells):
         lines.append(f"To submit what Slurm did not accept: {command_on('resume', folder)}")
     if board.submissions and any(

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
+from scorer_core.commands import command, shown_path
 from scorer_core.records import RecordError, Time, first_fault, now, numbered, open_lock, read_json, replace_file
 from slurm.profile import Profile, profiles
 from slurm.snapshot import CODE
 from slurm.waiting import waiting
-from sweeps.terminal import DEFAULT_OUTPUTS
 
 ENVIRONMENT = "environment.sh"  # in the folder of a submission: the values of the profile's variables
 PRIVATE = 0o600
@@ -130,9 +130,7 @@ def last_command(submission: Submission) -> list[str]:
 def submit_command(sweep_folder: Path, sent: Sequence[Submission]) -> str:
     """The command that submits what was never submitted of this sweep, under the profile of the last of `sent`."""
     profile = sent[-1].profile.name if sent and sent[-1].profile.name in profiles() else "PROFILE"
-    words = ["scorer", "submit", str(sweep_folder / "sweep.yaml"), "--profile", profile]
-    words += ["--outputs", str(sweep_folder.parent)] if sweep_folder.parent != DEFAULT_OUTPUTS.resolve() else []
-    return shlex.join(words)
+    return command("submit", shown_path(sweep_folder), "--profile", profile)
 
 
 def submissions(sweep_folder: Path, unreadable: list[str] | None = None) -> list[Submission]:

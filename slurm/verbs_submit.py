@@ -228,17 +228,17 @@ def _submit_until_interrupted(
             except SchedulerError as error:
                 stop(f"Nothing was submitted: {error}", FAILED)
             if sent.interrupted:
-                stop(_interrupted(loaded.name, sent), INTERRUPTED)
+                stop(_interrupted(folder, sent), INTERRUPTED)
             told = f"{count(sent.packs, 'pack')} submitted. To watch: {command_on('status', folder, '--watch')}"
             out.print(told)
-            for line in _order(loaded.name, sent.submission):
+            for line in _order(folder, sent.submission):
                 out.print(line)
             if sent.refused:
                 stop(f"Slurm refused the rest: {sent.refused}; submit again for it", FAILED)
     return None
 
 
-def _order(sweep: str, submission: Submission) -> list[str]:
+def _order(folder: Path, submission: Submission) -> list[str]:
     """What the arrays wait for, and a throttle that is smaller than the profile's."""
     lines = []
     if submission.after:
@@ -249,12 +249,12 @@ def _order(sweep: str, submission: Submission) -> list[str]:
     if throttle and total < min(throttle, sum(request.count for request in submission.requests)):
         lines.append(
             f"At most {total} of them run at a time: jobs submitted earlier use the rest of `throttle: {throttle}`. "
-            f"To change it later: scorer throttle {sweep} {throttle}"
+            f"To change it later: {command_on('throttle', folder, throttle)}"
         )
     return lines
 
 
-def _interrupted(sweep: str, sent: submitting.Sent) -> str:
+def _interrupted(folder: Path, sent: submitting.Sent) -> str:
     """What was submitted until Ctrl-C, and how to go on or to take it back."""
     submission = sent.submission
     arrays = [f"array {r.job} ({count(r.count, 'pack')})" for r in submission.requests if r.job]
@@ -263,7 +263,7 @@ def _interrupted(sweep: str, sent: submitting.Sent) -> str:
     rest = len(submission.packs) - sent.packs
     return (
         f"Interrupted. Submitted: {', '.join(arrays) or 'nothing'}; not submitted: {count(rest, 'pack')}. "
-        f"To submit the rest: scorer resume {sweep}. To cancel: scorer cancel {sweep}"
+        f"To submit the rest: {command_on('resume', folder)}. To cancel: {command_on('cancel', folder)}"
     )
 
 
