@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,15 @@ def test_all_arrays_of_a_sweep_keep_to_one_throttle(clean, tmp_path):
     assert f"afterany:{first}" in dependencies(clean)[third]
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C reaches the commands, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("is_taken", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_ctrl_c_prints_what_was_submitted_and_resume_submits_the_rest(clean, tmp_path, is_taken):
     """The second sbatch is interrupted, before or after Slurm took the array."""
@@ -203,6 +213,7 @@ def test_submit_prints_that_it_waits_for_sbatch(clean, tmp_path):
     assert done.stderr == "waiting for sbatch (4 s) ...\n"
 
 
+@pytest.mark.slow
 def test_usage_compares_with_the_request_where_there_is_accounting(clean, tmp_path):
     place = Workplace(clean, tmp_path, {"name": "used", "seeds": 1, "total_steps": 2_000}, memory="900M")
     place.scorer("submit")
@@ -214,7 +225,7 @@ def test_usage_compares_with_the_request_where_there_is_accounting(clean, tmp_pa
 
     wait_for(recorded, every=0.5)
     found = json.loads(place.scorer("status", "--usage", "--json"))
-    (used,) = found["variants"]["scorer"]
+    ((used,),) = found["variants"].values()
     assert used["asked_megabytes"] == 900
     assert used["limit_seconds"] == 1800
     assert used["seconds"] > 0
