@@ -86,7 +86,8 @@ def _traces(
         table = pack.rows([*metrics, "diverged"], configs)
     except RecordError as error:
         advice = f". {retrain(pack.path.parent.parent)}" if done else ""
-        problems.append(f"{error}; the pack's {len(configs)} runs count as unfinished{advice}")
+        runs = "its run counts" if len(configs) == 1 else f"its {len(configs)} runs count"
+        problems.append(f"{error}; {runs} as unfinished{advice}")
         nothing = np.array([], np.int64), np.zeros((len(metrics), 0))
         yield from ((run_id, Trace("partial", code, pack.path, *nothing, None)) for run_id in configs)
         return

@@ -250,8 +250,7 @@ def _send(request: Any, body: str) -> str:
     """
     name = request.parameters["job_name"]
     try:
-        with waiting("sbatch"):
-            return request.send(body)
+        return request.send(body)
     except SubmissionUnknownError as error:
         try:
             found = scheduler.queue().get(name)

@@ -298,6 +298,8 @@ def _again(
     `as_submitted`: only what was submitted before, with the code it was submitted with; what Slurm holds is released.
     """
     folder = submitted(sweep, outputs)
+    if after:
+        answered(lambda: jobs_to_wait_for(after, folder.parent))  # refused before any question
     found = board(folder, accounting=False)
     if found.silence:
         stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)

@@ -12,6 +12,7 @@ from scorer_core.commands import command
 from scorer_core.config import Count, Number, RunConfig
 from sweeps import definition
 from sweeps.definition import DefinitionError, FolderName, Sweep, Text, one_line
+from sweeps.reading import shortened
 from sweeps.space import Dimension
 
 LANES = 16  # runs of a pack, at most, where nothing else is said
@@ -71,7 +72,7 @@ class Search(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: FolderName
+    name: Annotated[FolderName, Field(max_length=72)]  # that of its confirmation is 8 characters longer
     question: Text
     tasks: list[str]
     total_steps: Count
@@ -207,7 +208,7 @@ class Search(BaseModel):
         Raises:
             DefinitionError: if `point` is not a valid setting.
         """
-        return [run.config for run in self.sweep({_shown(point): dict(point)}).runs]
+        return [run.config for run in self.sweep({shortened(_shown(point), 60): dict(point)}).runs]
 
     def sweep(self, variants: Mapping[str, Settings], seeds: Any = None, **changes: Any) -> Sweep:
         """An ordinary sweep of these points.
@@ -253,7 +254,7 @@ def parse(raw: Mapping[str, Any], source: str) -> Search:
         shapes = search.sweep({"base": {}})
         for field, dimension in search.space.items():
             given = {other: values[0] for other, values in dimension.when.items()}
-            search.sweep({_shown({field: end}): given | {field: end} for end in dimension.ends})
+            search.sweep({shortened(_shown({field: end}), 60): given | {field: end} for end in dimension.ends})
         search = search.model_copy(update={"seeds": shapes.seeds})
         search.check_pruning()
     except DefinitionError as error:

@@ -234,8 +234,8 @@ def test_the_report_says_which_part_is_lost_and_how_to_train_again(outputs, call
     part.unlink()
     code, told = call("report", sweep, "--outputs", tmp_path, "--figure", "intervals", "--format", "png")
     assert code == 0
-    assert f"{part}: missing; the pack's 1 runs count as unfinished" in told
-    assert f"scorer clean mine --state damaged --outputs {tmp_path} && scorer run {tmp_path / 'mine'}" in told
+    assert f"{part}: missing; its run counts as unfinished" in told
+    assert f"scorer clean mine --state damaged --outputs {tmp_path} && scorer resume mine --outputs {tmp_path}" in told
 
 
 def test_a_damaged_pack_is_trained_again_after_its_user_has_removed_it(outputs, call, tmp_path):

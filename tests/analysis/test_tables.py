@@ -88,7 +88,7 @@ def test_a_variant_whose_name_has_brackets_keeps_it_whole():
 
 def test_markdown_keeps_its_columns():
     lines = markdown(GRID).splitlines()
-    assert lines[2] == "| lr_5% | **8.1 [7.9, 8.4]** |"
+    assert lines[2] == r"| lr\_5% | **8.1 [7.9, 8.4]** |"
     assert lines[3] == r"| a\|b | – |"
 
 

@@ -271,7 +271,7 @@ def test_status_states_versions_that_differ_between_attempts_and_between_packs(p
     for folder, version in ((first, "2.12.0"), (first, "2.13.0"), (second, "2.12.0")):
         provenance = {"git_commit": "c0ffee", "packages": {"torch": version}}
         write_json(folder.new_attempt() / "provenance.json", provenance)
-    lines = remarks(board(tmp_path / "mine"))
+    lines = [line.plain for line in remarks(board(tmp_path / "mine"))]
     assert f"pack {first.pack_id}: torch 2.12.0 -> 2.13.0 between attempts 1 and 2" in lines
     assert "Packs ran with different versions: torch 2.13.0 (1 pack), 2.12.0 (1 pack)." in lines
 

@@ -68,7 +68,7 @@ def test_resume_submits_only_what_was_submitted_and_is_named_and_asks_first(clea
     said = place.scorer("resume", "--seed", "0-1", "-y")
     assert "2 packs submitted" in said
     assert "2 runs never submitted" in said
-    assert f"scorer submit {place.outputs / 'eight' / 'sweep.yaml'} --profile PROFILE" in said
+    assert f"scorer submit {place.outputs / 'eight'} --profile PROFILE" in said
     clean.command("scontrol", "uhold", place.jobs()[0])
     assert "None of these runs is" in place.scorer("resume", "--seed", "3", "--state", "pending", "-y")
     assert "1 pack released" in place.scorer("resume", "--state", "pending", "-y")
