@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slurm.devcluster.cluster import DevCluster
-from tests.slurm.workplace import Workplace, wait_for
+from tests.slurm.workplace import PATIENCE_SECONDS, Workplace, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 # Packs of one lane that wait for an hour; the arrays of this cluster have at most 4 tasks.
@@ -208,9 +208,10 @@ def test_ctrl_c_prints_what_was_submitted_and_resume_submits_the_rest(clean, tmp
 def test_submit_prints_that_it_waits_for_sbatch(clean, tmp_path):
     place = Workplace(clean, tmp_path, EIGHT, **HELD)
     slow = shim(tmp_path / "bin", "sbatch", '[ -e "$0.once" ] || { touch "$0.once"; sleep 5; }; /usr/bin/sbatch "$@"')
-    done = place.run("submit", "--seed", "0", environment=slow)
-    assert done.returncode == 0
-    assert done.stderr == "waiting for sbatch (4 s) ...\n"
+    with place.start("submit", "--seed", "0", environment=slow) as process:
+        _, told = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 0
+    assert "waiting for sbatch (4 s) ...\n" in told
 
 
 @pytest.mark.slow
