@@ -24,6 +24,10 @@ class GridRun(NamedTuple):
     seed: int
 
 
+def grid_run(run: definition.Run) -> GridRun:
+    return GridRun(run.run_id, run.variant.name, run.variant.family, run.config.task, run.config.seed)
+
+
 class Index(BaseModel):
     """submissions/index.json"""
 
@@ -59,8 +63,7 @@ def grid(folder: Path) -> Grid:
     sweep = definition.load_submitted(folder)
     runs: dict[str, GridRun] = {}
     for run in sweep.runs:
-        place = GridRun(run.run_id, run.variant.name, run.variant.family, run.config.task, run.config.seed)
-        runs.setdefault(run.run_id, place)
+        runs.setdefault(run.run_id, grid_run(run))
     with suppress(RecordError):  # who may only read looks at a sweep a second later
         write_json(index, {"of": digest, "name": sweep.name, "question": sweep.question, "runs": list(runs.values())})
     return Grid(sweep.name, sweep.question, list(runs.values()))

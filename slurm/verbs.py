@@ -62,7 +62,8 @@ def status(
 
     def look(accounting: bool) -> Board:
         found = board(folder, accounting, tolerant=True)
-        found.cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
+        chosen = wanted.among(cell.run for cell in found.cells)
+        found.cells = [cell for cell in found.cells if chosen.takes_cell(cell)]
         return found
 
     found = look(accounting=not watch and not usage)
@@ -127,11 +128,12 @@ def cancel(
         found = board(folder, accounting=False)
         if found.silence:
             stop(f"Slurm does not answer, nothing was cancelled: {found.silence}", FAILED)
+        wanted = wanted.among(cell.run for cell in found.cells)
         packs = _packs(found, wanted, ("running", "pending"))
         packs = {name: pack for name, pack in packs.items() if pack.submission}
         queued = answered(lambda: in_queue(found.submissions))
         if not packs and not (queued and wanted.empty):
-            return out.print("Nothing of this runs or waits.")
+            return out.print("None of these runs is running or in the queue.")
         jobs = {pack.queued for pack in packs.values() if pack.queued and pack.queued.job}
         if wanted.empty:  # also a second job of a pack, and jobs of packs that are done
             jobs |= {task for tasks in queued.values() for task in tasks.values()}
@@ -188,6 +190,7 @@ def clean(
     wanted = make_filter(variants, tasks, seeds, states)
     with alone(folder):
         found = board(folder, accounting=False)
+        wanted = wanted.among(cell.run for cell in found.cells)
         if wanted.empty:
             doomed, what = cleaning.leftovers(found), "leftovers"
         else:

@@ -13,6 +13,7 @@ from slurm import submit as submitting
 from slurm.asking import Yes, answered, confirm, jobs_to_wait_for, submitted
 from slurm.board import board
 from slurm.filters import Filter, Seeds, States, Tasks, Variants, make_filter
+from slurm.grid import grid_run
 from slurm.limits import room
 from slurm.profile import Profile, load_profile
 from slurm.scheduler import Queued, SchedulerError, SubmissionUnknownError
@@ -102,7 +103,9 @@ def submit(
     where = load_profile(profile)
     wanted = make_filter(variants, tasks, seeds)
     loaded, outputs = folders.load(sweep, outputs, overrides or ())
-    only = None if wanted.empty else {run.run_id for run in loaded.runs if wanted.takes_run(run)}
+    runs = [grid_run(run) for run in loaded.runs]
+    wanted = wanted.among(runs)
+    only = None if wanted.empty else {run.run_id for run in runs if wanted.takes_run(run)}
     _submit(loaded, outputs, where, only, submitting.BY_DEFAULT, lanes, dry_run, after=after)
 
 
@@ -308,6 +311,7 @@ def _again(
         first = command("submit", shown_path(folder), "--profile", "NAME")
         stop(f"{folder}: was never submitted; to submit it: {first}", FAILED)
     where = load_profile(profile) if profile else earlier[-1].whole_profile()
+    wanted = wanted.among(cell.run for cell in found.cells)
     cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
     held: list[Queued] = []
     if as_submitted:
@@ -333,7 +337,8 @@ def _again(
     if not again:
         for line in screen.damage(found):
             out.print(line)
-        return out.print(f"None of these runs is {' or '.join(states)}.")
+        named = [state for state in states if not (as_submitted and state == "missing")]
+        return out.print(f"None of these runs is {' or '.join(named)}.")
     only = {cell.run.run_id for cell in again}
     loaded = definition.load_submitted(folder)
     return _submit(loaded, folder.parent, where, only, states, dry_run=dry_run, same_code=as_submitted, after=after)

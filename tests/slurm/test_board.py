@@ -16,6 +16,7 @@ from scorer_core.records import PackFolder, write_json
 from slurm import scheduler, snapshot
 from slurm.board import FRESH_SECONDS, Board, board
 from slurm.filters import make_filter
+from slurm.grid import GridRun
 from slurm.limits import Room
 from slurm.profile import Profile
 from slurm.scheduler import Limits, SchedulerError
@@ -183,13 +184,29 @@ def test_what_is_resumed_runs_the_code_it_was_submitted_with_and_what_is_new_the
         ({"seeds": ["!0"], "variants": ["dqn"]}, 6),
         ({"states": ["unknown"]}, 24),
         ({"states": ["!unknown"]}, 0),
-        ({"variants": ["nosuch"]}, 0),
     ],
 )
 def test_a_filter_takes_the_runs_it_names(planned, options, expected):
     given = {"variants": None, "tasks": None, "seeds": None, "states": None} | options
-    wanted = make_filter(**given)
-    assert sum(wanted.takes_cell(cell) for cell in board(planned.folder).cells) == expected
+    cells = board(planned.folder).cells
+    wanted = make_filter(**given).among(cell.run for cell in cells)
+    assert sum(wanted.takes_cell(cell) for cell in cells) == expected
+
+
+@pytest.mark.parametrize(("option", "word"), [("variants", "nosuch"), ("variants", "!nosuch"), ("tasks", "freeway")])
+def test_a_filter_that_matches_nothing_of_the_sweep_is_refused_with_what_there_is(planned, option, word):
+    given = {"variants": None, "tasks": None, "seeds": None, "states": None} | {option: [word]}
+    with pytest.raises(DefinitionError, match=f"{word}: matches none of this sweep; there is"):
+        make_filter(**given).among(cell.run for cell in board(planned.folder).cells)
+
+
+def test_the_name_of_a_variant_is_no_pattern():
+    runs = [GridRun(name, name, name, "minatar/breakout", 0) for name in ("x [a]", "x a", "x *", "x b")]
+    for name in ("x [a]", "x *"):
+        wanted = make_filter([name], None, None).among(runs)
+        assert [run.variant for run in runs if wanted.takes_run(run)] == [name]
+        wanted = make_filter([f"!{name}"], None, None).among(runs)
+        assert name not in [run.variant for run in runs if wanted.takes_run(run)]
 
 
 @pytest.mark.parametrize("given", [{"seeds": ["a"]}, {"seeds": ["!1-"]}, {"states": ["finished"]}])
