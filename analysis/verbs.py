@@ -166,7 +166,7 @@ def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
         again = command("run", sweep, *given, outputs=outputs)
         stop(f"{folder}: nothing has been trained here; to train: {again}", FAILED)
     notes = []
-    if Path(sweep).is_file() or sweep in definition.shipped():
+    if folders.is_definition(sweep):
         notes = [definition.changed(definition.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
     runs = folders.load(sweep, outputs, overrides or ())[0].runs
     left = left_out(folder, {run.run_id for run in runs}, lambda: [run.config for run in runs])

@@ -14,7 +14,7 @@ from slurm.scheduler import Queued, SchedulerError
 from slurm.submission import Submission, submissions
 from sweeps import definition
 from sweeps.definition import DefinitionError
-from sweeps.folders import sweep_folder
+from sweeps.folders import is_definition, sweep_folder
 from sweeps.terminal import FAILED, USAGE, err, stop
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def submitted(sweep: str, outputs: Path) -> Path:
     if not (folder / "sweep.yaml").exists():
         again = command("submit", sweep, "--profile", "NAME", outputs=outputs)
         stop(f"{folder}: nothing was submitted here; to submit it: {again}", FAILED)
-    if Path(sweep).is_file() or sweep in definition.shipped():
+    if is_definition(sweep):
         changed = definition.changed(definition.read(sweep)[0], sweep, folder)
         if changed:
             err.print(changed)

@@ -57,7 +57,7 @@ def show(pack: PackFolder, attempt: int | None, follow: bool) -> None:
     said = [_print_new(log, shown) for log in logs]
     if not any(said) and not follow:
         state = pack.state()
-        out.print(f"It has said nothing. {pack.path}: {state.get('phase', 'not started')}")
+        out.print(f"No output yet. {pack.path}: {state.get('phase', 'not started')}")
     while follow and not pack.done() and pack.state().get("phase") != "failed":
         time.sleep(POLL_SECONDS)
         for place in pack.attempts():

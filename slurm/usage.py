@@ -122,7 +122,9 @@ def from_files(packs: Iterable[PackState]) -> dict[str, Used]:
             if not pack.done or len(attempts) != 1:
                 continue
             began = (attempts[0] / "provenance.json").stat().st_mtime
-            found[pack.folder.pack_id] = Used((pack.folder.path / "done.json").stat().st_mtime - began)
+            seconds = (pack.folder.path / "done.json").stat().st_mtime - began
+            if seconds > 0:  # not so where the folder was copied
+                found[pack.folder.pack_id] = Used(seconds)
         except (OSError, RecordError):
             continue
     return found

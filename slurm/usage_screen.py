@@ -15,7 +15,7 @@ def show(board: Board, found: Usage) -> None:
     if found.complaint:
         out.print(Text(f"There is no accounting ({found.complaint}), so memory is not known."))
     if not found.packs:
-        return out.print(Text(f"No job of {board.folder.name} has used anything yet, as {found.source} has it."))
+        return out.print(Text(f"No job of {board.folder.name} has used anything yet, according to {found.source}."))
     table = Table("variant", "packs", "time: max", "median", "asked", "memory: max", "median", "asked")
     for variant, used in rows(board, found):
         table.add_row(Text(variant), str(len(used)), *_times(used), *_memories(used))
@@ -26,7 +26,8 @@ def show(board: Board, found: Usage) -> None:
         out.print(Text(f"Out of memory: {count(starved, 'pack')}; ask for more than the largest value here."))
     lines = proposal(board, found)
     if lines:
-        out.print(Text(f"For the next profile, a quarter more than the largest finished pack: {', '.join(lines)}"))
+        margin = "a quarter more than the largest finished pack, and at least 5 minutes"
+        out.print(Text(f"For the next profile, {margin}: {', '.join(lines)}"))
     return None
 
 

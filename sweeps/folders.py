@@ -12,16 +12,24 @@ def sweep_folder(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> Pa
     Whether it exists is for the caller to check.
 
     Raises:
-        DefinitionError: if the definition cannot be read.
+        DefinitionError: if the definition cannot be read, or there is no such sweep.
     """
     renamed = any(override.startswith("name=") for override in overrides)
     for folder in () if renamed else (Path(sweep), outputs / sweep):
         if (folder / "sweep.yaml").exists():
             return folder.resolve()
-    if Path(sweep).suffix or Path(sweep).is_file() or sweep in definition.shipped():
+    if Path(sweep).suffix or is_definition(sweep):
         name = definition.read(sweep, overrides)[0].get("name", "")
         return outputs / str(name)  # of thousands of runs, only that
-    return outputs / sweep
+    there = sorted(path.parent.name for path in outputs.glob("*/sweep.yaml"))
+    raise definition.DefinitionError(
+        f"{sweep}: no such file, no shipped sweep, and no sweep in {outputs}, which has {', '.join(there) or 'none'}"
+    )
+
+
+def is_definition(sweep: str) -> bool:
+    """Is it the path of a file, or a shipped name? Otherwise it can only be a folder's name."""
+    return Path(sweep).is_file() or sweep in definition.shipped()
 
 
 def load(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> tuple[definition.Sweep, Path]:
@@ -30,8 +38,7 @@ def load(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> tuple[defi
     Raises:
         DefinitionError: if there is none, or it is not valid.
     """
-    by_name = not Path(sweep).is_file() and sweep not in definition.shipped()
-    for folder in (Path(sweep), *([outputs / sweep] if by_name else ())):
+    for folder in (Path(sweep), *(() if is_definition(sweep) else (outputs / sweep,))):
         if (folder / "sweep.yaml").exists():
             folder = folder.resolve()
             return definition.load_submitted(folder, overrides), folder.parent
