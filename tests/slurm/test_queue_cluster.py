@@ -133,7 +133,9 @@ def test_after_a_job_or_after_all_jobs_of_another_sweep(clean, tmp_path):
     missing = second.run("submit", "--after", "99999")
     assert (missing.returncode, len(missing.stderr.splitlines())) == (2, 1)
     assert "Slurm has no job 99999" in missing.stderr
-    assert second.run("submit", "--after", "first").returncode == 1, "never submitted"
+    absent = second.run("submit", "--after", "first")
+    assert (absent.returncode, len(absent.stderr.splitlines())) == (2, 1), "never submitted"
+    assert "first: no such file, no shipped sweep, and no sweep in" in absent.stderr
     first.run_words(
         "submit", str(tmp_path / "first.yaml"), "--profile", str(first.profile), "--outputs", str(first.outputs)
     )
