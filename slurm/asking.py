@@ -23,7 +23,7 @@ Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 
 
 def _print_waiting(line: str) -> None:
-    print(line, file=sys.__stderr__, flush=True)  # not sys.stderr: submitit's messages are redirected while sbatch runs
+    print(line, file=sys.__stderr__, flush=True)
 
 
 waiting.hook = _print_waiting

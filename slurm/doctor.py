@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slurm.profile import Profile, minutes
-from slurm.scheduler import DEFAULT_MAX_ARRAY_SIZE, MARK, SchedulerError, ask, marked, user_name
+from slurm.scheduler import DEFAULT_MAX_ARRAY_SIZE, MARK, SchedulerError, ask, marked, pairs, user_name
 
 Level = Literal["ok", "note", "problem"]
 UNLIMITED = ("UNLIMITED", "INFINITE", "NONE")
@@ -33,7 +33,7 @@ def examine(profile: Profile) -> list[Finding]:
         return [Finding("ok", "scheduler", "this machine; no limits but its own")]
     try:
         config = _config(ask("scontrol", "show", "config"))
-        partitions = [_pairs(line) for line in ask("scontrol", "--oneliner", "show", "partition").splitlines()]
+        partitions = [pairs(line) for line in ask("scontrol", "--oneliner", "show", "partition").splitlines()]
         partitions = [partition for partition in partitions if "PartitionName" in partition]
         nodes = _nodes(ask("sinfo", "--Node", f"--format={MARK}%R|%N|%G|%T"))
     except SchedulerError as error:
@@ -70,10 +70,6 @@ def _nodes(answer: str) -> list[Node]:
 def _number(text: str | None, otherwise: int) -> int:
     """`text` as a number, which Slurm or a site may have replaced by a word (UNLIMITED, N/A)."""
     return int(text) if text and text.isdecimal() else otherwise
-
-
-def _pairs(line: str) -> dict[str, str]:
-    return dict(word.split("=", 1) for word in line.split() if "=" in word)
 
 
 # --- the partition ---

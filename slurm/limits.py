@@ -1,13 +1,12 @@
 """How many jobs may be in the queue: limits of QOS and account, which jobs count for each, and sbatch's refusals."""
 
 import os
-import pwd
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from slurm.profile import Profile
-from slurm.scheduler import Limits, SchedulerError, ask
+from slurm.scheduler import Limits, SchedulerError, ask, pairs, user_name
 
 REFUSED = re.compile(r"Submit\w*Limit|job submit limit|temporarily un(able|available)", re.IGNORECASE)
 
@@ -60,9 +59,8 @@ def submit_limits(profile: Profile) -> list[SubmitLimit]:
 
 def _submit_limits(profile: Profile) -> Iterator[SubmitLimit]:
     mine = ("--user", str(os.getuid()))
-    user = pwd.getpwuid(os.getuid()).pw_name
     fields = "format=DefaultAccount,Account,DefaultQOS,QOS,GrpSubmitJobs"
-    ours = _rows(ask("sacctmgr", "-nP", "show", "user", user, "withassoc", fields), 5)
+    ours = _rows(ask("sacctmgr", "-nP", "show", "user", user_name(), "withassoc", fields), 5)
     ours = [row for row in ours if row[1] == (profile.account or row[0])]
     for _, account, _, _, most in ours:
         if most.isdigit():
@@ -100,10 +98,10 @@ def _partition_qos(profile: Profile) -> Iterator[tuple[str, str]]:
     """The partitions that jobs of `profile` may go to, each with its QOS if it has one."""
     wanted = profile.partition.split(",") if profile.partition else []
     for line in ask("scontrol", "--oneliner", "show", "partition").splitlines():
-        pairs = dict(word.split("=", 1) for word in line.split() if "=" in word)
-        name = pairs.get("PartitionName", "")
-        if (name in wanted if wanted else pairs.get("Default") == "YES") and pairs.get("QoS", "N/A") != "N/A":
-            yield name, pairs["QoS"]
+        partition = pairs(line)
+        name = partition.get("PartitionName", "")
+        if (name in wanted if wanted else partition.get("Default") == "YES") and partition.get("QoS", "N/A") != "N/A":
+            yield name, partition["QoS"]
 
 
 def _rows(answer: str, fields: int) -> list[list[str]]:

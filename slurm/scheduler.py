@@ -138,6 +138,11 @@ def _without_prefix(line: str) -> str:
     return re.sub(r"^((\w+: )?(error|fatal)|sbatch): ", "", line)
 
 
+def pairs(line: str) -> dict[str, str]:
+    """The words KEY=VALUE in a line of `scontrol --oneliner`."""
+    return dict(word.split("=", 1) for word in line.split() if "=" in word)
+
+
 def user_name() -> str:
     """The name of the user that this process belongs to; LOGNAME and USER may name another (su, sudo, containers)."""
     try:
@@ -180,15 +185,6 @@ def queue() -> dict[str, dict[int, Queued]]:
         told = reason if reason != "None" else state.capitalize()
         jobs.setdefault(name, {})[place] = Queued(known, told, where, job, place)
     return jobs
-
-
-def queued() -> int:
-    """How many jobs this user has, each task of an array counted.
-
-    Raises:
-        SchedulerError: if Slurm does not answer.
-    """
-    return len(_queue_rows())
 
 
 def _queue_rows() -> list[tuple[str, ...]]:

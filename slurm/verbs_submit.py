@@ -1,7 +1,7 @@
 """Verbs that hand runs to a scheduler, or say what that would cost: plan, submit, retry, resume."""
 
-from collections.abc import Collection
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -106,7 +106,9 @@ def submit(
     runs = [grid_run(run) for run in loaded.runs]
     wanted = wanted.among(runs)
     only = None if wanted.empty else {run.run_id for run in runs if wanted.takes_run(run)}
-    _submit(loaded, outputs, where, only, submitting.BY_DEFAULT, lanes, dry_run, after=after)
+    _submit(
+        loaded, outputs, where, only, submitting.BY_DEFAULT, lanes, dry_run, jobs=_jobs_before(after, where, outputs)
+    )
 
 
 @app.command(epilog="Example: scorer retry ratio --failed --task breakout")
@@ -149,6 +151,16 @@ def resume(
     _again(sweep, outputs, profile, wanted, ("missing", "lost", "cancelled"), dry_run, after, yes, as_submitted=True)
 
 
+@contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """Ctrl-C is one line and its exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stop("Interrupted; no further jobs were submitted. To go on, give the same command again.", INTERRUPTED)
+
+
+@_until_interrupted()
 def _submit(
     loaded: Sweep,
     outputs: Path,
@@ -158,30 +170,10 @@ def _submit(
     lanes: int | None = None,
     dry_run: bool = False,
     same_code: bool = False,
-    after: str | None = None,
+    jobs: Sequence[str] = (),
 ) -> None:
     """Plan, choose, submit and say so; one line where nothing can be done."""
-    try:
-        _submit_until_interrupted(loaded, outputs, profile, only, states, lanes, dry_run, same_code, after)
-    except KeyboardInterrupt:
-        stop("Interrupted; no further jobs were submitted. To go on, give the same command again.", INTERRUPTED)
-
-
-def _submit_until_interrupted(
-    loaded: Sweep,
-    outputs: Path,
-    profile: Profile,
-    only: Collection[str] | None,
-    states: Collection[str],
-    lanes: int | None,
-    dry_run: bool,
-    same_code: bool,
-    after: str | None,
-) -> None:
     folder = outputs / loaded.name
-    if after and profile.scheduler == "local":
-        stop("--after: not used with scheduler: local; leave it out", USAGE)
-    jobs = answered(lambda: jobs_to_wait_for(after, outputs)) if after else []
     limits = None
     if profile.scheduler == "slurm" and dry_run:
         try:
@@ -301,8 +293,6 @@ def _again(
     `as_submitted`: only what was submitted before, with the code it was submitted with; what Slurm holds is released.
     """
     folder = submitted(sweep, outputs)
-    if after:
-        answered(lambda: jobs_to_wait_for(after, folder.parent))  # refused before any question
     found = board(folder, accounting=False)
     if found.silence:
         stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)
@@ -311,6 +301,7 @@ def _again(
         first = command("submit", shown_path(folder), "--profile", "NAME")
         stop(f"{folder}: was never submitted; to submit it: {first}", FAILED)
     where = load_profile(profile) if profile else earlier[-1].whole_profile()
+    jobs = _jobs_before(after, where, folder.parent)  # refused before any question
     wanted = wanted.among(cell.run for cell in found.cells)
     cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
     held: list[Queued] = []
@@ -341,7 +332,17 @@ def _again(
         return out.print(f"None of these runs is {' or '.join(named)}.")
     only = {cell.run.run_id for cell in again}
     loaded = definition.load_submitted(folder)
-    return _submit(loaded, folder.parent, where, only, states, dry_run=dry_run, same_code=as_submitted, after=after)
+    return _submit(loaded, folder.parent, where, only, states, dry_run=dry_run, same_code=as_submitted, jobs=jobs)
+
+
+@_until_interrupted()
+def _jobs_before(after: str | None, profile: Profile, outputs: Path) -> list[str]:
+    """The jobs that must end before those submitted now, as `--after` asks."""
+    if after is None:
+        return []
+    if profile.scheduler == "local":
+        stop("--after: not used with scheduler: local; leave it out", USAGE)
+    return answered(lambda: jobs_to_wait_for(after, outputs))
 
 
 def _usable(folder: Path) -> AbstractContextManager[None]:
