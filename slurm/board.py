@@ -292,7 +292,8 @@ def _explain_the_lost(packs: Iterable[PackState], sent: Sequence[Submission], fo
     """Add the line of its job's log that explains the loss to each lost pack; what to do about these reasons."""
     by_name = {submission.name: submission for submission in sent}
     lost = [pack for pack in packs if pack.state == "lost" and pack.request]
-    advice, known = set(), profiles() if lost else []
+    advice: set[str] = set()
+    known = profiles() if lost else []
     for pack in lost[: losses.MOST_LOGS]:
         assert pack.request
         submission, started = by_name[pack.submission], losses.NO_RECORD not in pack.note
@@ -307,7 +308,8 @@ def _explain_the_lost(packs: Iterable[PackState], sent: Sequence[Submission], fo
             pack.note += f", and there is no {log}: it was cancelled before it started, or its node lacks this folder"
         profile = submission.profile.name if submission.profile.name in known else "PROFILE"
         change = (loss and loss.advice) or (by_accounting and by_accounting.advice) or ""
-        commands = {"resume": command_on("resume", folder), "retry": command_on("retry", folder)}
-        commands["retry_changed"] = command_on("retry", folder, "--profile", profile)
-        advice.add(change.format(**commands))
-    return sorted(advice - {""})
+        if change:
+            changed = command_on("retry", folder, "--profile", profile)
+            resume, retry = command_on("resume", folder), command_on("retry", folder)
+            advice.add(change.format(resume=resume, retry=retry, retry_changed=changed))
+    return sorted(advice)

@@ -11,3 +11,21 @@ def _as_in_a_job_of_its_own():
     yield
     if torch := sys.modules.get("torch"):
         torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Run the command line; its exit code, output and errors."""
+    import scorer  # and every package with it: most tests need only theirs
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["scorer", *map(str, arguments)])
+        try:
+            scorer.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call

@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 import yaml
 
-import scorer
-
 SWEEP: dict[str, Any] = {
     "name": "mine",
     "question": "Does the tool work?",
@@ -37,23 +35,6 @@ def sweep_file(tmp_path) -> Path:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(SWEEP))
     return path
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    """Run the command line; its exit code, output and errors."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["scorer", *map(str, arguments)])
-        try:
-            scorer.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from slurm.search_worker import Worker
 from sweeps import search
 from sweeps.study import Study
 from tests.search_synthetic import SyntheticTrainer, without_returns
-from tests.test_scorer import call  # noqa: F401, a fixture
 
 SEARCH: dict[str, Any] = {
     "name": "mine",
@@ -49,7 +48,7 @@ def searched(tmp_path_factory) -> tuple[Path, Path, str]:
 
 
 @pytest.mark.parametrize("verb", ["run", "show", "confirm"])
-def test_every_verb_explains_itself_with_an_example(call, verb):  # noqa: F811
+def test_every_verb_explains_itself_with_an_example(call, verb):
     code, out, _ = call("search", verb, "--help")
     assert code == 0
     assert "Example: scorer search" in " ".join(out.split())
@@ -63,7 +62,7 @@ def test_a_search_runs_to_its_end_and_says_how_to_see_it(searched):
     assert "Traceback" not in logs
 
 
-def test_begun_again_nothing_is_left_and_no_pack_is_touched(call, searched):  # noqa: F811
+def test_begun_again_nothing_is_left_and_no_pack_is_touched(call, searched):
     path, outputs, _ = searched
     packs = outputs / "mine" / "packs"
     before = {path: path.stat().st_mtime_ns for path in packs.rglob("*")}
@@ -73,7 +72,7 @@ def test_begun_again_nothing_is_left_and_no_pack_is_touched(call, searched):  # 
     assert {path: path.stat().st_mtime_ns for path in packs.rglob("*")} == before
 
 
-def test_show_gives_trials_slices_and_figures_without_being_told_which_search(call, searched):  # noqa: F811
+def test_show_gives_trials_slices_and_figures_without_being_told_which_search(call, searched):
     _, outputs, _ = searched
     code, out, err = call("search", "show", "--outputs", outputs)
     assert (code, err) == (0, "")
@@ -90,7 +89,7 @@ def test_show_gives_trials_slices_and_figures_without_being_told_which_search(ca
 
 
 @pytest.mark.slow
-def test_confirm_trains_winners_and_default_on_fresh_seeds_and_show_compares(call, searched, tmp_path):  # noqa: F811
+def test_confirm_trains_winners_and_default_on_fresh_seeds_and_show_compares(call, searched, tmp_path):
     outputs = tmp_path / "out"
     shutil.copytree(searched[1], outputs)
     code, _, err = call("search", "confirm", "--top", "1", "--seeds", "2", "--outputs", outputs)
@@ -114,7 +113,7 @@ def test_confirm_trains_winners_and_default_on_fresh_seeds_and_show_compares(cal
 
 
 @pytest.mark.slow
-def test_a_sweep_laid_beside_has_at_a_trial_s_point_what_the_trial_has(call, searched, tmp_path):  # noqa: F811
+def test_a_sweep_laid_beside_has_at_a_trial_s_point_what_the_trial_has(call, searched, tmp_path):
     outputs, beside = tmp_path / "out", tmp_path / "beside.yaml"
     shutil.copytree(searched[1], outputs)
     show = ["search", "show", "mine", "--outputs", outputs]
@@ -185,28 +184,28 @@ def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
         (["run", "ratio_search"], 2, "is a search, for it has a `space`: scorer search ratio_search"),
     ],
 )
-def test_a_mistake_is_one_line_and_nothing_is_written(call, tmp_path, arguments, code, message):  # noqa: F811
+def test_a_mistake_is_one_line_and_nothing_is_written(call, tmp_path, arguments, code, message):
     refused = call(*arguments, "--outputs", tmp_path / "out")
     assert (refused[0], refused[2].count("\n")) == (code, 1)
     assert message in refused[2]
     assert not (tmp_path / "out").exists()
 
 
-def test_another_definition_under_the_same_name_is_refused(call, searched):  # noqa: F811
+def test_another_definition_under_the_same_name_is_refused(call, searched):
     path, outputs, _ = searched
     refused = call("search", path, "--outputs", outputs, "-s", "seeds=3")
     assert (refused[0], refused[2].count("\n")) == (2, 1)
     assert "seeds is [0, 1] there and [0, 1, 2] here" in refused[2]
 
 
-def test_the_shipped_search_is_listed_and_fits_its_promise(call):  # noqa: F811
+def test_the_shipped_search_is_listed_and_fits_its_promise(call):
     assert "ratio_search" in call("sweeps")[1]
     shipped = search.load("ratio_search")
     assert shipped.trials >= 24
     assert len(shipped.seeds) >= 3
 
 
-def test_a_search_of_which_every_trial_failed_says_why_and_exits_with_1(call, tmp_path):  # noqa: F811
+def test_a_search_of_which_every_trial_failed_says_why_and_exits_with_1(call, tmp_path):
     path, outputs = tmp_path / "mine.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump(SEARCH | {"trials": 2, "pruner": "none"}))
     study = Study(search.load(str(path)), outputs / "mine")
@@ -227,7 +226,7 @@ def test_a_search_of_which_every_trial_failed_says_why_and_exits_with_1(call, tm
     )
 
 
-def test_a_search_with_one_failed_trial_names_it_and_exits_with_0(call, tmp_path):  # noqa: F811
+def test_a_search_with_one_failed_trial_names_it_and_exits_with_0(call, tmp_path):
     outputs = tmp_path / "out"
     definition = search.parse(SEARCH | {"space": {"ratio": [1, 4]}, "sampler": "grid", "pruner": "none"}, "mine.yaml")
     study = Study(definition, outputs / "mine")
@@ -243,7 +242,7 @@ def test_a_search_with_one_failed_trial_names_it_and_exits_with_0(call, tmp_path
     assert err.count("\n") == 1
 
 
-def test_a_search_of_version_0_1_is_still_shown_and_gone_on_with(call, tmp_path):  # noqa: F811
+def test_a_search_of_version_0_1_is_still_shown_and_gone_on_with(call, tmp_path):
     outputs = tmp_path / "out"
     shutil.copytree(Path(__file__).parent / "data" / "outputs-0.1", outputs)
     code, out, err = call("search", "show", "oldsearch", "--outputs", outputs, "--no-figures")

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-import scorer
 from scorer_core.records import PackFolder
 from slurm.launch import LocalLauncher
 from sweeps.definition import parse
@@ -37,20 +36,14 @@ SWEEP = {
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def said(call):
     """Run the command line; its exit code, and all that it prints, with single spaces."""
 
-    def call(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["scorer", *map(str, arguments)])
-        try:
-            scorer.main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        printed = capsys.readouterr()
-        return code, " ".join((printed.out + printed.err).split())
+    def said(*arguments: object) -> tuple[int, str]:
+        code, out, err = call(*arguments)
+        return code, " ".join((out + err).split())
 
-    return call
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -115,29 +108,29 @@ def test_a_command_that_waits_can_be_interrupted(tmp_path):
     assert outcome.interrupted == [pack]
 
 
-def test_every_command_names_the_runs_that_an_edited_definition_no_longer_has(at_once, tmp_path, call):
+def test_every_command_names_the_runs_that_an_edited_definition_no_longer_has(at_once, tmp_path, said):
     outputs, edited = tmp_path / "out", tmp_path / "edited.yaml"
     shutil.copytree(at_once[0] / "out", outputs)
     edited.write_text(yaml.safe_dump(SWEEP | {"axes": {"ratio": [1, 7]}}))
     gone = "2 finished runs on disk are not of this definition: scorer ratio=5 on minatar/breakout (seeds 0, 1)"
     reported = f"{edited} is not the definition that was run last. This is about {outputs / 'mine' / 'sweep.yaml'}"
-    code, printed = call("plan", edited, "--outputs", outputs)
+    code, printed = said("plan", edited, "--outputs", outputs)
     assert (code, gone in printed) == (0, True)
-    code, printed = call("submit", edited, "--profile", "local", "--outputs", outputs, "--dry-run")
+    code, printed = said("submit", edited, "--profile", "local", "--outputs", outputs, "--dry-run")
     assert (code, gone in printed) == (0, True)
-    code, printed = call("report", edited, "--outputs", outputs)
+    code, printed = said("report", edited, "--outputs", outputs)
     assert (code, gone in printed, reported in printed) == (0, True, True)
-    code, printed = call("status", edited, "--outputs", outputs)
+    code, printed = said("status", edited, "--outputs", outputs)
     assert (code, gone in printed, reported in printed) == (0, False, True), "status is about the definition run last"
 
     planned = make_plan(parse(SWEEP | {"axes": {"ratio": [1, 7]}}, "edited.yaml"), outputs)
     planned.write()
     new = min(pack.folder.path for pack in planned.packs)
-    code, printed = call("status", edited, "--outputs", outputs)
+    code, printed = said("status", edited, "--outputs", outputs)
     assert (code, gone in printed, reported in printed) == (0, True, False)
-    code, printed = call("plan", at_once[0] / "mine.yaml", "--outputs", outputs)
+    code, printed = said("plan", at_once[0] / "mine.yaml", "--outputs", outputs)
     assert "2 unfinished runs on disk are not of this definition and will not be trained" in printed
     assert "scorer ratio=7 on minatar/breakout" in printed
     assert f"To discard them, delete {new}" in printed
-    code, printed = call("plan", at_once[0] / "mine.yaml", "--outputs", at_once[0] / "out")
+    code, printed = said("plan", at_once[0] / "mine.yaml", "--outputs", at_once[0] / "out")
     assert "not of this definition" not in printed

@@ -7,7 +7,7 @@ import pytest
 
 from slurm.devcluster.cluster import DevCluster, why_not
 from slurm.devcluster.settings import Partition, Settings, Wrapper
-from tests.slurm.workplace import LONG, uninterrupted
+from tests.slurm.workplace import LONG, uninterrupted, wait_for
 
 
 def _running(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Iterator[DevCluster]:
@@ -77,3 +77,13 @@ def small(tmp_path_factory) -> dict[str, bytes]:
 def long(tmp_path_factory) -> dict[str, bytes]:
     """The same of the sweep that lasts long enough to be interrupted often."""
     return uninterrupted(tmp_path_factory.mktemp("uninterrupted"), LONG)
+
+
+@pytest.fixture
+def clean(accounted) -> Iterator[DevCluster]:
+    """The cluster with accounting; afterwards its queue is emptied."""
+    yield accounted
+    jobs = accounted.command("squeue", "--noheader", "--format=%A").split()
+    if jobs:
+        accounted.command("scancel", *jobs)
+    wait_for(lambda: not accounted.command("squeue", "--noheader"))

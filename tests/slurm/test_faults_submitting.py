@@ -16,13 +16,8 @@ HELD = {"sbatch": {"begin": "now+1hour"}, "lanes": 1}
 
 
 @pytest.fixture
-def held(accounted, tmp_path):
-    place = Workplace(accounted, tmp_path, TEN, **HELD)
-    yield place
-    jobs = accounted.command("squeue", "--noheader", "--format=%A").split()
-    if jobs:
-        accounted.command("scancel", *jobs)
-    wait_for(lambda: not accounted.command("squeue", "--noheader"))
+def held(clean, tmp_path):
+    return Workplace(clean, tmp_path, TEN, **HELD)
 
 
 def tasks(place: Workplace) -> Counter[str]:

@@ -19,15 +19,6 @@ EIGHT = {
 HELD = {"sbatch": {"begin": "now+1hour"}, "lanes": 1}
 
 
-@pytest.fixture
-def clean(accounted):
-    yield accounted
-    jobs = accounted.command("squeue", "--noheader", "--format=%A").split()
-    if jobs:
-        accounted.command("scancel", *jobs)
-    wait_for(lambda: not accounted.command("squeue", "--noheader"))
-
-
 def names(cluster: DevCluster) -> list[str]:
     return cluster.command("squeue", "--noheader", "--array", "--format=%j").split()
 
