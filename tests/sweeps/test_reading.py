@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 from slurm.profile import load_profile
@@ -196,11 +197,14 @@ def test_a_module_that_a_task_names_is_told_before_it_is_imported(tmp_path, monk
         "gymnasium.register('Corridor-v7', entry_point=CartPoleEnv)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    load(tmp_path, MINE, "tasks=['corridors:Corridor-v7']")
+    try:
+        load(tmp_path, MINE, "tasks=['corridors:Corridor-v7']")
+    finally:  # gymnasium warns of every other version of a name that it knows
+        sys.modules.pop("corridors", None)
+        gymnasium.registry.pop("Corridor-v7", None)
     told = capsys.readouterr().err.splitlines()
     assert told[0] == f"task corridors:Corridor-v7: imports the module corridors ({tmp_path / 'corridors.py'})"
     assert "the module runs" in told[1:]
-    sys.modules.pop("corridors")
 
 
 def test_a_task_whose_module_cannot_be_imported_is_one_line(tmp_path, monkeypatch):
