@@ -96,6 +96,7 @@ def test_sixty_packs_are_two_arrays_of_at_most_fifty_tasks_and_none_is_submitted
     assert place.states() == {"cancelled": 60}
 
 
+@pytest.mark.slow
 def test_a_sweep_is_submitted_trained_and_reported(work):
     place = work(TINY)
     assert "1 pack submitted" in place.scorer("submit")
@@ -109,6 +110,7 @@ def test_a_sweep_is_submitted_trained_and_reported(work):
     assert (shown.returncode, shown.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_setup_line_that_fails_is_told_by_status_and_logs(work):
     place = work(TINY, setup=["no-such-module load cuda/12.8"])
     place.scorer("submit")
