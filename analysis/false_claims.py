@@ -1,6 +1,6 @@
 """When a comparison earns a verdict: only at sizes whose rate of false claims was measured and is small.
 
-The rates are those of `coverage.json`, which `python -m analysis.coverage` writes together with the tables in
+The rates are those of `coverage.json`, which `python -m tools.interval_coverage` writes together with the tables in
 docs/statistics.md.
 """
 

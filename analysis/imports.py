@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from analysis.csv_runs import Columns, RunsInFile, read_runs
 from analysis.export import CURVES
 from analysis.load import ReportError, read_sweep
-from analysis.traces import IMPORT_KEY, IMPORTED, Trace, read_imported
+from analysis.run_metrics import IMPORT_KEY, IMPORTED, Trace, read_imported
 from scorer_core.records import RecordError, replace_file
 
 Run = tuple[str, str, int]  # variant, task, seed

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.choices import Score
-from analysis.traces import Status, Trace, read_imported, read_packs, version_notes
+from analysis.run_metrics import Status, Trace, read_imported, read_packs, version_notes
 from scorer_core.config import RunConfig
 from scorer_core.records import METRICS, PackFolder
 from scorer_core.scores import auc, best, final

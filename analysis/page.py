@@ -17,7 +17,7 @@ from analysis.reported import against_reported
 from analysis.statistics import AGGREGATE_NAMES, tolerance_content
 from analysis.style import FORMATS
 from analysis.summary import Summary, answer, shown, shown_aggregates
-from scorer_core.commands import command, shown_path
+from scorer_core.support.commands import command, shown_path
 from scorer_core.verdicts import MEANINGS
 
 ASSETS = Path(__file__).parent

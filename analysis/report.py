@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis import honesty, tables
+from analysis import caveats as honesty
+from analysis import tables
 from analysis.load import ReportError, Results, load_results
 from analysis.page import render
-from analysis.plates import DIAGNOSTICS, INSTRUMENTS, plate_makers
+from analysis.report_figures import DIAGNOSTICS, INSTRUMENTS, plate_makers
 from analysis.style import FORMATS, Saver, Venue, styled
 from analysis.summary import Settings, Summary, answer, hints, method, score_text, shown, summarise
 from scorer_core.identity import digest
@@ -30,7 +31,8 @@ class Report:
 
     folder: Path
     files: list[Path]
-    table: tables.Fitted
+    table: tables.Grid
+    title: str  # of the table
     answer: str
     against_random: list[str]  # a sentence for each task: which variants are above a random policy
     warnings: list[str]
@@ -102,7 +104,8 @@ def _report(
     return Report(
         folder=target,
         files=[*saver.written(), *written],
-        table=tables.Fitted(tables.results_grid(summary), title),
+        table=tables.results_grid(summary),
+        title=title,
         answer=answer(summary),
         against_random=against_random(summary),
         warnings=[*warnings, *summary.results.problems],

@@ -1,17 +1,12 @@
-"""The results table: one grid of cells, written as CSV, LaTeX (booktabs), Markdown, and for the terminal."""
+"""The results table: one grid of cells, written as CSV, LaTeX (booktabs) and Markdown."""
 
 import csv
 import io
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from rich.box import SIMPLE
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from analysis.statistics import Estimate
 from analysis.summary import Summary, shown, shown_aggregates
@@ -101,7 +96,7 @@ def _latex_lines(row: Sequence[Cell]) -> list[str]:
     # After \\ of the line above, LaTeX would read [ as the start of an optional argument and * as the starred form.
     values, intervals = ["{}" + first if first.lstrip()[:1] in ("[", "*") else first], [""]
     for cell in cells:
-        value, bounds = _split(cell.text)
+        value, bounds = split_interval(cell.text)
         values.append(rf"\textbf{{{escape_latex(value)}}}" if cell.best else escape_latex(value))
         intervals.append(rf"{{\scriptsize {bounds}}}" if bounds else "")
     if not any(intervals):
@@ -109,7 +104,7 @@ def _latex_lines(row: Sequence[Cell]) -> list[str]:
     return [" & ".join(values) + r" \\[-2pt]", " & ".join(intervals).strip() + r" \\"]
 
 
-def _split(text: str) -> tuple[str, str]:
+def split_interval(text: str) -> tuple[str, str]:
     """An estimate and its interval in brackets, or nothing."""
     value, bracket, bounds = text.partition(" [")
     return value, bracket.strip() + bounds
@@ -153,56 +148,6 @@ def _escape_character(character: str) -> str:
     if letter.isascii() and len(accents) == 1 and accents[0] in _ACCENTS:
         return rf"\{_ACCENTS[accents[0]]}{{{letter}}}"
     return rf"\texttt{{U+{ord(character):04X}}}"
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A grid in the terminal: intervals under estimates; columns without room stand in further tables below."""
-
-    grid: Grid
-    title: str
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        rows = ([Text(name.text), *map(_stacked, cells)] for name, *cells in self.grid.rows)
-        names, *columns = zip(*rows, strict=True)
-        variant, *headings = ["\n".join(title.split()) for title in self.grid.header]
-        longest = _width(word for name in names for word in name.plain.split())
-        widths = [
-            _width([heading, *(text.plain for text in column)])
-            for heading, column in zip(headings, columns, strict=True)
-        ]
-        for place, part in enumerate(_that_fit(widths, options.max_width - longest)):
-            title = None if place else self.title
-            table = RichTable(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
-            table.add_column(variant, overflow="fold")
-            for i in part:
-                table.add_column(headings[i], justify="right", no_wrap=True)
-            for name, *cells in zip(names, *(columns[i] for i in part), strict=True):
-                table.add_row(name, *cells)
-            if place:
-                yield ""
-            yield table
-
-
-def _stacked(cell: Cell) -> Text:
-    return Text("\n".join(part for part in _split(cell.text) if part), style="bold" if cell.best else "")
-
-
-def _width(texts: Iterable[str], gap: int = 3) -> int:
-    return gap + max(len(line) for text in texts for line in text.splitlines())
-
-
-def _that_fit(widths: Sequence[int], room: int) -> list[list[int]]:
-    """Places of columns, in their order, as many together as `room` holds; one at least."""
-    parts: list[list[int]] = [[]]
-    left = room
-    for place, width in enumerate(widths):
-        if width > left and parts[-1]:
-            parts.append([])
-            left = room
-        parts[-1].append(place)
-        left -= width
-    return parts
 
 
 def tidy_csv(summary: Summary) -> str:

@@ -20,9 +20,9 @@ from scorer_core import acting, checkpoint, diagnostics, envs, game, networks, n
 from scorer_core.config import RunConfig, spread
 from scorer_core.game import Lane, Players
 from scorer_core.networks import Shape
-from scorer_core.recording import Captured, record
 from scorer_core.records import INSTRUMENTS, METRICS, SCHEMA, RecordError
 from scorer_core.replay import Replay
+from scorer_core.tracing import Captured, record
 
 LEARNED = ("td_error", "msbe", "be_variance", "leader_loss", "follower_loss", "leader_grad_norm", "follower_grad_norm")
 STATE = (  # the attributes of a pack that a checkpoint holds, each under its own name

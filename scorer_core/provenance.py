@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from scorer_core.records import now, read_record
-from scorer_core.secrets import mask, mask_words, secret_lines
+from scorer_core.support.secrets import mask, mask_words, secret_lines
 
 log = logging.getLogger("scorer")
 

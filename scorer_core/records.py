@@ -38,8 +38,8 @@ from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationEr
 
 from scorer_core import identity
 from scorer_core.config import RunConfig
-from scorer_core.errors import RecordError
 from scorer_core.identity import pack_id
+from scorer_core.support.errors import RecordError
 
 # Read at `step`, at some of the log points (diagnostics.points), off a probe batch that stays the same; else NaN.
 INSTRUMENTS = (

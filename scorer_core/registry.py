@@ -7,6 +7,7 @@ each kind.
 import importlib
 import importlib.machinery
 import io
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
@@ -14,7 +15,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from scorer_core.errors import reason, user_code
+from scorer_core.support.errors import reason, user_code
+
+log = logging.getLogger("scorer")
 
 # (delta [B], z [B, D]) -> what the follower minimises, to be weighed against msbe by `follower_weight`.
 FOLLOWER_OBJECTIVES = {
@@ -120,7 +123,7 @@ def check_task(task: str) -> str:
     if family not in FAMILIES:
         module, colon, _ = task.partition(":")
         if colon and module not in sys.modules:
-            print(f"task {task}: imports the module {module} ({_place(module)})", file=sys.stderr, flush=True)
+            log.warning("task %s: imports the module %s (%s)", task, module, _place(module))
         observation_space(task)
     elif game not in FAMILIES[family]:
         raise ValueError(f"unknown game '{game}'; {family} has {', '.join(FAMILIES[family])}")

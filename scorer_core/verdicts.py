@@ -1,7 +1,7 @@
 """What is wrong with a run: verdicts from its metric rows and its settings, by stated thresholds. No torch.
 
 "Late" is the last tenth of training, or the last row that has the value. A run may have several verdicts. No verdict
-does not prove that a run is healthy. `python -m analysis.verdict_rates` measures how often each verdict is wrong on
+does not prove that a run is healthy. `python -m tools.verdict_rates` measures how often each verdict is wrong on
 simulated runs of known type, and writes docs/verdicts.md.
 """
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from scorer_core.secrets import mask
+from scorer_core.support.secrets import mask
 from sweeps.definition import one_line
 from sweeps.reading import DefinitionError, TextLoader, read_mapping
 

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from scorer_core.records import PackFolder, refuse_links, replace_file
-from slurm import local, scheduler, snapshot
-from slurm.board import Board
-from slurm.grid import grid
-from slurm.limits import Room, explained
+from scorer_core.support.waiting import waiting
+from slurm.cluster import scheduler
+from slurm.cluster.limits import Room, explained
+from slurm.cluster.scheduler import Limits, SchedulerError, SubmissionUnknownError
+from slurm.local import supervisor as local
 from slurm.profile import STORAGE_VARIABLE, Profile
-from slurm.scheduler import Limits, SchedulerError, SubmissionUnknownError
-from slurm.submission import Submission, alone, new, submissions
-from slurm.waiting import waiting
+from slurm.status import Board
+from slurm.submissions import snapshot
+from slurm.submissions.submission import Submission, alone, new, submissions
+from sweeps.grid import grid
 from sweeps.plan import Plan
 
 NEVER_AGAIN = ("done", "diverged", "running", "pending")
@@ -199,7 +201,7 @@ def _hand_over(submission: Submission, earlier: list[str]) -> Sent:
         with waiting("the process that starts the packs"):
             local.start(submission)
         return Sent(submission, len(submission.packs))
-    from slurm import script  # and submitit with it: only now
+    from slurm.cluster import script  # and submitit with it: only now
 
     taken, refused = 0, None
     try:
@@ -226,7 +228,7 @@ def _hand_over(submission: Submission, earlier: list[str]) -> Sent:
 
 def _send_report(submission: Submission, earlier: list[str]) -> str:
     """Submit the job that draws the report, if there is to be one; why it was not submitted, or nothing."""
-    from slurm import script
+    from slurm.cluster import script
 
     if not submission.last:
         return ""

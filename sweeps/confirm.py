@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from scorer_core.commands import command, shown_path
 from scorer_core.config import RunConfig
 from scorer_core.records import pack_folders
+from scorer_core.support.commands import command, shown_path
 from sweeps import definition, scores
 from sweeps.definition import DefinitionError, Sweep, Variant
 from sweeps.search import Search, Settings

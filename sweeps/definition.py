@@ -15,7 +15,6 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from scorer_core.commands import command
 from scorer_core.config import (
     LANE_FIELDS,
     SHAPE_FIELDS,
@@ -27,6 +26,7 @@ from scorer_core.config import (
     significant,
 )
 from scorer_core.registry import check_task
+from scorer_core.support.commands import command
 from sweeps.ablation import Ablate, shown
 from sweeps.reading import DefinitionError, put, read_mapping, read_text, shortened
 

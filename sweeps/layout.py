@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from scorer_core.config import RunConfig
+from scorer_core.support.text import count, duration
 from sweeps import price
-from sweeps.terminal import count, duration
 
 CORES = os.cpu_count() or 1
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 240)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from scorer_core.commands import retrain
 from scorer_core.config import RunConfig
 from scorer_core.identity import pack_id
 from scorer_core.records import (
@@ -19,6 +18,7 @@ from scorer_core.records import (
     replace_file,
     write_json,
 )
+from scorer_core.support.commands import retrain
 from sweeps import price
 from sweeps.definition import Sweep, dump_with_checksum
 from sweeps.layout import Layout, by_shape, choose, even, makespan

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from scorer_core.commands import command
 from scorer_core.config import Count, Number, RunConfig
+from scorer_core.support.commands import command
 from sweeps import definition
 from sweeps.definition import DefinitionError, FolderName, Sweep, Text, one_line
 from sweeps.reading import shortened

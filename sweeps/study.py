@@ -27,11 +27,11 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import BaseModel, Field, ValidationError
 
-from scorer_core.commands import command_on
-from scorer_core.errors import reason
 from scorer_core.identity import digest, pack_id
 from scorer_core.records import PackFolder, RecordError, first_fault, read_record, replace_file, write_json
-from scorer_core.secrets import mask
+from scorer_core.support.commands import command_on
+from scorer_core.support.errors import reason
+from scorer_core.support.secrets import mask
 from sweeps.definition import DefinitionError
 from sweeps.samplers import make_sampler
 from sweeps.search import Search, Settings, dump, load

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from scorer_core import registry
 from scorer_core.config import RunConfig, significant
-from scorer_core.errors import user_code
+from scorer_core.support.errors import user_code
 from sweeps.definition import Sweep
 
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from slurm.search_worker import Worker
+from slurm.jobs.search_worker import Worker
 from sweeps import search
 from sweeps.study import Study
 from tests.search_synthetic import SyntheticTrainer, search_of, worth
@@ -39,7 +39,7 @@ def main() -> None:
 def trials_an_hour(arguments: argparse.Namespace, lanes: int, workers: int) -> float:
     """Of a whole search from the command line, by the clock."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "scorer", "search", "ratio_search", "--outputs", folder]
+        command = [sys.executable, "-m", "cli.main", "search", "ratio_search", "--outputs", folder]
         command += ["--trials", str(arguments.trials), "--workers", str(workers), "--lanes", str(lanes)]
         command += ["--device", arguments.device, "-s", f"seeds={arguments.seeds}", "-s", "sampler=random"]
         command += ["-s", f"total_steps={arguments.steps}"]

@@ -2,6 +2,8 @@ import sys
 
 import pytest
 
+from cli import main
+
 
 @pytest.fixture(autouse=True)
 def _as_in_a_job_of_its_own():
@@ -16,12 +18,11 @@ def _as_in_a_job_of_its_own():
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Run the command line; its exit code, output and errors."""
-    import scorer  # and every package with it: most tests need only theirs
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["scorer", *map(str, arguments)])
         try:
-            scorer.main()
+            main.main()
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from scorer_core.config import RunConfig
 from scorer_core.records import METRICS, SCHEMA, PackFolder, RecordError
-from slurm.search_worker import Worker
+from slurm.jobs.search_worker import Worker
 from sweeps import search
 from sweeps.study import study_in
 

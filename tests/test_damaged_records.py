@@ -17,10 +17,10 @@ import pytest
 import typer.main
 import yaml
 
-import scorer
+from cli import main
 from scorer_core.records import PackFolder, now, pack_folders, write_json
 from slurm.profile import Profile
-from slurm.submission import new
+from slurm.submissions.submission import new
 from sweeps import definition
 from sweeps.plan import make_plan
 from tests.analysis.synthetic import logged_steps, rows
@@ -112,13 +112,13 @@ def outputs(tmp_path_factory) -> Path:
 @pytest.fixture
 def call(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
     """Run the command line in this process; its exit code and what it prints."""
-    monkeypatch.setattr(scorer, "app", typer.main.get_command(scorer.app))  # made once: it takes as long as a command
+    monkeypatch.setattr(main, "app", typer.main.get_command(main.app))  # made once: it takes as long as a command
 
     def call(*words: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["scorer", *map(str, words)])
         code = 0
         try:
-            scorer.main()
+            main.main()
         except SystemExit as stop:
             code = int(stop.code or 0)
         printed = capsys.readouterr()
@@ -314,7 +314,7 @@ def test_a_job_names_a_damaged_record_in_one_line_and_replaces_a_damaged_heartbe
     packs = {bool(pack.done()): pack.path for pack in pack_folders(tmp_path / "mine" / "packs")}
 
     def job(pack: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "slurm.job", str(pack), "--device", "nonsense", "--series", "1"]
+        command = [sys.executable, "-m", "slurm.jobs.train_pack", str(pack), "--device", "nonsense", "--series", "1"]
         return subprocess.run(command, capture_output=True, text=True, cwd=OLD.parent.parent.parent)
 
     (packs[True] / "done.json").write_text("[1]")

@@ -10,10 +10,11 @@ import pytest
 
 from scorer_core.config import RunConfig
 from scorer_core.records import SCHEMA, PackFolder, RecordError, open_lock, open_log, replace_file, write_json
-from slurm import local, snapshot
-from slurm.cleaning import remove
+from slurm.local import supervisor as local
 from slurm.profile import Profile
-from slurm.submission import alone, new
+from slurm.submissions import snapshot
+from slurm.submissions.cleaning import remove
+from slurm.submissions.submission import alone, new
 from slurm.submit import submit_workers
 from sweeps.storage import Lock, StorageError, open_storage
 
@@ -197,15 +198,14 @@ def test_clean_removes_nothing_behind_a_folder_that_is_a_link(sweep, target):
 def test_a_kept_copy_of_the_code_that_was_changed_is_refused(tmp_path):
     kept = snapshot.keep(tmp_path / "code")
     assert snapshot.keep(tmp_path / "code") == kept
-    (kept / "slurm" / "job.py").write_text("edited")
+    (kept / "slurm" / "submit.py").write_text("edited")
     with pytest.raises(RecordError, match=rf"^{kept}: its files were changed after they were copied; remove this"):
         snapshot.keep(tmp_path / "code")
 
 
 def test_no_profile_no_hidden_file_and_no_key_is_copied_with_the_code(tmp_path):
     for name in (
-        "scorer.py",
-        "slurm/job.py",
+        "slurm/submit.py",
         "slurm/profiles/mine.yaml",
         "sweeps/.env.json",
         "slurm/.x/a.py",
@@ -215,4 +215,4 @@ def test_no_profile_no_hidden_file_and_no_key_is_copied_with_the_code(tmp_path):
         (tmp_path / "tree" / name).write_text("x")
     kept = snapshot.keep(tmp_path / "code", tmp_path / "tree")
     found = sorted(os.fspath(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file())
-    assert found == ["scorer.py", "slurm/job.py", "snapshot.json"]
+    assert found == ["slurm/submit.py", "snapshot.json"]

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from analysis.load import load_results
+from cli.status_view import remarks
 from scorer_core.records import MEASURED, METRICS, SCHEMA, PackFolder, pack_folders
 from scorer_core.train import train
-from slurm.board import board
-from slurm.screen import remarks
+from slurm.status import board
 from sweeps.definition import load_submitted
 from sweeps.plan import find_run, make_plan
 from sweeps.study import study_in

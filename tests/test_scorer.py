@@ -113,7 +113,7 @@ def trained(tmp_path_factory) -> tuple[Path, Path, str]:
     folder = tmp_path_factory.mktemp("trained")
     path, outputs = folder / "mine.yaml", folder / "out"
     path.write_text(yaml.safe_dump(SWEEP))
-    command = [sys.executable, "-m", "scorer", "run", str(path), "--outputs", str(outputs)]
+    command = [sys.executable, "-m", "cli.main", "run", str(path), "--outputs", str(outputs)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     return path, outputs, done.stdout
@@ -236,7 +236,7 @@ def test_runs_go_out_to_a_notebook_and_come_in_from_elsewhere(call, trained, tmp
 
 
 def test_an_interrupted_run_says_75_and_the_next_goes_on(sweep_file, tmp_path):
-    command = [sys.executable, "-m", "scorer", "run", str(sweep_file), "--outputs", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "cli.main", "run", str(sweep_file), "--outputs", str(tmp_path / "out")]
     command += [
         "--lanes",
         "16",

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from scorer_core.config import RunConfig
-from slurm.search_worker import Worker
+from slurm.jobs.search_worker import Worker
 from sweeps import search
 from sweeps.study import Study
 from tests.search_synthetic import SyntheticTrainer, without_returns
@@ -41,7 +41,7 @@ def searched(tmp_path_factory) -> tuple[Path, Path, str]:
     folder = tmp_path_factory.mktemp("searched")
     path, outputs = folder / "mine.yaml", folder / "out"
     path.write_text(yaml.safe_dump(SEARCH))
-    command = [sys.executable, "-m", "scorer", "search", str(path), "--trials", "6", "--outputs", str(outputs)]
+    command = [sys.executable, "-m", "cli.main", "search", str(path), "--trials", "6", "--outputs", str(outputs)]
     done = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), [p.read_text() for p in outputs.glob("*/workers/*.log")]
     return path, outputs, done.stdout
@@ -144,7 +144,7 @@ def test_a_sweep_laid_beside_has_at_a_trial_s_point_what_the_trial_has(call, sea
 def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
     path, outputs = tmp_path / "mine.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump(SEARCH | {"total_steps": 12_000, "trials": 2, "pruner": "none"}))
-    command = [sys.executable, "-m", "scorer", "search", str(path), "--outputs", str(outputs), "--workers", "1"]
+    command = [sys.executable, "-m", "cli.main", "search", str(path), "--outputs", str(outputs), "--workers", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     packs, end = outputs / "mine" / "packs", time.monotonic() + 150
     while not any('"training"' in path.read_text() for path in packs.glob("*/state.json")):

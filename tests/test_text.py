@@ -9,8 +9,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-import scorer
-from scorer_core.commands import command_on
+from cli import main
+from scorer_core.support.commands import command_on
 from sweeps.definition import DefinitionError, parse
 from tests.analysis.synthetic import DEFINITION, make_sweep
 
@@ -25,7 +25,7 @@ FAST = {"report": ["--figure", "intervals", "--format", "png", "--replications",
 
 def invoke(*words: object, code: int = 0) -> str:
     """What a command prints, as one line per line of a wide screen."""
-    done = CliRunner().invoke(scorer.app, list(map(str, words)))
+    done = CliRunner().invoke(main.app, list(map(str, words)))
     assert done.exit_code == code, (done.output, done.exception)
     return done.output
 
@@ -181,7 +181,7 @@ def executed(text: str) -> list[str]:
         words += map(str, FAST.get(words[1], []))
         if "PACK" in words or "NAME" in words or words[1] in ("resume", "retry") or ".." in words:
             continue
-        done = CliRunner().invoke(scorer.app, words[1:], input="n\n")
+        done = CliRunner().invoke(main.app, words[1:], input="n\n")
         assert done.exit_code != 2, (command, done.output)
         assert not done.exception or isinstance(done.exception, SystemExit), command
         verbs.append(words[1])

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from scorer_core.records import PackFolder
-from slurm.launch import LocalLauncher
+from slurm.local.launcher import LocalLauncher
 from sweeps.definition import parse
 from sweeps.plan import make_plan
 
@@ -51,7 +51,7 @@ def at_once(tmp_path_factory) -> tuple[Path, list[tuple[int, str]]]:
     """The folder of a sweep that two processes ran at once; the exit code of each and what it printed."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "mine.yaml").write_text(yaml.safe_dump(SWEEP))
-    command = [sys.executable, "-m", "scorer", "run", str(folder / "mine.yaml"), "--outputs", str(folder / "out")]
+    command = [sys.executable, "-m", "cli.main", "run", str(folder / "mine.yaml"), "--outputs", str(folder / "out")]
     command += ["--lanes", "4", "--processes", "1"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
     printed = [process.communicate()[0] for process in both]

@@ -16,8 +16,8 @@ from torch import Tensor
 from scorer_core import noise
 from scorer_core.checkpoint import bytes_tensor, check_keys
 from scorer_core.envs import Step, saving
-from scorer_core.errors import user_code
 from scorer_core.records import RecordError
+from scorer_core.support.errors import user_code
 
 
 class GymnasiumEnvironments:

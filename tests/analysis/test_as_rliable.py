@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rliable import library, metrics
 
-from analysis import as_rliable
+from analysis import rliable_exact as as_rliable
 from analysis.statistics import AGGREGATE_NAMES
 from tests.analysis.test_statistics import score_matrices
 

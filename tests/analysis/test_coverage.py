@@ -2,9 +2,22 @@ import numpy as np
 import pytest
 
 from analysis.comparisons import compare
-from analysis.coverage import BEGIN, END, KINDS, PAGE, SEEDS, TASKS, VARIANTS, measure, read, tables, true_iqm, write
 from analysis.false_claims import MOST_FALSE_CLAIMS, false_claims, measured
 from analysis.statistics import Bootstrap, Estimate, iqm, ones
+from tools.interval_coverage import (
+    BEGIN,
+    END,
+    KINDS,
+    PAGE,
+    SEEDS,
+    TASKS,
+    VARIANTS,
+    measure,
+    read,
+    tables,
+    true_iqm,
+    write,
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,7 +74,7 @@ def test_the_simulation_makes_intervals_as_comparisons_do(monkeypatch):
         found.append(differences)
         return np.zeros(differences.value.shape, bool)
 
-    monkeypatch.setattr("analysis.coverage._claims", noted)
+    monkeypatch.setattr("tools.interval_coverage._claims", noted)
     measure("skewed", 2, 5, 1)
     scores = KINDS["skewed"](np.random.default_rng([0, 2, 5]), (1, VARIANTS + 1, 5, 2))[0]
     variants = {str(i): matrix for i, matrix in enumerate(scores)}

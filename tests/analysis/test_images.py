@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from analysis.load import load_results
-from analysis.plates import plate_makers
+from analysis.report_figures import plate_makers
 from analysis.style import COLOURS, WIDTHS, looks, styled
 from analysis.summary import Settings, summarise
 from tests.analysis.synthetic import make_sweep

@@ -11,8 +11,8 @@ from analysis.csv_runs import Columns, read_runs
 from analysis.imports import import_runs
 from analysis.load import ReportError, load_results
 from analysis.report import make_report
+from analysis.run_metrics import read_imported
 from analysis.summary import Settings
-from analysis.traces import read_imported
 from scorer_core.records import RecordError, replace_file
 from sweeps.definition import dump
 from tests.analysis.synthetic import definition, make_sweep
@@ -431,7 +431,7 @@ def test_a_long_import_is_drawn_at_few_steps(tmp_path):
 
 
 def scorer(*arguments):
-    from scorer import app
+    from cli.main import app
 
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 

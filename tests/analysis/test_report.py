@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from analysis.honesty import cautions
+from analysis.caveats import cautions
 from analysis.load import ReportError, load_results
-from analysis.plates import plate_makers
 from analysis.report import StrictError, make_report
+from analysis.report_figures import plate_makers
 from analysis.reported import against_reported
 from analysis.style import styled
 from analysis.summary import Settings, summarise

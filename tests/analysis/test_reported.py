@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from analysis.honesty import cautions
+from analysis.caveats import cautions
 from analysis.load import load_results
 from analysis.page import render
 from analysis.reported import against_reported

@@ -10,7 +10,8 @@ from rich.console import Console
 from analysis.load import load_results
 from analysis.report import make_report
 from analysis.summary import Settings, summarise
-from analysis.tables import Cell, Fitted, Grid, escape_latex, latex, markdown, results_grid, tidy_csv
+from analysis.tables import Cell, Grid, escape_latex, latex, markdown, results_grid, tidy_csv
+from cli.results_table import ResultsTable
 from tests.analysis.synthetic import ODD_NAMES, make_sweep
 
 GRID = Grid(("variant", "breakout"), ((Cell("lr_5%"), Cell("8.1 [7.9, 8.4]", best=True)), (Cell("a|b"), Cell("–"))))
@@ -54,7 +55,7 @@ def test_latex_compiles_and_fits_a_column(grid, tmp_path):
 
 def lines_of(grid, width):
     console = Console(width=width, file=io.StringIO(), force_terminal=False)
-    console.print(Fitted(grid, "results"))
+    console.print(ResultsTable(grid, "results"))
     return console.file.getvalue().splitlines()  # pyright: ignore[reportAttributeAccessIssue]
 
 

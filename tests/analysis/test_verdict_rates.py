@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from analysis.verdict_rates import BEGIN, END, KINDS, PAGE, ROWS, Kind, rate, write
 from scorer_core.verdicts import MEANINGS
+from tools.verdict_rates import BEGIN, END, KINDS, PAGE, ROWS, Kind, rate, write
 
 
 def published() -> dict[tuple[str, bool, str], list[float]]:

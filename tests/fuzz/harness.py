@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import typer.main
 import yaml
 
-import scorer
+from cli import main
 from sweeps import definition, search
 from tests.fuzz.inputs import GENERATORS, Input
 from tests.fuzz.known import KNOWN
@@ -129,19 +129,19 @@ def check_command(work: Path, words: list[str], given: Input) -> Iterator[str]:
 
 @cache
 def _command():
-    return typer.main.get_command(scorer.app)
+    return typer.main.get_command(main.app)
 
 
 def call(words: list[str]) -> tuple[int, str, str, str]:
     """Exit code, stdout, stderr and what went wrong with `scorer WORDS`."""
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    code, fault, app, argv = 0, "", scorer.app, sys.argv
+    code, fault, app, argv = 0, "", main.app, sys.argv
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings(), _time_limit():
             warnings.simplefilter("error")
-            scorer.app, sys.argv = _command(), ["scorer", *words]  # type: ignore[assignment]
-            scorer.main()
+            main.app, sys.argv = _command(), ["scorer", *words]  # type: ignore[assignment]
+            main.main()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except TooSlowError:
@@ -153,7 +153,7 @@ def call(words: list[str]) -> tuple[int, str, str, str]:
         ours = [f"{Path(f.filename).name}:{f.lineno}" for f in frames if "site-packages" not in f.filename]
         fault = f"{type(error).__name__}: {str(error)[:300]} at {' '.join(ours[-6:])}"
     finally:
-        scorer.app, sys.argv = app, argv
+        main.app, sys.argv = app, argv
     texts = [stream.buffer.getvalue().decode(errors="replace") for stream in (out, err)]  # type: ignore[attr-defined]
     return code, texts[0], texts[1], fault
 

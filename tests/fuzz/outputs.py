@@ -10,9 +10,9 @@ import yaml
 from analysis.csv_runs import Columns
 from analysis.imports import import_runs
 from scorer_core.records import now, write_json
+from slurm.jobs.search_worker import Worker
 from slurm.profile import Profile
-from slurm.search_worker import Worker
-from slurm.submission import Request, new
+from slurm.submissions.submission import Request, new
 from sweeps import definition
 from sweeps.plan import make_plan
 from sweeps.study import Study

@@ -51,7 +51,7 @@ def test_status_names_a_damaged_submission_and_shows_the_rest(work, content):
 def test_status_names_a_damaged_local_queue_and_shows_the_rest(work, content, monkeypatch):
     queue = work / "tiny" / "submissions" / "1" / "queue.json"
     queue.write_text(content)
-    monkeypatch.setattr("slurm.local.alive", lambda _: True)
+    monkeypatch.setattr("slurm.local.supervisor.alive", lambda _: True)
     code, out, _ = run("status", "tiny")
     assert code == 0
     assert f"problem: {queue}" in out

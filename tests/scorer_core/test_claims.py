@@ -12,8 +12,8 @@ from scorer_core import game, networks, noise, objectives, optim
 from scorer_core.config import RunConfig
 from scorer_core.game import Lane
 from scorer_core.pack import Pack
-from scorer_core.recording import record
 from scorer_core.replay import sample
+from scorer_core.tracing import record
 
 # Baird's counterexample (1995; Sutton and Barto 2018, example 11.1): seven states, all followed by the last, no reward,
 # every value representable, and the states updated equally often.

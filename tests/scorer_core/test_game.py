@@ -13,7 +13,7 @@ import torch
 from scorer_core import game, networks, objectives, optim
 from scorer_core.config import RunConfig
 from scorer_core.game import Batch, Lane, Players
-from scorer_core.recording import record
+from scorer_core.tracing import record
 
 EYE = torch.eye(2)
 BATCH = Batch(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scorer_core.secrets import MASK, is_secret, mask, mask_words, secret_lines
+from scorer_core.support.secrets import MASK, is_secret, mask, mask_words, secret_lines
 
 HIDDEN = r"""
 WANDB_API_KEY=S3CRET

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from slurm.devcluster.cluster import DevCluster, why_not
-from slurm.devcluster.settings import Partition, Settings, Wrapper
+from tests.devcluster.cluster import DevCluster, why_not
+from tests.devcluster.settings import Partition, Settings, Wrapper
 from tests.slurm.workplace import LONG, uninterrupted, wait_for
 
 

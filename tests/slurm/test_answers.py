@@ -9,14 +9,18 @@ from typing import Any
 
 import pytest
 
+from cli import logs as following
 from scorer_core.records import PackFolder
-from slurm import following, local, losses, scheduler, snapshot, submit
-from slurm.board import board
-from slurm.doctor import Finding, examine
+from slurm import submit
+from slurm.cluster import losses, scheduler
+from slurm.cluster.profile_check import Finding, examine
+from slurm.cluster.scheduler import SchedulerError, SubmissionUnknownError
+from slurm.cluster.script import job_number
+from slurm.local import supervisor as local
 from slurm.profile import Profile
-from slurm.scheduler import SchedulerError, SubmissionUnknownError
-from slurm.script import job_number
-from slurm.submission import Submission, new, setup, submissions
+from slurm.status import board
+from slurm.submissions import snapshot
+from slurm.submissions.submission import Submission, new, setup, submissions
 from sweeps.definition import parse
 from sweeps.plan import Plan, make_plan
 from tests.slurm.workplace import SMALL
@@ -193,7 +197,7 @@ def test_where_squeue_does_not_have_it_either_it_is_not_known_whether_it_was_sub
 
 
 def test_sbatch_that_does_not_end_may_have_submitted(commands, planned, tmp_path, monkeypatch):
-    monkeypatch.setattr("slurm.script.SBATCH_SECONDS", 0.2)
+    monkeypatch.setattr("slurm.cluster.script.SBATCH_SECONDS", 0.2)
     commands("sbatch", "case $2 in *-report.sh) echo 19;; *) exec sleep 5;; esac")
     commands("squeue", IN_QUEUE.format(bin=tmp_path / "bin"))
     assert send(planned).submission.requests[0].job == "18"
@@ -235,14 +239,14 @@ def code(tmp_path_factory) -> Path:
     ],
 )
 def test_a_job_runs_the_snapshot_whatever_the_environment_says(code, environment):
-    done = in_job(submission_of(code), f"{sys.executable} -m slurm.job --help", **environment)
+    done = in_job(submission_of(code), f"{sys.executable} -m slurm.jobs.train_pack --help", **environment)
     assert (done.returncode, done.stdout[:8]) == (0, "SNAPSHOT"), done.stderr
 
 
 def test_a_job_that_imports_other_code_than_was_submitted_ends_with_one_line(code, tmp_path):
     done = in_job(
         submission_of(code),
-        f"cd {snapshot.SOURCE}; export PYTHONPATH=; exec {sys.executable} -m slurm.job {tmp_path / 'pack'}",
+        f"cd {snapshot.SOURCE}; export PYTHONPATH=; exec {sys.executable} -m slurm.jobs.train_pack {tmp_path / 'pack'}",
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.devcluster.cluster import DevCluster
+from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import Workplace, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

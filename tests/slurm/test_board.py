@@ -12,22 +12,23 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from cli.filters import make_filter
+from cli.status_view import cost, remarks, standing
 from scorer_core.records import PackFolder, write_json
-from slurm import scheduler, snapshot
-from slurm.board import FRESH_SECONDS, Board, board
-from slurm.filters import make_filter
-from slurm.grid import GridRun
-from slurm.limits import Room
+from scorer_core.support.text import duration
+from slurm.cluster import scheduler
+from slurm.cluster.limits import Room
+from slurm.cluster.scheduler import Limits, SchedulerError
 from slurm.profile import Profile
-from slurm.scheduler import Limits, SchedulerError
-from slurm.screen import cost, remarks, standing
-from slurm.submission import new, read, submissions
+from slurm.status import FRESH_SECONDS, Board, board
+from slurm.submissions import snapshot
+from slurm.submissions.submission import new, read, submissions
 from slurm.submit import BY_DEFAULT, Selection, by_code, select, sizes
 from sweeps import price
 from sweeps.definition import DefinitionError, parse
+from sweeps.grid import GridRun
 from sweeps.layout import makespan
 from sweeps.plan import Plan, make_plan
-from sweeps.terminal import duration
 
 SWEEP: dict[str, Any] = {
     "name": "mine", "question": "?", "tasks": ["minatar/breakout", "gymnax/breakout"], "total_steps": 10_000,
@@ -151,7 +152,7 @@ def test_an_index_made_by_other_code_is_not_believed(planned, tmp_path, monkeypa
     assert len(board(planned.folder).cells) == 1
     edited = tmp_path / "config.py"
     edited.write_text("# another field")
-    monkeypatch.setattr("slurm.grid.IDENTITY", [edited])
+    monkeypatch.setattr("sweeps.grid.IDENTITY", [edited])
     assert len(board(planned.folder).cells) == 24
 
 
@@ -275,11 +276,11 @@ def test_the_same_code_is_kept_once_and_edited_code_beside_it(tmp_path):
     tree = copied_tree(tmp_path / "tree")
     first = snapshot.keep(tmp_path / "code", tree)
     assert snapshot.keep(tmp_path / "code", tree) == first
-    (tree / "scorer.py").write_text("edited")
+    (tree / "cli/main.py").write_text("edited")
     second = snapshot.keep(tmp_path / "code", tree)
     assert second != first
-    assert (second / "scorer.py").read_text() == "edited"
-    assert (first / "scorer.py").read_text() != "edited"
+    assert (second / "cli/main.py").read_text() == "edited"
+    assert (first / "cli/main.py").read_text() != "edited"
     assert sorted(path.name for path in (tmp_path / "code").iterdir()) == sorted([first.name, second.name])
 
 

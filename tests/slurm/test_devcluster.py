@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from slurm.devcluster import processes
-from slurm.devcluster.cluster import DevCluster
-from slurm.devcluster.settings import ClusterError, Settings, Wrapper
 from sweeps.definition import DefinitionError
+from tests.devcluster import processes
+from tests.devcluster.cluster import DevCluster
+from tests.devcluster.settings import ClusterError, Settings, Wrapper
 
-MODULE = [sys.executable, "-m", "slurm.devcluster"]
+MODULE = [sys.executable, "-m", "tests.devcluster"]
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 60.0) -> None:

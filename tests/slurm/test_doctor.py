@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from slurm.devcluster.cluster import DevCluster
-from slurm.doctor import Finding, examine
-from slurm.probe import look
+from slurm.cluster.check_job import look
+from slurm.cluster.profile_check import Finding, examine
 from slurm.profile import Profile
+from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import Workplace
 
 

@@ -4,7 +4,7 @@ from contextlib import suppress
 
 import pytest
 
-from slurm.devcluster.settings import ClusterError
+from tests.devcluster.settings import ClusterError
 from tests.slurm.workplace import Workplace, metrics, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.devcluster import processes
+from tests.devcluster import processes
 from tests.slurm.workplace import LONG, Workplace, metrics, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

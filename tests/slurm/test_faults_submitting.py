@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scorer_core.records import pack_folders
-from slurm.devcluster.cluster import DevCluster
+from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import PATIENCE_SECONDS, Workplace, metrics, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

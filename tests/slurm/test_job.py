@@ -38,7 +38,16 @@ def _nothing_is_left_running():
 
 
 def start(folder: PackFolder, *options: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "slurm.job", str(folder.path), "--device", "cpu", "--commit-seconds", "0.3"]
+    command = [
+        sys.executable,
+        "-m",
+        "slurm.jobs.train_pack",
+        str(folder.path),
+        "--device",
+        "cpu",
+        "--commit-seconds",
+        "0.3",
+    ]
     process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE)
     STARTED.append(process)
     return process
@@ -154,7 +163,7 @@ def test_scorer_run_killed_at_twenty_random_moments_ends_with_the_metrics_of_an_
     definition = tmp_path / "killed.yaml"
     definition.write_text(json.dumps(sweep))
     dice, outputs, kills = random.Random(0), tmp_path / "outputs", 0
-    command = [sys.executable, "-m", "scorer", "run", str(definition), "--outputs", str(outputs)]
+    command = [sys.executable, "-m", "cli.main", "run", str(definition), "--outputs", str(outputs)]
     command += ["--device", "cpu", "--commit-seconds", "0.3"]
 
     def run(*overrides: str) -> subprocess.Popen[bytes]:
@@ -196,7 +205,8 @@ def test_told_to_stop_it_commits_says_75_and_later_goes_on(folder, reference, nu
 
 
 def test_it_stops_by_itself_when_the_process_that_wanted_it_is_gone(folder):
-    code = f"import subprocess,sys,os,time;subprocess.Popen([sys.executable,'-m','slurm.job',{str(folder.path)!r},"
+    code = "import subprocess,sys,os,time;"
+    code += f"subprocess.Popen([sys.executable,'-m','slurm.jobs.train_pack',{str(folder.path)!r},"
     code += "'--device','cpu','--parent',str(os.getpid())]);time.sleep(600)"
     parent = subprocess.Popen([sys.executable, "-c", code])
     wait_for(lambda: folder.state().get("phase") == "training")

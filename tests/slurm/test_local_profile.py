@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from scorer_core.records import PackFolder, pack_folders
-from slurm import local
-from slurm.submission import submissions
+from slurm.local import supervisor as local
+from slurm.submissions.submission import submissions
 from tests.slurm.test_job import computed, same_metrics, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
@@ -37,7 +37,7 @@ class Place:
 
     def call(self, *words: object, code: int = 0) -> str:
         """What a verb prints, errors included; it must end with `code` and never in a traceback."""
-        command = [sys.executable, "-m", "scorer", *map(str, words), "--outputs", str(self.outputs)]
+        command = [sys.executable, "-m", "cli.main", *map(str, words), "--outputs", str(self.outputs)]
         done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, stdin=subprocess.DEVNULL)
         assert done.returncode == code, done.stdout + done.stderr
         assert "Traceback" not in done.stderr
@@ -76,7 +76,7 @@ def supervisor(place: Place, submission: str) -> int:
             words = path.read_bytes().decode().split("\0")
         except OSError:
             continue
-        if "slurm.local" in words and folder in words:
+        if "slurm.local.supervisor" in words and folder in words:
             return int(path.parent.name)
     raise AssertionError(f"nothing looks after {folder}")
 
@@ -189,14 +189,13 @@ def test_clean_removes_what_no_one_needs_and_with_a_filter_whole_packs(place):
 def test_jobs_run_the_code_that_was_submitted(place, tmp_path):
     """The same tool from a copy of its tree, edited after it was submitted from."""
     tree = tmp_path / "tree"
-    for room in ("scorer_core", "sweeps", "slurm", "analysis"):
-        shutil.copytree(ROOT / room, tree / room, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "scorer.py", tree)
-    command = [sys.executable, "-m", "scorer", "submit", str(place.definition), "--profile", str(place.profile)]
+    for package in ("cli", "scorer_core", "sweeps", "slurm", "analysis"):
+        shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "cli.main", "submit", str(place.definition), "--profile", str(place.profile)]
     subprocess.run([*command, "--outputs", str(place.outputs), "--dry-run"], cwd=tree, check=True, capture_output=True)
     subprocess.run([*command, "--outputs", str(place.outputs)], cwd=tree, check=True, capture_output=True)
     (tree / "scorer_core" / "train.py").write_text("raise SystemExit('edited after submission')")
-    (tree / "slurm" / "job.py").write_text("raise SystemExit('edited after submission')")
+    (tree / "slurm" / "jobs" / "train_pack.py").write_text("raise SystemExit('edited after submission')")
     wait_for(lambda: place.status()["counts"] == {"done": 4})
     argv = place.packs[0].provenance()["argv"]
     assert argv[0].startswith(str(place.outputs / "mine" / "code")), argv
@@ -213,7 +212,9 @@ def test_a_lost_run_resumed_ends_with_the_metrics_of_an_uninterrupted_one(place,
     place.call("resume", "mine", "-y")
     wait_for(lambda: bool(pack.done()))
     whole = PackFolder.create(tmp_path / "whole", pack.configs())
-    subprocess.run([sys.executable, "-m", "slurm.job", str(whole.path), "--device", "cpu"], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "slurm.jobs.train_pack", str(whole.path), "--device", "cpu"], cwd=ROOT, check=True
+    )
     assert same_metrics(pack, computed(whole))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from scorer_core.config import RunConfig
 from scorer_core.records import PackFolder, pack_folders
-from slurm.policy import halve, halves, history, is_out_of_memory, refusal
+from slurm.jobs.policy import halve, halves, history, is_out_of_memory, refusal
 from tests.slurm.test_job import CONFIGS, SETTINGS, code_of, computed, start, wait_for
 
 
@@ -128,7 +128,7 @@ def test_a_pack_that_only_fits_by_halves_ends_with_the_metrics_of_an_unlimited_o
     whole, folder = (PackFolder.create(tmp_path / name, configs) for name in ("whole", "packs"))
     assert code_of(start(whole)) == 0
     limit = 7 * 10**9
-    command = [sys.executable, "-m", "slurm.job", str(folder.path), "--device", "cpu", "--series", "1"]
+    command = [sys.executable, "-m", "slurm.jobs.train_pack", str(folder.path), "--device", "cpu", "--series", "1"]
     subprocess.run(command, check=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
     parts = halves(folder)
     assert [len(part.run_ids()) for part in parts] == [4, 4]

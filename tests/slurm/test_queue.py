@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 import typer
 
-from slurm import asking, waiting
-from slurm.cancelling import report_jobs
-from slurm.limits import explained, room
+from cli import common as asking
+from scorer_core.support import waiting
+from slurm.cluster.cancelling import report_jobs
+from slurm.cluster.limits import explained, room
+from slurm.cluster.scheduler import Limits, Queued, SchedulerError
+from slurm.cluster.usage import Used, memory, parse
 from slurm.profile import Profile
-from slurm.scheduler import Limits, Queued, SchedulerError
-from slurm.submission import Submission, new, shares
+from slurm.submissions.submission import Submission, new, shares
 from slurm.submit import turn
-from slurm.usage import Used, memory, parse
 
 SLURM = Profile(name="cluster", scheduler="slurm")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.devcluster.cluster import DevCluster
+from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import PATIENCE_SECONDS, Workplace, wait_for
 
 pytestmark = pytest.mark.timeout(600)

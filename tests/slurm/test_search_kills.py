@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from optuna.trial import TrialState
 
-from slurm.search_worker import Worker
+from slurm.jobs.search_worker import Worker
 from sweeps.storage import STORAGE_VARIABLE
 from sweeps.study import STARTS_WITHOUT_PROGRESS, Batch, Study
 from tests.postgresql import postgresql  # noqa: F401, a fixture

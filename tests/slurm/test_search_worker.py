@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from scorer_core.config import RunConfig
 from scorer_core.records import PackFolder, RecordError, pack_folders
-from slurm.job import FAILED, FINISHED, INTERRUPTED
-from slurm.search_worker import Worker
+from slurm.jobs.search_worker import Worker
+from slurm.jobs.train_pack import FAILED, FINISHED, INTERRUPTED
 from sweeps.confirm import ranking
 from sweeps.search import Search
 from sweeps.storage import StorageError
@@ -289,7 +289,7 @@ def test_a_point_that_failed_is_trained_when_it_is_met_again(tmp_path):
 
 def test_a_point_that_was_pruned_is_trained_from_its_start_when_it_is_met_again(tmp_path, monkeypatch):
     first = iter([True])
-    monkeypatch.setattr("slurm.search_batch.to_prune", lambda *_: {0} if next(first, False) else set())
+    monkeypatch.setattr("slurm.jobs.search_batch.to_prune", lambda *_: {0} if next(first, False) else set())
     search = search_of(trials=6, pruner="halving", **TWO_POINTS)
     study = Study(search, tmp_path / "syn")
     assert Worker(study, SyntheticTrainer(), 1).work() == FINISHED

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from slurm.devcluster.cluster import DevCluster
-from slurm.doctor import Finding, examine
+from slurm.cluster.profile_check import Finding, examine
 from slurm.profile import Profile
+from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import Workplace, metrics, wait_for
 
 pytestmark = pytest.mark.timeout(900)

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-import scorer
+from cli import main
 from scorer_core.config import RunConfig
 from scorer_core.records import PackFolder, RecordError
-from slurm import script, submit
-from slurm.local import alive
+from slurm import submit
+from slurm.cluster import script
+from slurm.cluster.scheduler import SchedulerError
+from slurm.local.supervisor import alive
 from slurm.profile import Profile
-from slurm.scheduler import SchedulerError
-from slurm.submission import Request, Submission, new, read, setup
+from slurm.submissions.submission import Request, Submission, new, read, setup
 from slurm.submit import submit_workers
 
 SECRET = 'it\'s a "secret"\n$(touch PWNED)`touch PWNED`\\;touch PWNED'
@@ -154,7 +155,7 @@ def test_resume_takes_the_values_from_the_private_file(tmp_path):
 
 def call(*words: object) -> str:
     """What a command prints."""
-    done = CliRunner().invoke(scorer.app, [str(word) for word in words])
+    done = CliRunner().invoke(main.app, [str(word) for word in words])
     assert done.exit_code == 0, done.output
     return done.output
 

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import yaml
 
 from scorer_core.records import MEASURED, PackFolder, pack_folders
-from slurm.devcluster.cluster import DevCluster
-from slurm.devcluster.settings import ClusterError
 from sweeps import definition
 from sweeps.plan import make_plan
+from tests.devcluster.cluster import DevCluster
+from tests.devcluster.settings import ClusterError
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_SECONDS = 240.0
@@ -90,7 +90,7 @@ class Workplace:
 
     def _start(self, words: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "scorer", *words], cwd=ROOT, env=self.cluster.environment() | environment,
+            [sys.executable, "-m", "cli.main", *words], cwd=ROOT, env=self.cluster.environment() | environment,
             text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -192,12 +192,14 @@ class Workplace:
     # --- processes of its jobs ---
 
     def processes(self) -> list[int]:
-        """The processes that train: `python -m slurm.job` on a pack of ours."""
+        """The processes that train: `python -m slurm.jobs.train_pack` on a pack of ours."""
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
                 words = path.read_bytes().decode(errors="replace").split("\0")
-                if "slurm.job" in words and any(word.startswith(str(self.packs.resolve())) for word in words):
+                if "slurm.jobs.train_pack" in words and any(
+                    word.startswith(str(self.packs.resolve())) for word in words
+                ):
                     found.append(int(path.parent.name))
         return found
 
@@ -216,6 +218,8 @@ def uninterrupted(folder: Path, sweep: dict[str, Any] | None = None) -> dict[str
     plan.write()
     for pack in plan.packs:
         subprocess.run(
-            [sys.executable, "-m", "slurm.job", str(pack.folder.path), "--device", "cpu"], cwd=ROOT, check=True
+            [sys.executable, "-m", "slurm.jobs.train_pack", str(pack.folder.path), "--device", "cpu"],
+            cwd=ROOT,
+            check=True,
         )
     return metrics(plan.folder / "packs")

@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
 from scorer_core.records import RecordError
-from slurm.search_worker import Worker
+from slurm.jobs.search_worker import Worker
 from sweeps import storage, study
 from sweeps.definition import DefinitionError
 from sweeps.storage import STORAGE_VARIABLE, StorageError

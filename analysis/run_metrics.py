@@ -1,0 +1,188 @@
+"""The rows that runs logged, read from the parts of their packs; whatever cannot be read becomes a remark."""
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scorer_core import versions
+from scorer_core.config import RunConfig
+from scorer_core.records import (
+    PackFolder,
+    RecordError,
+    other_folders,
+    pack_folders,
+    read_json,
+    read_provenance,
+)
+from scorer_core.support.commands import retrain
+
+Status = Literal["done", "diverged", "partial", "missing"]
+NAMED = 6  # packs in a sentence
+IMPORTED = "imported"  # the folder, in a sweep's, of runs from elsewhere
+IMPORT_KEY = b"scorer_import"  # of the metadata of their Parquet files: JSON with source, path, sha256
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One run's logged rows, by step."""
+
+    status: Status
+    code: str
+    folder: Path
+    steps: np.ndarray
+    values: np.ndarray  # metrics x steps
+    diverged_at: int | None
+    verdicts: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        return self.status in ("done", "diverged")
+
+
+def read_packs(
+    folder: Path, wanted: Mapping[str, RunConfig], metrics: Sequence[str], problems: list[str]
+) -> dict[str, Trace]:
+    """The wanted runs that have rows. A run that stands in two packs is taken where it is finished, or went further."""
+    found: dict[str, Trace] = {}
+    problems += [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
+    for pack in pack_folders(folder / "packs"):
+        try:
+            run_ids = [run_id for run_id in pack.run_ids() if run_id in wanted]
+        except RecordError as error:
+            problems.append(f"{error}; its runs count as missing")
+            continue
+        if not run_ids:
+            continue
+        for trace_id, trace in _traces(pack, {run_id: wanted[run_id] for run_id in run_ids}, metrics, problems):
+            known = found.get(trace_id)
+            if known is None or (trace.finished, len(trace.steps)) > (known.finished, len(known.steps)):
+                found[trace_id] = trace
+    return found
+
+
+def _traces(
+    pack: PackFolder, configs: Mapping[str, RunConfig], metrics: Sequence[str], problems: list[str]
+) -> Iterable[tuple[str, Trace]]:
+    """Of each run with rows; where done.json or a metrics part is damaged, of each run, unfinished and without rows.
+
+    A run without its last rows is unfinished though done.json names it: version 0.1 recorded no checksums of parts.
+    """
+    code = _code_version(pack, problems)
+    done: dict[str, dict[str, Any]] = {}
+    try:
+        done = pack.done()
+        if done:
+            pack.verify_results()
+        table = pack.rows([*metrics, "diverged"], configs)
+    except RecordError as error:
+        advice = f". {retrain(pack.path.parent.parent)}" if done else ""
+        runs = "its run counts" if len(configs) == 1 else f"its {len(configs)} runs count"
+        problems.append(f"{error}; {runs} as unfinished{advice}")
+        nothing = np.array([], np.int64), np.zeros((len(metrics), 0))
+        yield from ((run_id, Trace("partial", code, pack.path, *nothing, None)) for run_id in configs)
+        return
+    owners = table["run_id"].to_pylist()
+    steps, diverged = table["step"].to_numpy(), table["diverged"].to_numpy()
+    values = np.stack([table[metric].to_numpy() for metric in metrics]).astype(float)
+    starts = [row for row in range(len(owners)) if row == 0 or owners[row] != owners[row - 1]]
+    places = {owners[start]: slice(start, end) for start, end in itertools.pairwise([*starts, len(owners)])}
+    for run_id, config in configs.items():
+        result = done.get(run_id)
+        if run_id not in places:
+            if result:
+                problems.append(f"{pack.path}: run {run_id} is done but has no metrics; it counts as missing")
+            continue
+        here = places[run_id]
+        status: Status = "partial"
+        if result and len(steps[here]) < min(config.log_points, config.vector_steps):
+            lost = min(config.log_points, config.vector_steps) - len(steps[here])
+            problems.append(f"{pack.path / 'metrics'}: rows of run {run_id} are lost ({lost}); it counts as unfinished")
+        elif result:
+            status = "diverged" if result["status"] == "diverged" else "done"
+        blown = np.flatnonzero(diverged[here])
+        diverged_at = int(steps[here][blown[0]]) if blown.size else None
+        verdicts = tuple(result.get("verdicts", ())) if result and status != "partial" else ()
+        yield run_id, Trace(status, code, pack.path, steps[here], values[:, here], diverged_at, verdicts)
+
+
+def _code_version(pack: PackFolder, problems: list[str]) -> str:
+    """Commit and hash of the uncommitted changes of each attempt; two of them if it was resumed with other code."""
+    versions = []
+    for attempt in pack.attempts():
+        try:
+            provenance = read_provenance(attempt)
+        except RecordError as error:
+            problems.append(f"{error}; the code version of this attempt is not known")
+            continue
+        if not provenance:
+            continue
+        version = (provenance.get("git_commit") or "no commit")[:10]
+        if provenance.get("git_diff"):
+            version += "+" + hashlib.sha256(provenance["git_diff"].encode()).hexdigest()[:8]
+        versions.append(version)
+    return " then ".join(dict.fromkeys(versions)) or "unknown"
+
+
+def version_notes(packs: Iterable[PackFolder]) -> list[str]:
+    """Sentences on what `packs` ran with: upgrades between attempts, different versions, commits that are not known."""
+    changed: list[str] = []
+    last: list[dict[str, str]] = []
+    unknown: Counter[str] = Counter()
+    for pack in packs:
+        changed += versions.upgrades(pack, commits=False)  # the code version of each run says it
+        last.append(versions.last_versions(pack))
+        with suppress(RecordError):  # `_code_version` reports it
+            provenance = pack.provenance()
+            if provenance and not provenance.get("git_commit"):
+                unknown[provenance.get("git_error") or "no reason was recorded"] += 1
+    notes = []
+    if changed:
+        more = f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
+        notes.append(f"Versions changed while packs were trained: {'; '.join(changed[:NAMED])}{more}.")
+    if mixed := versions.mixed(last):
+        notes.append(f"Packs ran with different versions: {mixed}.")
+    for reason, number in unknown.items():
+        notes.append(f"No git commit is recorded for {number} {'pack' if number == 1 else 'packs'}: {reason}.")
+    return notes
+
+
+def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int], Trace]:
+    """Imported runs, by variant, task and seed; `analysis.imports` wrote them."""
+    found: dict[tuple[str, str, int], Trace] = {}
+    for path in sorted((folder / IMPORTED).glob("*.parquet")):
+        try:
+            table = pq.ParquetFile(path, page_checksum_verification=True).read()
+            code = f"imported from {_imported_from(path, table)}"
+            table = table.sort_by([(name, "ascending") for name in ("variant", "task", "seed", "step")])
+            keys = list(zip(*(table[name].to_pylist() for name in ("variant", "task", "seed")), strict=True))
+            steps, returns = (table[name].to_numpy() for name in ("step", "return"))
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError, RecordError) as error:
+            problems.append(f"{path}: cannot be read ({error}); its runs are left out")
+            continue
+        starts = [row for row, key in enumerate(keys) if row == 0 or key != keys[row - 1]]
+        for start, end in zip(starts, [*starts[1:], len(keys)], strict=True):
+            key, here = keys[start], slice(start, end)
+            if key in found:
+                variant, task, seed = key
+                problems.append(
+                    f"{path}: {variant} on {task}, seed {seed} is in {found[key].folder} too, and is read from there"
+                )
+                continue
+            found[key] = Trace("done", code, path, steps[here], returns[here][None], None)
+    return dict(sorted(found.items()))
+
+
+def _imported_from(path: Path, table: pa.Table) -> str:
+    """The file that runs came from. Version 0.1 kept its name in a JSON file beside the Parquet file."""
+    told = (table.schema.metadata or {}).get(IMPORT_KEY)
+    return str((json.loads(told) if told else read_json(path.with_name(f"{path.stem}.json")))["source"])

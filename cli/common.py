@@ -1,0 +1,101 @@
+"""What the verbs on jobs share: which folder is meant, questions, Slurm's refusals, and what is waited for."""
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from cli.console import FAILED, USAGE, err, stop
+from scorer_core.support import waiting
+from scorer_core.support.commands import command
+from slurm.cluster import scheduler
+from slurm.cluster.scheduler import Queued, SchedulerError
+from slurm.submissions.submission import Submission, submissions
+from sweeps import definition
+from sweeps.definition import DefinitionError
+from sweeps.folders import is_definition, sweep_folder
+
+T = TypeVar("T")
+
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
+
+
+def _print_waiting(line: str) -> None:
+    print(line, file=sys.__stderr__, flush=True)
+
+
+waiting.hook = _print_waiting
+
+
+def submitted(sweep: str, outputs: Path) -> Path:
+    """The folder of a sweep that was submitted; by name, or by the definition that names it."""
+    folder = sweep_folder(sweep, outputs)
+    if not (folder / "sweep.yaml").exists():
+        again = command("submit", sweep, "--profile", "NAME", outputs=outputs)
+        stop(f"{folder}: nothing was submitted here; to submit it: {again}", FAILED)
+    if is_definition(sweep):
+        changed = definition.changed(definition.read(sweep)[0], sweep, folder)
+        if changed:
+            err.print(changed)
+    return folder.resolve()
+
+
+def search_folder(name: str, outputs: Path) -> Path | None:
+    """The folder of the search called `name`, or None if there is no such search."""
+    folder = outputs / name
+    return folder.resolve() if (folder / "search.yaml").exists() else None
+
+
+def answered(call: Callable[[], T]) -> T:
+    """The answer of `call`; Slurm's refusal, or its silence, is one line."""
+    try:
+        return call()
+    except SchedulerError as error:
+        stop(f"Slurm: {error}", FAILED)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on only if the user agrees; without a terminal nobody can answer, so `--yes` is needed."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        stop(f"{question} Add -y to confirm: there is no terminal to answer on. Nothing was done.", USAGE)
+    if not typer.confirm(question):
+        stop("Nothing was done.", FAILED)
+
+
+def in_queue(sent: Sequence[Submission]) -> dict[str, dict[int, Queued]]:
+    """The jobs that Slurm has of these submissions, report jobs included: by name, then by index.
+
+    Raises:
+        SchedulerError: if Slurm does not answer.
+    """
+    sent = [submission for submission in sent if submission.profile.scheduler == "slurm"]
+    names = {request.name for submission in sent for request in submission.all_requests}
+    return {name: tasks for name, tasks in scheduler.queue().items() if name in names} if names else {}
+
+
+def jobs_to_wait_for(name: str, outputs: Path) -> list[str]:
+    """The jobs that `--after NAME` means: a job of Slurm, or all jobs of a sweep that are in the queue.
+
+    Raises:
+        DefinitionError: if there is none.
+        SchedulerError: if Slurm does not answer.
+    """
+    if re.fullmatch(r"\d+(_\d+)?", name):
+        try:
+            answer = scheduler.ask("squeue", "--noheader", "--jobs", name, "--format", scheduler.MARK + "%A")
+        except SchedulerError as error:
+            if "Invalid job id" not in str(error):
+                raise
+            answer = ""
+        if scheduler.MARK not in answer:
+            raise DefinitionError(f"--after {name}: Slurm has no job {name} in the queue; give another, or no --after")
+        return [name]
+    found = in_queue(submissions(search_folder(name, outputs) or submitted(name, outputs)))
+    if not found:
+        raise DefinitionError(f"--after {name}: no job of {name} is in the queue; submit without --after")
+    return sorted({task.job for tasks in found.values() for task in tasks.values()}, key=int)

@@ -1,0 +1,97 @@
+"""What is waiting, running and done, as the packs' own folders say."""
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from scorer_core.records import PackFolder, RecordError
+from scorer_core.support.text import count, duration
+from slurm.local.launcher import Outcome
+from sweeps.plan import PlannedPack
+
+SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw bars on
+
+
+class Speed(ProgressColumn):
+    """Environment steps a second, of all lanes together."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.fields.get("speed")
+        return Text(f"{speed:,.0f} steps/s" if speed else "", style="progress.data.speed", justify="right")
+
+
+class Remaining(ProgressColumn):
+    """Time to go at the present speed."""
+
+    def render(self, task: Task) -> Text:
+        speed, total = task.fields.get("speed"), task.total
+        if task.finished or not speed or total is None:
+            return Text("")
+        minutes, seconds = divmod(int((total - task.completed) / speed), 60)
+        return Text(f"{minutes:d}:{seconds:02d} to go", style="progress.remaining", justify="right")
+
+
+def progress(console: Console) -> Progress:
+    """Bars with the speed and the time to go; descriptions are written as they are, over several lines if need be."""
+    one_line = Column(no_wrap=True)
+    return Progress(
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False, overflow="fold")),
+        BarColumn(bar_width=16), TextColumn("{task.percentage:>3.0f}%", table_column=one_line),
+        Speed(one_line), Remaining(one_line), console=console,
+    )  # fmt: skip
+
+
+class Bars:
+    """Progress bars over a plan: lanes done and environment steps in all, and a bar for each running pack."""
+
+    def __init__(self, packs: Sequence[PlannedPack], console: Console):
+        self._packs = {pack.folder: pack for pack in packs}
+        self._steps = dict.fromkeys(self._packs, 0)
+        self._progress = progress(console)
+        self._all = self._progress.add_task("", total=sum(pack.env_steps for pack in packs))
+        self._bars: dict[PackFolder, TaskID] = {}
+        self._console, self._spoken = console, time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def show(self, outcome: Outcome) -> None:
+        """Draw how far `outcome` is."""
+        speed = 0.0
+        for folder in outcome.running:
+            pack = self._packs[folder]
+            if folder not in self._bars:
+                config = pack.configs[0]
+                name = f"  {config.task.rpartition('/')[2]} {config.coupling} x {len(pack.configs)}"
+                self._bars[folder] = self._progress.add_task(name, total=pack.env_steps)
+            try:
+                state = folder.state()
+            except RecordError:
+                continue  # drawn again in a moment
+            self._steps[folder] = state.get("step", 0) * len(pack.configs)
+            now = state.get("steps_per_second") or 0.0
+            speed += now
+            self._progress.update(self._bars[folder], completed=self._steps[folder], speed=now)
+        for folder in [folder for folder in self._bars if folder not in outcome.running]:
+            self._progress.remove_task(self._bars.pop(folder))
+        for folder in outcome.finished:
+            self._steps[folder] = self._packs[folder].env_steps
+        done = sum(len(self._packs[folder].configs) for folder in outcome.finished)
+        lanes = sum(len(pack.configs) for pack in self._packs.values())
+        told = f"{done} of {count(lanes, 'lane')} done"
+        self._progress.update(self._all, completed=sum(self._steps.values()), description=told, speed=speed)
+        if not self._console.is_terminal and time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES:
+            self._spoken = time.monotonic()
+            made, planned = sum(self._steps.values()), sum(pack.env_steps for pack in self._packs.values())
+            pace = f", {speed:,.0f} steps/s, {duration((planned - made) / speed)} to go" if speed else ""
+            self._console.print(f"{told}, {made / planned:.0%} of the steps{pace}")

@@ -1,0 +1,151 @@
+"""What a search found: scorer search show."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from cli.console import DEFAULT_OUTPUTS, FAILED, err, out, print_json, table
+from cli.options import AsJson, Outputs, SearchArgument
+from scorer_core.support.commands import command_on, shown_path
+from scorer_core.support.text import count
+
+if TYPE_CHECKING:
+    from analysis.search_summary import SearchSummary
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: scorer search show ratio_search --against ratio")
+def show(
+    search: SearchArgument = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    against: Annotated[str | None, typer.Option(metavar="SWEEP", help="Lay a trained sweep beside the slices.")] = None,
+    rows: Annotated[int, typer.Option(min=0, help="Trials to list, the best first.")] = 10,
+    figures: Annotated[bool, typer.Option(help="Draw them, into report/.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Show the best trials, importance, slices and what was confirmed; draw the figures. Exit 1: all trials failed."""
+    from analysis.search_summary import summarise_search  # a second of imports
+    from sweeps.study import find_study
+
+    summary = summarise_search(find_study(outputs, search), outputs / against if against else None)
+    if as_json:
+        print_json(_as_json(summary))
+    else:
+        _print(summary, rows, against)
+    if figures and not as_json:
+        from analysis.search_report import write_report
+
+        written = write_report(summary)
+        drawn = sum(path.suffix == ".pdf" for path in written)
+        out.print(f"Report: {shown_path(written[0].parent)} ({count(drawn, 'figure')}, trials.csv)")
+    if summary.study.all_failed():
+        raise typer.Exit(FAILED)
+
+
+def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
+    from analysis.search_report import objective_text, shown
+    from sweeps.study import failures_in_words
+
+    search = summary.search
+    out.print(Text.assemble((search.name, "bold"), f": {search.question}"))
+    states = [f"{summary.count(state)} {state}" for state in ("complete", "pruned", "fail", "running")]
+    out.print(
+        f"{len(summary.rows)} of {count(search.trials_at_most, 'trial')} ({', '.join(states)}), "
+        f"{summary.steps_trained:,} environment steps trained by complete and pruned trials, "
+        f"{summary.steps_saved:,} saved by pruning"
+    )
+    labels = [objective_text(summary, index) for index in range(len(search.objective))]
+    if len(search.objective) > 1:
+        out.print(f"{count(len(summary.best), 'trial')} on the Pareto front:")
+    drawn = table("trial", *search.space, *labels, "note")
+    for row in summary.best[:rows]:
+        point = [_setting(row.point.get(name)) for name in search.space]
+        drawn.add_row(str(row.number), *point, *map(shown, row.estimates), row.note)
+    out.print(drawn)
+    for line in failures_in_words(summary.study):
+        err.print(line)
+    for name, places in summary.slices.items():
+        drawn = table(name, "trials", labels[0], title=f"along {name}", title_justify="left")
+        for place in places:
+            span = _setting(place.at) if place.low == place.high else f"{_setting(place.low)} to {_setting(place.high)}"
+            drawn.add_row(span, str(place.trials), shown(place.estimate))
+        out.print(drawn)
+    for name, places in summary.against.items():
+        drawn = table(name, labels[0], title=f"along {name} in {sweep}", title_justify="left")
+        for place in places:
+            drawn.add_row(_setting(place.at), shown(place.estimate))
+        out.print(drawn)
+    if summary.importance:
+        drawn = table("field", "importance", title="share of the variance among good trials", title_justify="left")
+        for name, share in summary.importance.items():
+            drawn.add_row(name, shown(share))
+        out.print(drawn)
+    if summary.confirmed:
+        out.print(_confirmed(summary, labels[0]))
+    elif summary.best:
+        out.print(
+            "The best of many noisy trials is biased upwards. To see what it is worth: "
+            f"{command_on('search confirm', summary.study.folder, '--top', 3, '--seeds', 30)}"
+        )
+
+
+def _confirmed(summary: "SearchSummary", label: str) -> Table:
+    import numpy as np
+
+    from analysis.search_report import shown
+    from analysis.search_summary import interval
+
+    drawn = table("variant", "in the search", "on fresh seeds", "runs", "difference", title=label, title_justify="left")
+    for row in summary.confirmed:
+        searched = interval(summary.search, row.searched[0]) if row.searched.size else None
+        finished = np.isfinite(row.confirmed[0])
+        confirmed = interval(summary.search, row.confirmed[0]) if finished.any() else None
+        change = f"{float(confirmed.value - searched.value):+.4g}" if searched and confirmed else ""
+        where = " ".join(f"{name}={_setting(value)}" for name, value in row.point.items())
+        drawn.add_row(
+            f"{row.name} {where}".strip(), shown(searched) if searched else "not tried",
+            shown(confirmed) if confirmed else "missing", f"{finished.sum()} of {finished.size}", change,
+        )  # fmt: skip
+    return drawn
+
+
+def _setting(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _as_json(summary: "SearchSummary") -> dict[str, Any]:
+    def numbers(estimate: Any) -> list[float]:
+        return [float(number) for number in estimate]
+
+    def place(p: Any) -> dict[str, Any]:
+        return {"at": p.at, "low": p.low, "high": p.high, "trials": p.trials, "value": numbers(p.estimate)}
+
+    return {
+        "search": summary.search.name,
+        "storage": summary.study.place,
+        "objectives": [objective.name for objective in summary.search.objective],
+        "steps_trained": summary.steps_trained,
+        "steps_saved": summary.steps_saved,
+        "best": [row.number for row in summary.best],
+        "trials": [
+            {
+                "number": r.number, "state": r.state, "point": r.point, "values": list(map(numbers, r.estimates)),
+                "note": r.note,
+            }
+            for r in summary.rows
+        ],
+        "slices": {name: list(map(place, places)) for name, places in summary.slices.items()},
+        "against": {name: list(map(place, places)) for name, places in summary.against.items()},
+        "importance": {name: numbers(share) for name, share in summary.importance.items()},
+        "confirmed": [
+            {
+                "name": c.name, "point": c.point, "searched": c.searched.tolist(), "confirmed": c.confirmed.tolist(),
+            }
+            for c in summary.confirmed
+        ],
+    }  # fmt: skip

@@ -1,0 +1,342 @@
+"""Verbs that hand runs to a scheduler, or say what that would cost: plan, submit, retry, resume."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli import status_view as screen
+from cli.common import Yes, answered, confirm, jobs_to_wait_for, submitted
+from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, out, print_json, stop
+from cli.filters import Filter, Seeds, States, Tasks, Variants, make_filter
+from cli.options import AsJson, Lanes, Outputs, Overrides, Processes, SweepArgument
+from cli.sweeps import plan_json, print_left_out, print_plan, print_price, print_problems, print_timescales
+from scorer_core.support.commands import command, command_on, shown_path
+from scorer_core.support.text import count
+from slurm import submit as submitting
+from slurm.cluster import scheduler
+from slurm.cluster.limits import room
+from slurm.cluster.scheduler import Queued, SchedulerError, SubmissionUnknownError
+from slurm.profile import Profile, load_profile
+from slurm.status import board
+from slurm.submissions.submission import Submission, alone, new, submit_command
+from sweeps import definition, folders
+from sweeps.definition import Sweep
+from sweeps.grid import grid_run
+from sweeps.plan import Plan, make_plan
+
+app = typer.Typer()
+LANES_OF_A_JOB = 30
+HERE = Profile(name="local", scheduler="local")
+
+ProfileOption = Annotated[
+    str, typer.Option("--profile", envvar="SCORER_PROFILE", metavar="NAME|PATH", help="Where to run; `local` is here.")
+]
+SameProfile = Annotated[
+    str | None, typer.Option("--profile", metavar="NAME|PATH", help="Instead of that of the last submission.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show packs and script; write and submit nothing.")]
+After = Annotated[
+    str | None,
+    typer.Option(metavar="JOBID|SWEEP", help="Start after this job of Slurm, or after all queued jobs of this sweep."),
+]
+LanesOption = Annotated[int | None, typer.Option(min=1, help="Runs trained together, at most; else the profile's.")]
+
+
+@app.command(epilog="Example: scorer plan quickstart -s seeds=5 -s variants.scorer.ratio=10 --profile mycluster")
+def plan(
+    sweep: SweepArgument,
+    overrides: Overrides = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    lanes: Lanes = None,
+    processes: Processes = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", help="The price there; else on this machine.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a sweep expands to, what is missing, what that costs, and which two-timescale conditions hold.
+
+    Writes nothing.
+    """
+    loaded, outputs = folders.load(sweep, outputs, overrides or ())
+    where = load_profile(profile) if profile else HERE
+    planned = _plan(loaded, outputs, where, lanes, processes=processes)
+    if as_json:
+        return print_json(plan_json(planned))
+    print_plan(planned)
+    if where.scheduler == "local":
+        print_price(planned)
+    else:
+        out.print("\n".join(screen.cost(planned.packs, where, processes)))
+    return print_timescales(planned)
+
+
+@app.command(epilog="Example: scorer submit ratio --profile mycluster --dry-run")
+def submit(
+    sweep: SweepArgument,
+    profile: ProfileOption,
+    overrides: Overrides = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    lanes: LanesOption = None,
+    variants: Variants = None,
+    tasks: Tasks = None,
+    seeds: Seeds = None,
+    after: After = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Give what is missing to a cluster, or to this machine, and return; what is done, running or queued stays so."""
+    where = load_profile(profile)
+    wanted = make_filter(variants, tasks, seeds)
+    loaded, outputs = folders.load(sweep, outputs, overrides or ())
+    runs = [grid_run(run) for run in loaded.runs]
+    wanted = wanted.among(runs)
+    only = None if wanted.empty else {run.run_id for run in runs if wanted.takes_run(run)}
+    _submit(
+        loaded, outputs, where, only, submitting.BY_DEFAULT, lanes, dry_run, jobs=_jobs_before(after, where, outputs)
+    )
+
+
+@app.command(epilog="Example: scorer retry ratio --failed --task breakout")
+def retry(
+    sweep: SweepArgument,
+    profile: SameProfile = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    failed: Annotated[bool, typer.Option("--failed", help="The same as --state failed.")] = False,
+    variants: Variants = None,
+    tasks: Tasks = None,
+    seeds: Seeds = None,
+    states: States = None,
+    after: After = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Submit again what failed, was cancelled or was lost, with the code as it is now and a new budget of attempts."""
+    chosen = (states or []) + (["failed"] if failed else [])
+    wanted = make_filter(variants, tasks, seeds, chosen)
+    _again(sweep, outputs, profile, wanted, ("failed", "cancelled", "lost"), dry_run, after)
+
+
+@app.command(epilog="Example: scorer resume ratio")
+def resume(
+    sweep: SweepArgument,
+    profile: SameProfile = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    variants: Variants = None,
+    tasks: Tasks = None,
+    seeds: Seeds = None,
+    states: States = None,
+    after: After = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Submit again what was submitted and is lost, cancelled or was refused, with its code; release what Slurm holds.
+
+    Runs that were never submitted stay so: `scorer submit` is for them, and `scorer retry` for failed ones.
+    """
+    wanted = make_filter(variants, tasks, seeds, states)
+    _again(sweep, outputs, profile, wanted, ("missing", "lost", "cancelled"), dry_run, after, yes, as_submitted=True)
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """Ctrl-C is one line and its exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stop("Interrupted; no further jobs were submitted. To go on, give the same command again.", INTERRUPTED)
+
+
+@_until_interrupted()
+def _submit(
+    loaded: Sweep,
+    outputs: Path,
+    profile: Profile,
+    only: Collection[str] | None,
+    states: Collection[str],
+    lanes: int | None = None,
+    dry_run: bool = False,
+    same_code: bool = False,
+    jobs: Sequence[str] = (),
+) -> None:
+    """Plan, choose, submit and say so; one line where nothing can be done."""
+    folder = outputs / loaded.name
+    limits = None
+    if profile.scheduler == "slurm" and dry_run:
+        try:
+            limits = scheduler.limits(profile.account)
+        except SchedulerError as error:
+            out.print(f"Without the cluster's limits: {error}")
+    elif profile.scheduler == "slurm":
+        limits = answered(lambda: scheduler.limits(profile.account))
+    with nullcontext() if dry_run else _usable(folder):
+        planned = _plan(loaded, outputs, profile, lanes, only)
+        if profile.scheduler == "local":
+            profile = profile.model_copy(update={"processes": planned.layout.processes})
+        found = board(folder.resolve(), accounting=False)
+        if found.silence and not dry_run:
+            stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)
+        adopted = 0 if dry_run else submitting.adopt(found)
+        if adopted:
+            told = "Found in Slurm, of a submission that was cut off before it could note them"
+            out.print(f"{told}: {count(adopted, 'array')}.")
+        space = answered(lambda: room(profile, limits)) if limits else None
+        chosen = submitting.select(planned, found, states, space)
+        print_problems(planned.problems)
+        print_left_out(planned)
+        out.print("\n".join(screen.selection(planned, chosen)))
+        if chosen.packs and profile.scheduler == "slurm":
+            going = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
+            out.print("\n".join(screen.cost(going, profile)))
+        if dry_run:
+            arrays = submitting.sizes(len(chosen.packs), profile, limits)
+            throttle, before = submitting.turn(found, profile.throttle)
+            snapshot = folder.resolve() / "code" / "SNAPSHOT"
+            would = new(
+                folder.resolve(), profile, snapshot, arrays, throttle, packs=chosen.packs, after=[*jobs, *before]
+            )
+            text = "\n".join(screen.rehearsal(planned, would))
+            return out.print(text)
+        if not chosen.packs:
+            return None
+        parts = submitting.by_code(chosen, found) if same_code else [(None, chosen)]
+        for number, (code, part) in enumerate(parts):
+            if number:
+                found = board(folder.resolve(), accounting=False)  # with the arrays of the part before
+            try:
+                sent = submitting.send(planned, found, part, profile, limits, code, jobs)
+            except SubmissionUnknownError as error:
+                stop(f"Slurm: {error}", FAILED)
+            except SchedulerError as error:
+                stop(f"Nothing was submitted: {error}", FAILED)
+            if sent.interrupted:
+                stop(_interrupted(folder, sent), INTERRUPTED)
+            told = f"{count(sent.packs, 'pack')} submitted. To watch: {command_on('status', folder, '--watch')}"
+            out.print(told)
+            for line in _order(folder, sent.submission):
+                out.print(line)
+            if sent.refused:
+                stop(f"Slurm refused the rest: {sent.refused}; submit again for it", FAILED)
+    return None
+
+
+def _order(folder: Path, submission: Submission) -> list[str]:
+    """What the arrays wait for, and a throttle that is smaller than the profile's."""
+    lines = []
+    if submission.after:
+        lines.append(f"These jobs start after {'job' if len(submission.after) == 1 else 'jobs'} "
+                     f"{', '.join(submission.after)}.")  # fmt: skip
+    throttle = submission.profile.throttle
+    total = sum(request.throttle or 0 for request in submission.requests if request.behind is None)
+    if throttle and total < min(throttle, sum(request.count for request in submission.requests)):
+        lines.append(
+            f"At most {total} of them run at a time: jobs submitted earlier use the rest of `throttle: {throttle}`. "
+            f"To change it later: {command_on('throttle', folder, throttle)}"
+        )
+    return lines
+
+
+def _interrupted(folder: Path, sent: submitting.Sent) -> str:
+    """What was submitted until Ctrl-C, and how to go on or to take it back."""
+    submission = sent.submission
+    arrays = [f"array {r.job} ({count(r.count, 'pack')})" for r in submission.requests if r.job]
+    if submission.last and submission.last.job:
+        arrays.append(f"the report's job {submission.last.job}")
+    rest = len(submission.packs) - sent.packs
+    return (
+        f"Interrupted. Submitted: {', '.join(arrays) or 'nothing'}; not submitted: {count(rest, 'pack')}. "
+        f"To submit the rest: {command_on('resume', folder)}. To cancel: {command_on('cancel', folder)}"
+    )
+
+
+def _plan(
+    loaded: Sweep,
+    outputs: Path,
+    profile: Profile,
+    lanes: int | None,
+    only: Collection[str] | None = None,
+    processes: int | None = None,
+) -> Plan:
+    """Laid out for this machine only if it is to train here: it says nothing of a cluster's nodes."""
+    lanes = lanes or profile.lanes
+    if profile.scheduler == "local":
+        return make_plan(loaded, outputs, lanes, processes=processes or profile.processes, only=only)
+    return make_plan(loaded, outputs, lanes or LANES_OF_A_JOB, processes=profile.throttle or 1, only=only)
+
+
+def _again(
+    sweep: str,
+    outputs: Path,
+    profile: str | None,
+    wanted: Filter,
+    states: Collection[str],
+    dry_run: bool,
+    after: str | None,
+    yes: bool = True,
+    as_submitted: bool = False,
+) -> None:
+    """Submit runs in `states` that `wanted` takes, of a sweep as it stands frozen in its folder.
+
+    `as_submitted`: only what was submitted before, with the code it was submitted with; what Slurm holds is released.
+    """
+    folder = submitted(sweep, outputs)
+    found = board(folder, accounting=False)
+    if found.silence:
+        stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)
+    earlier = [submission for submission in found.submissions if submission.packs]
+    if not profile and not earlier:
+        first = command("submit", shown_path(folder), "--profile", "NAME")
+        stop(f"{folder}: was never submitted; to submit it: {first}", FAILED)
+    where = load_profile(profile) if profile else earlier[-1].whole_profile()
+    jobs = _jobs_before(after, where, folder.parent)  # refused before any question
+    wanted = wanted.among(cell.run for cell in found.cells)
+    cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
+    held: list[Queued] = []
+    if as_submitted:
+        never = [cell for cell in cells if cell.state == "missing" and not (cell.pack and cell.pack.submission)]
+        if never:
+            runs = f"{count(len(never), 'run')} never submitted, and not submitted by resume"
+            out.print(f"{runs}. To submit: {submit_command(folder, earlier)}")
+        cells = [cell for cell in cells if cell.pack and cell.pack.submission]
+        held = list({cell.pack.queued for cell in cells if cell.pack and cell.pack.queued and cell.pack.queued.held})
+    again = [cell for cell in cells if cell.state in states]
+    if as_submitted and not dry_run and (held or again):
+        packs = len({cell.pack.folder.pack_id for cell in again if cell.pack})
+        parts = [f"submit {count(packs, 'pack')} with {count(len(again), 'run')} again"] if again else []
+        parts += [f"release {count(len(held), 'pack')} that Slurm holds"] if held else []
+        question = " and ".join(parts)
+        confirm(f"{question[0].upper()}{question[1:]}?", yes)
+    if held:
+        if not dry_run:
+            answered(lambda: scheduler.release(held))
+        out.print(f"{count(len(held), 'pack')} {'to be released' if dry_run else 'released'}, which Slurm held.")
+    if held and not again:
+        return None
+    if not again:
+        for line in screen.damage(found):
+            out.print(line)
+        named = [state for state in states if not (as_submitted and state == "missing")]
+        return out.print(f"None of these runs is {' or '.join(named)}.")
+    only = {cell.run.run_id for cell in again}
+    loaded = definition.load_submitted(folder)
+    return _submit(loaded, folder.parent, where, only, states, dry_run=dry_run, same_code=as_submitted, jobs=jobs)
+
+
+@_until_interrupted()
+def _jobs_before(after: str | None, profile: Profile, outputs: Path) -> list[str]:
+    """The jobs that must end before those submitted now, as `--after` asks."""
+    if after is None:
+        return []
+    if profile.scheduler == "local":
+        stop("--after: not used with scheduler: local; leave it out", USAGE)
+    return answered(lambda: jobs_to_wait_for(after, outputs))
+
+
+def _usable(folder: Path) -> AbstractContextManager[None]:
+    """The sweep to ourselves, or one line on why its folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return alone(folder)
+    except OSError as error:
+        stop(f"{folder}: cannot be written: {error.strerror}", USAGE)

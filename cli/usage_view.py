@@ -1,0 +1,56 @@
+"""What `scorer status --usage` prints."""
+
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from cli.console import out
+from scorer_core.support.text import count, duration
+from slurm.cluster.usage import Usage, Used, largest_and_median, memory, proposal, rows
+from slurm.status import Board
+
+
+def show(board: Board, found: Usage) -> None:
+    """A row per variant, and lines for the next profile."""
+    if found.complaint:
+        out.print(Text(f"There is no accounting ({found.complaint}), so memory is not known."))
+    if not found.packs:
+        return out.print(Text(f"No job of {board.folder.name} has used anything yet, according to {found.source}."))
+    table = Table("variant", "packs", "time: max", "median", "asked", "memory: max", "median", "asked")
+    for variant, used in rows(board, found):
+        table.add_row(Text(variant), str(len(used)), *_times(used), *_memories(used))
+    out.print(Text(f"Time and memory per pack, from {found.source}; variants may share packs."))
+    out.print(table)
+    starved = sum(used.out_of_memory for used in found.packs.values())
+    if starved:
+        out.print(Text(f"Out of memory: {count(starved, 'pack')}; ask for more than the largest value here."))
+    lines = proposal(board, found)
+    if lines:
+        margin = "a quarter more than the largest finished pack, and at least 5 minutes"
+        out.print(Text(f"For the next profile, {margin}: {', '.join(lines)}"))
+    return None
+
+
+def as_json(board: Board, found: Usage) -> dict[str, Any]:
+    """The same for a script: per variant, seconds and megabytes of each pack."""
+    return {
+        "source": found.source,
+        "complaint": found.complaint,
+        "variants": {variant: [vars(used) for used in packs] for variant, packs in rows(board, found)},
+        "proposal": dict(line.split(": ") for line in proposal(board, found)),
+    }
+
+
+def _times(packs: list[Used]) -> tuple[str, str, str]:
+    used = largest_and_median([pack.seconds for pack in packs])
+    asked = largest_and_median([pack.limit_seconds for pack in packs])
+    shown = [duration(value) for value in used or ()] or ["", ""]
+    return shown[0], shown[1], duration(asked[0]) if asked else ""
+
+
+def _memories(packs: list[Used]) -> tuple[str, str, str]:
+    used = largest_and_median([pack.megabytes for pack in packs])
+    asked = largest_and_median([pack.asked_megabytes for pack in packs])
+    shown = [f"{value:,.0f} MB" for value in used or ()] or ["", ""]
+    return shown[0], shown[1], memory(asked[0]) if asked else ""

@@ -1,0 +1,127 @@
+"""How many jobs may be in the queue: limits of QOS and account, which jobs count for each, and sbatch's refusals."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from slurm.cluster.scheduler import Limits, SchedulerError, ask, pairs, user_name
+from slurm.profile import Profile
+
+REFUSED = re.compile(r"Submit\w*Limit|job submit limit|temporarily un(able|available)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SubmitLimit:
+    """At most `most` jobs in the queue, of those that squeue lists with the options `counted`."""
+
+    name: str
+    most: int
+    counted: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many more packs the queue takes, and which limit says so."""
+
+    packs: int
+    limit: str
+
+
+def room(profile: Profile, limits: Limits | None) -> Room | None:
+    """The room that the tightest limit leaves, less one job for the report; None if no limit is known.
+
+    Raises:
+        SchedulerError: if squeue does not answer.
+    """
+    if profile.scheduler == "local":
+        return None
+    mine = ("--user", str(os.getuid()))
+    known = [SubmitLimit("max_submit of the profile", profile.max_submit, mine)] if profile.max_submit else []
+    if limits and limits.max_submit is not None:
+        known.append(SubmitLimit("MaxSubmitJobs of your account", limits.max_submit, mine))
+    known += submit_limits(profile)
+    queued = {limit.counted: _queued(limit.counted) for limit in known}
+    rooms = [Room(max(0, limit.most - queued[limit.counted] - 1), f"{limit.name}: {limit.most}") for limit in known]
+    return min(rooms, key=lambda room: room.packs, default=None)
+
+
+def submit_limits(profile: Profile) -> list[SubmitLimit]:
+    """The limits of the QOS and of the account that a job of `profile` gets; empty where Slurm enforces none."""
+    try:
+        enforced = re.search(r"^AccountingStorageEnforce\s*=\s*(\S+)", ask("scontrol", "show", "config"), re.MULTILINE)
+        if not enforced or not {"limits", "safe", "all"} & set(enforced[1].split(",")):
+            return []
+        return list(_submit_limits(profile))
+    except SchedulerError:
+        return []
+
+
+def _submit_limits(profile: Profile) -> Iterator[SubmitLimit]:
+    mine = ("--user", str(os.getuid()))
+    fields = "format=DefaultAccount,Account,DefaultQOS,QOS,GrpSubmitJobs"
+    ours = _rows(ask("sacctmgr", "-nP", "show", "user", user_name(), "withassoc", fields), 5)
+    ours = [row for row in ours if row[1] == (profile.account or row[0])]
+    for _, account, _, _, most in ours:
+        if most.isdigit():
+            yield SubmitLimit(f"GrpSubmitJobs of your account {account}", int(most), (*mine, "--account", account))
+        for member, total in _rows(
+            ask("sacctmgr", "-nP", "show", "assoc", f"account={account}", "format=User,GrpSubmitJobs"), 2
+        ):
+            if not member and total.isdigit():
+                yield SubmitLimit(f"GrpSubmitJobs of account {account}", int(total), ("--account", account))
+    account = ours[0][1] if ours else ""
+    places = {name: ("--partition", partition) for partition, name in _partition_qos(profile)}
+    qos = profile.qos or _default_qos(ours)
+    if qos:
+        places[qos] = ("--qos", qos)
+    fields = "format=Name,MaxSubmitJobsPerUser,MaxSubmitJobsPerAccount,GrpSubmitJobs"
+    for name, per_user, per_account, total in _rows(ask("sacctmgr", "-nP", "show", "qos", fields), 4):
+        for limit, most, whose in (
+            ("MaxSubmitJobsPerUser", per_user, mine),
+            ("MaxSubmitJobsPerAccount", per_account, ("--account", account)),
+            ("GrpSubmitJobs", total, ()),
+        ):
+            if name in places and most.isdigit():
+                yield SubmitLimit(f"{limit} of QOS {name}", int(most), (*places[name], *whose))
+
+
+def _default_qos(ours: list[list[str]]) -> str:
+    """The QOS of a job that names none: the account's default, or the only one that is allowed."""
+    for _, _, default, allowed, _ in ours:
+        if default or "," not in allowed:
+            return default or allowed
+    return ""
+
+
+def _partition_qos(profile: Profile) -> Iterator[tuple[str, str]]:
+    """The partitions that jobs of `profile` may go to, each with its QOS if it has one."""
+    wanted = profile.partition.split(",") if profile.partition else []
+    for line in ask("scontrol", "--oneliner", "show", "partition").splitlines():
+        partition = pairs(line)
+        name = partition.get("PartitionName", "")
+        if (name in wanted if wanted else partition.get("Default") == "YES") and partition.get("QoS", "N/A") != "N/A":
+            yield name, partition["QoS"]
+
+
+def _rows(answer: str, fields: int) -> list[list[str]]:
+    """Lines of sacctmgr in their fields; other lines, which a wrapper may print, are left out."""
+    rows = [line.split("|") for line in answer.splitlines()]
+    return [row for row in rows if len(row) == fields]
+
+
+def _queued(options: tuple[str, ...]) -> int:
+    answer = ask("squeue", "--noheader", "--array", *options, "--format", "%i|%T")
+    return sum(bool(re.match(r"\d+(_\d+)?\|", line)) for line in answer.splitlines())
+
+
+def explained(error: SchedulerError) -> SchedulerError:
+    """`error` of sbatch, with what to do if it is a limit on the number of jobs."""
+    refusal = str(error)
+    if not REFUSED.search(refusal):
+        return error
+    whose = "the cluster's MaxJobCount, for jobs of all users" if "temporarily" in refusal else "of your account or QOS"
+    return type(error)(
+        f"{refusal.rstrip('.')}. This is a limit on queued jobs ({whose}): set `max_submit` in the profile to a number "
+        "below it, and scorer submits what fits"
+    )

@@ -1,0 +1,240 @@
+"""The doctor: what a cluster allows and does to jobs, against what a profile asks, and what to do about each finding.
+
+Three calls of Slurm's commands and two of its accounting; nothing is submitted here (see slurm/probe.py for that).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from slurm.cluster.scheduler import DEFAULT_MAX_ARRAY_SIZE, MARK, SchedulerError, ask, marked, pairs, user_name
+from slurm.profile import Profile, minutes
+
+Level = Literal["ok", "note", "problem"]
+UNLIMITED = ("UNLIMITED", "INFINITE", "NONE")
+SMALL_ARRAY = 100  # below it, a big sweep is hundreds of arrays
+SHORT_GRACE_SECONDS = 20  # a commit of a big pack takes that long on a slow file system
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's: what was found, and what to do about it if anything."""
+
+    level: Level
+    subject: str
+    found: str
+    advice: str = ""
+
+
+def examine(profile: Profile) -> list[Finding]:
+    """What can be known without submitting anything."""
+    if profile.scheduler == "local":
+        return [Finding("ok", "scheduler", "this machine; no limits but its own")]
+    try:
+        config = _config(ask("scontrol", "show", "config"))
+        partitions = [pairs(line) for line in ask("scontrol", "--oneliner", "show", "partition").splitlines()]
+        partitions = [partition for partition in partitions if "PartitionName" in partition]
+        nodes = _nodes(ask("sinfo", "--Node", f"--format={MARK}%R|%N|%G|%T"))
+    except SchedulerError as error:
+        return [Finding("problem", "slurm", str(error), "run this on a login node; is SLURM_CONF right?")]
+    found = [Finding("ok", "slurm", f"version {config.get('SLURM_VERSION', 'unknown')}")]
+    partition = _partition(profile, partitions)
+    if isinstance(partition, Finding):
+        found.append(partition)
+    else:
+        found += [*_on_partition(profile, partition, nodes), _preemption(profile, config, partition, partitions, nodes)]
+    found += [_array_size(config), _requeue(config)]
+    return found + list(_accounting(profile, config))
+
+
+def _config(answer: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\S+)\s*=\s*(.*?)\s*$", answer, re.MULTILINE))
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node in one partition."""
+
+    partition: str
+    name: str
+    gres: str
+    state: str
+
+
+def _nodes(answer: str) -> list[Node]:
+    rows = [line.split("|") for line in marked("sinfo", answer)[1:]]
+    return [Node(*row) for row in rows if len(row) == 4]
+
+
+def _number(text: str | None, otherwise: int) -> int:
+    """`text` as a number, which Slurm or a site may have replaced by a word (UNLIMITED, N/A)."""
+    return int(text) if text and text.isdecimal() else otherwise
+
+
+# --- the partition ---
+
+
+def _partition(profile: Profile, partitions: list[dict[str, str]]) -> dict[str, str] | Finding:
+    names = [partition["PartitionName"] for partition in partitions]
+    if profile.partition is None:
+        default = [partition for partition in partitions if partition.get("Default") == "YES"]
+        nothing = Finding("problem", "partition", "the cluster has no default", f"set `partition`: {', '.join(names)}")
+        return default[0] if default else nothing
+    wanted = profile.partition.split(",")
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        return Finding("problem", "partition", f"there is no {unknown[0]}", f"set `partition`: {', '.join(names)}")
+    return partitions[names.index(wanted[0])]
+
+
+def _on_partition(profile: Profile, partition: dict[str, str], nodes: list[Node]) -> Iterator[Finding]:
+    name = partition["PartitionName"]
+    ours = [node for node in nodes if node.partition == name]
+    down = sum(node.state.startswith(("down", "drain", "fail")) for node in ours)
+    alive = len(ours) - down
+    if partition.get("State") != "UP" or not alive:
+        advice = "jobs will wait; ask the admins or set another `partition`"
+        yield Finding("problem", "partition", f"{name} is {partition.get('State')} with {alive} working nodes", advice)
+    else:
+        yield Finding("ok", "partition", f"{name} is up: {alive} working nodes, {down} down or drained")
+    limit = partition.get("MaxTime", "UNLIMITED")
+    if limit not in UNLIMITED and not _is_time(limit):
+        yield Finding("note", "time", f"{name} has MaxTime {limit}", "this is no time that scorer can compare")
+    elif limit not in UNLIMITED and minutes(limit) < profile.time:
+        advice = f"set `time: {limit}`; a pack that needs longer commits, is requeued and goes on"
+        yield Finding("problem", "time", f"{name} allows {limit}, the profile asks {profile.time} min", advice)
+    else:
+        yield Finding("ok", "time", f"{profile.time} min of {limit.lower() if limit in UNLIMITED else limit} allowed")
+    yield _gpus(profile, name, [node.gres for node in ours])
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return minutes(text) > 0
+    except ValueError:
+        return False
+
+
+def _gpus(profile: Profile, name: str, offers: list[str]) -> Finding:
+    """`gpus` is a number or type:number; an offer is like gpu:a100:4(S:0-1),gpu:1."""
+    found = [match for offer in offers for match in re.findall(r"gpu:(?:([a-zA-Z_][\w.-]*):)?(\d+)", offer)]
+    offered = [(kind, int(count)) for kind, count in found]
+    said = ", ".join(sorted({f"{kind}:{count}" if kind else str(count) for kind, count in offered})) or "none"
+    if profile.gpus is None:
+        if offered:
+            return Finding(
+                "note", "gpus", f"{name} has {said} a node, the profile asks none", "set `gpus: 1` to use one"
+            )
+        return Finding("ok", "gpus", "none asked, none there")
+    kind, _, count = profile.gpus.rpartition(":")
+    if not count.isdecimal():  # a type alone is one GPU of it
+        kind, count = profile.gpus, "1"
+    if any(int(count) <= most and kind in ("", there) for there, most in offered):
+        return Finding("ok", "gpus", f"{profile.gpus} of {said} a node")
+    return Finding("problem", "gpus", f"{name} has {said} a node, the profile asks {profile.gpus}", "set `gpus` to fit")
+
+
+# --- what happens to jobs ---
+
+
+def _preemption(
+    profile: Profile,
+    config: dict[str, str],
+    partition: dict[str, str],
+    partitions: list[dict[str, str]],
+    nodes: list[Node],
+) -> Finding:
+    """Preemption is the rule, not an error: the question is whether a job is told, and whether it comes back."""
+    kind = config.get("PreemptType", "preempt/none")
+    if kind == "preempt/none":
+        return Finding("ok", "preemption", "off: no job has to give way to another")
+    if kind == "preempt/qos":
+        advice = "sacctmgr show qos format=name,preempt,preemptmode,gracetime; CANCEL needs `scorer resume` afterwards"
+        return Finding("note", "preemption", "decided by QOS", advice)
+    name, tier = partition["PartitionName"], _number(partition.get("PriorityTier"), 1)
+    ours = {node.name for node in nodes if node.partition == name}
+    sharing = {node.partition for node in nodes if node.name in ours}
+    higher = [p["PartitionName"] for p in partitions if _number(p.get("PriorityTier"), 1) > tier]
+    above = [other for other in higher if other in sharing]
+    mode = partition.get("PreemptMode") or config.get("PreemptMode", "OFF")
+    if mode.startswith("OFF") or not above:
+        return Finding("ok", "preemption", f"jobs of {name} do not have to give way")
+    who = f"jobs of {', '.join(above)} take the place of yours, mode {mode}"
+    if "CANCEL" in mode:
+        advice = "a preempted job is not queued again: give `scorer resume` from time to time"
+        return Finding("problem", "preemption", who, advice)
+    grace = _number(partition.get("GraceTime"), 0)
+    if grace < SHORT_GRACE_SECONDS:
+        advice = f"each time up to {profile.commit_seconds:.0f} s (`commit_seconds`) of work are done again"
+        return Finding("note", "preemption", f"{who}, with {grace} s of grace", advice)
+    return Finding("ok", "preemption", f"{who}; {grace} s of grace are enough to commit")
+
+
+def _array_size(config: dict[str, str]) -> Finding:
+    if not config.get("MaxArraySize", "").isdecimal():
+        return Finding("note", "MaxArraySize", "scontrol does not tell it", f"{DEFAULT_MAX_ARRAY_SIZE:,} is assumed")
+    size = int(config["MaxArraySize"])
+    if size < 2:
+        return Finding(
+            "problem", "MaxArraySize", f"{size}: no arrays here", "ask the admins; scorer submits arrays only"
+        )
+    advice = f"a submission of {10 * size:,} packs is ten arrays; more `lanes` in a pack make fewer jobs"
+    return Finding("note" if size < SMALL_ARRAY else "ok", "MaxArraySize", f"{size:,} tasks an array",
+                   advice if size < SMALL_ARRAY else "")  # fmt: skip
+
+
+def _requeue(config: dict[str, str]) -> Finding:
+    if config.get("JobRequeue") == "1":
+        return Finding("ok", "requeue", "jobs are queued again after preemption and node failure")
+    return Finding("ok", "requeue", "off unless a job asks (JobRequeue=0); scorer's jobs ask")
+
+
+# --- accounting ---
+
+
+def _accounting(profile: Profile, config: dict[str, str]) -> Iterator[Finding]:
+    if config.get("AccountingStorageType", "accounting_storage/none").endswith("/none"):
+        yield Finding("note", "accounting", "none: how a job ended is read from its files alone", "nothing to do")
+        yield _submit_limit(profile, [])
+        return
+    try:
+        user = f"user={user_name()}"
+        answer = ask("sacctmgr", "-nP", "show", "assoc", user, "format=account,partition,qos,maxsubmitjobs")
+        limits = ask("sacctmgr", "-nP", "show", "qos", "format=name,maxsubmitjobsperuser")
+    except SchedulerError as error:
+        yield Finding("note", "accounting", f"does not answer: {error}", "status goes on without it")
+        yield _submit_limit(profile, [])
+        return
+    rows = [row for line in answer.splitlines() if len(row := line.split("|")) == 4]
+    yield _account(profile, rows, "associations" in config.get("AccountingStorageEnforce", ""))
+    rows = [row for row in rows if profile.account in (None, row[0])]
+    allowed = {name for row in rows for name in row[2].split(",") if name}
+    if profile.qos and profile.qos not in allowed:
+        yield Finding(
+            "problem", "qos", f"{profile.qos} is not yours", f"set `qos`: {', '.join(sorted(allowed)) or 'none'}"
+        )
+    of_qos = dict(row for line in limits.splitlines() if len(row := line.split("|")) == 2)
+    used = [of_qos.get(profile.qos, "")] if profile.qos else [of_qos.get(name, "") for name in allowed]
+    yield _submit_limit(profile, [int(text) for text in (*(row[3] for row in rows), *used) if text.isdecimal()])
+
+
+def _account(profile: Profile, rows: list[list[str]], enforced: bool) -> Finding:
+    accounts = sorted({row[0] for row in rows})
+    level: Level = "problem" if enforced else "note"
+    if profile.account and profile.account not in accounts:
+        advice = f"set `account`: {', '.join(accounts) or 'none is yours; ask the admins'}"
+        return Finding(level, "accounting", f"account {profile.account} is not yours", advice)
+    if not accounts:
+        return Finding(level, "accounting", "you have no account here", "ask the admins for one")
+    return Finding("ok", "accounting", f"on; account {profile.account or ' or '.join(accounts)}")
+
+
+def _submit_limit(profile: Profile, limits: list[int]) -> Finding:
+    known = [number for number in (profile.max_submit, min(limits, default=None)) if number is not None]
+    if not known:
+        return Finding("ok", "MaxSubmitJobs", "no limit is known")
+    if min(known) < 2:
+        return Finding("problem", "MaxSubmitJobs", f"{min(known)}: a pack and its report are two", "ask the admins")
+    advice = "what is beyond it waits for the next `scorer submit`; more `lanes` in a pack make fewer jobs"
+    return Finding("note", "MaxSubmitJobs", f"{min(known):,} jobs queued at a time", advice)

@@ -1,0 +1,38 @@
+"""The last job of a submission, `python -m slurm.jobs.draw_report SUBMISSION`: it draws the report."""
+
+import argparse
+import fcntl
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from scorer_core.records import now, open_lock, write_json
+from scorer_core.support import streams
+from scorer_core.support.text import count
+from slurm.status import MISSING, board
+from slurm.submissions.snapshot import check_code
+
+
+def main() -> int:
+    streams.protect()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("submission", type=Path)
+    arguments = parser.parse_args()
+    check_code()
+    folder = arguments.submission.resolve().parent.parent
+    with open_lock(folder / "submissions" / "report.lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # of two submissions that end at once, one draws after the other
+        standing = board(folder)
+        absent = [cell for cell in standing.cells if cell.state not in ("done", "diverged")]
+        for (variant, task), number in Counter((cell.run.variant, cell.run.task) for cell in absent).items():
+            print(f"missing: {variant} on {task}, {count(number, 'run')}")
+        command = [sys.executable, "-m", "cli.main", "report", str(folder), "--outputs", str(folder.parent)]
+        code = subprocess.run(command).returncode
+        runs = {cell.run.run_id: {**cell.run._asdict(), "state": cell.state} for cell in absent}
+        write_json(folder / "submissions" / MISSING, {"time": now(), "report": code == 0, "runs": runs})
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Start packs on this machine: a bounded number of processes, each one attempt of one job."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from scorer_core.records import PackFolder, RecordError
+from scorer_core.support.secrets import mask
+from slurm.jobs.train_pack import FINISHED, INTERRUPTED
+
+POLL_SECONDS = 0.25
+
+
+@dataclass
+class Outcome:
+    """Where each pack has got to; `waiting` ones were not started yet, or never."""
+
+    waiting: list[PackFolder]
+    running: list[PackFolder] = field(default_factory=list)
+    finished: list[PackFolder] = field(default_factory=list)
+    interrupted: list[PackFolder] = field(default_factory=list)
+    failed: list[tuple[PackFolder, str]] = field(default_factory=list)
+    elsewhere: dict[PackFolder, str] = field(default_factory=dict)  # running, but trained by this other process
+
+
+class LocalLauncher:
+    """Trains packs in processes of their own, so that one that crashes takes no other with it.
+
+    An interrupt (Ctrl-C, SIGTERM) is passed on: running packs commit and stop, and no more are started. A second one
+    kills; what was committed stays. The processes have sessions of their own, so that a terminal's Ctrl-C reaches
+    them through here alone, and stop by themselves when this process is gone.
+
+    Attempts of a named `series` belong to one submission: a pack that was killed, or halved its lanes, is started again
+    until it has used up `max_attempts`, and one that was cancelled is told to stop. Without a series, a pack that
+    another process trains is waited for, and trained on from its last commit if that process stops early.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        device: str,
+        commit_seconds: float,
+        heartbeat_seconds: float = 1.0,
+        series: str = "",
+        max_attempts: int = sys.maxsize,
+    ):
+        self._processes, self._series = processes, series
+        self._options = ["--device", device, "--commit-seconds", str(commit_seconds), "--parent", str(os.getpid())]
+        self._options += ["--heartbeat-seconds", str(heartbeat_seconds), "--max-attempts", str(max_attempts)]
+        self._options += ["--series", series] if series else ["--wait"]
+        self._children: dict[PackFolder, subprocess.Popen[bytes]] = {}
+        self._states: dict[PackFolder, dict[str, Any]] = {}  # of each pack when its process was started
+        self._interrupts = 0
+
+    def run(self, folders: Sequence[PackFolder], on_tick: Callable[[Outcome], None]) -> Outcome:
+        """Train `folders` in their order; `on_tick` sees where they are a few times a second."""
+        outcome = Outcome(waiting=list(folders))
+        numbers = signal.SIGINT, signal.SIGTERM
+        before = {number: signal.signal(number, lambda *_: self._interrupt()) for number in numbers}
+        try:
+            while self._children or (outcome.waiting and not self._interrupts):
+                while outcome.waiting and len(self._children) < self._processes and not self._interrupts:
+                    folder = outcome.waiting.pop(0)
+                    if self._series and folder.cancelled:
+                        continue
+                    self._states[folder] = _state(folder)
+                    self._children[folder] = self._start(folder)
+                    outcome.running.append(folder)
+                time.sleep(POLL_SECONDS)
+                self._stop_cancelled()
+                self._look_for_others(outcome)
+                self._reap(outcome)
+                on_tick(outcome)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return outcome
+
+    def _start(self, folder: PackFolder) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "slurm.jobs.train_pack", str(folder.path), *self._options]
+        return subprocess.Popen(command, start_new_session=True, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def _interrupt(self) -> None:
+        self._interrupts += 1
+        for child in self._children.values():
+            child.send_signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
+
+    def _stop_cancelled(self) -> None:
+        for folder, child in self._children.items() if self._series else ():
+            if folder.cancelled:
+                child.send_signal(signal.SIGTERM)
+
+    def _look_for_others(self, outcome: Outcome) -> None:
+        for folder, child in self._children.items():
+            state = _state(folder)
+            if state.get("pid") not in (None, child.pid) and state.get("time") != self._states[folder].get("time"):
+                outcome.elsewhere[folder] = f"process {state['pid']} on {state.get('host') or 'an unknown host'}"
+
+    def _reap(self, outcome: Outcome) -> None:
+        for folder, child in list(self._children.items()):
+            code = child.poll()
+            if code is None:
+                continue
+            del self._children[folder]
+            outcome.running.remove(folder)
+            _, complaint = child.communicate()
+            if self._series and code < 0 and not self._interrupts:
+                code = subprocess.run([*child.args, "--died", str(-code)]).returncode  # pyright: ignore
+            if code == FINISHED:
+                outcome.finished.append(folder)
+            elif self._series and code == INTERRUPTED and not self._interrupts and not folder.cancelled:
+                outcome.waiting.insert(0, folder)
+            elif code == INTERRUPTED or (self._interrupts and code < 0):
+                outcome.interrupted.append(folder)
+            else:
+                outcome.failed.append((folder, _why(folder, code, complaint.decode(errors="replace"))))
+
+
+def _state(folder: PackFolder) -> dict[str, Any]:
+    try:
+        return folder.state()
+    except RecordError:
+        return {}
+
+
+def _why(folder: PackFolder, code: int, complaint: str) -> str:
+    """One line on why an attempt failed: what it recorded itself, else its last words, else how it ended."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    try:
+        state = folder.state()
+    except RecordError as error:
+        return str(error)
+    if state.get("phase") == "failed":
+        return state.get("error", "no reason was recorded")
+    return mask(complaint.strip().splitlines()[-1]) if complaint.strip() else f"exit code {code}"

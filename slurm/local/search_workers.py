@@ -1,0 +1,102 @@
+"""Workers of a search on this machine, and what they have come to."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from optuna.trial import TrialState
+
+from scorer_core.records import open_log, pack_folders
+from slurm.jobs.train_pack import FINISHED
+from sweeps.search import Search
+from sweeps.study import Batch, Study
+
+POLL_SECONDS = 0.5
+
+
+def worker_command(folder: Path, together: int, lanes: int, device: str, commit_seconds: float) -> list[str]:
+    """What starts a worker; where a database has a password, it stands in the environment and nowhere else."""
+    command = [sys.executable, "-m", "slurm.jobs.search_worker", str(folder), "--together", str(together)]
+    return [*command, "--lanes", str(lanes), "--device", device, "--commit-seconds", str(commit_seconds)]
+
+
+def trials_together(search: Search, trials: int, workers: int, lanes: int) -> int:
+    """As many as fill packs of at most `lanes` runs, but no more than leave each worker an equal share of `trials`."""
+    full = max(1, lanes // len(search.seeds))
+    rounds = -(-trials // (workers * full)) or 1
+    return max(1, -(-trials // (workers * rounds)))
+
+
+class LocalWorkers:
+    """Worker processes with sessions of their own; they stop, committing, when told to or when this process is gone."""
+
+    def __init__(self, folder: Path, together: int, lanes: int, device: str, commit_seconds: float):
+        self._folder = folder
+        self._command = worker_command(folder, together, lanes, device, commit_seconds)
+        self._command += ["--parent", str(os.getpid())]
+        self.interrupts = 0
+        self._workers: list[subprocess.Popen[bytes]] = []
+
+    def run(self, processes: int, on_tick: Any) -> list[int]:
+        """Start so many and wait for them; `on_tick` is called a few times a second. Their exit codes."""
+        logs: list[IO[bytes]] = []
+        numbers = signal.SIGINT, signal.SIGTERM
+        before = {number: signal.signal(number, lambda *_: self._interrupt()) for number in numbers}
+        try:
+            for place in range(processes):
+                path = self._folder / "workers" / f"{place}.log"
+                logs.append(open_log(path))
+                started = subprocess.Popen(
+                    self._command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=logs[-1], stderr=logs[-1]
+                )
+                self._workers.append(started)
+            while any(worker.poll() is None for worker in self._workers):
+                time.sleep(POLL_SECONDS)
+                on_tick()
+            on_tick()
+            return [worker.returncode for worker in self._workers]
+        finally:
+            for log in logs:
+                log.close()
+            self._workers.clear()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _interrupt(self) -> None:
+        self.interrupts += 1
+        for worker in self._workers:
+            worker.send_signal(signal.SIGTERM if self.interrupts == 1 else signal.SIGKILL)
+
+
+def train_here(study: Study, workers: LocalWorkers, processes: int, on_tick: Any) -> list[int]:
+    """Run workers until every trial is told, others in the place of those that were killed; their last exit codes.
+
+    It gives up when they were killed without having told a trial, committed a step or taken over a batch in between;
+    a batch is taken over a few times only.
+    """
+    before = None
+    while True:
+        codes = workers.run(processes, on_tick)
+        left = [trial for trial in study.trials() if trial.state == TrialState.RUNNING]
+        now = len(study.trials()), len(left), _committed(study), _started(study)
+        if workers.interrupts or (all(code == FINISHED for code in codes) and not left) or now == before:
+            return codes
+        if not any(code < 0 for code in codes):
+            return codes
+        before = now
+
+
+def _committed(study: Study) -> int:
+    """Checkpoints and finished packs there are: a number that moves when anything does."""
+    packs = pack_folders(study.folder / "packs")
+    return sum(pack.committed_step() + (pack.path / "done.json").exists() for pack in packs)
+
+
+def _started(study: Study) -> int:
+    """How often workers have begun a batch."""
+    batches = (Batch(path.parent, {}) for path in (study.folder / "batches").glob("*/batch.json"))
+    return sum(len(batch.starts) for batch in batches if batch.read())

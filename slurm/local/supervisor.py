@@ -1,0 +1,160 @@
+"""The process that runs a submission on this machine: `python -m slurm.local.supervisor SUBMISSION`.
+
+It starts the packs of one submission, a bounded number at a time, through the launcher that `scorer run` uses, says
+what runs and waits in `queue.json`, and draws the report at the end. It holds a lock while it lives.
+"""
+
+import argparse
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from scorer_core.records import PackFolder, RecordError, open_lock, open_log, read_record, replace_file, write_json
+from scorer_core.support import streams
+from scorer_core.support.secrets import mask
+from slurm.cluster.scheduler import Queued, SchedulerError
+from slurm.jobs.train_pack import INTERRUPTED
+from slurm.local.launcher import LocalLauncher, Outcome
+from slurm.submissions.snapshot import check_code
+from slurm.submissions.submission import PRIVATE, Submission, last_command, read, setup
+
+START_PATIENCE_SECONDS = 60.0
+
+
+def start(submission: Submission) -> None:
+    """Begin a submission, detached: it goes on when this process and its terminal are gone.
+
+    Raises:
+        SchedulerError: if it does not begin.
+    """
+    logs = submission.folder / "logs"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    script = submission.folder / "start.sh"  # a file: everybody can read the arguments of a process
+    shell = "\n".join([*setup(submission), '"$@" &'])  # the shell ends at once, and its child is nobody's
+    replace_file(script, (shell + "\n").encode(), PRIVATE)
+    with open_log(logs / "supervisor.log") as log:
+        command = ["bash", str(script), sys.executable, "-m", "slurm.local.supervisor", str(submission.folder)]
+        done = subprocess.run(command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    end = time.monotonic() + START_PATIENCE_SECONDS
+    while not (submission.folder / "queue.json").exists():
+        if done.returncode or time.monotonic() > end:
+            said = (logs / "supervisor.log").read_text(encoding="utf-8", errors="replace").splitlines()
+            raise SchedulerError(f"the process that starts the packs did not start: {mask((said or ['no word'])[-1])}")
+        time.sleep(0.05)
+
+
+def alive(submission: Submission) -> bool:
+    """Is the process that looks after `submission` there? It holds the lock, which no crash leaves behind."""
+    try:
+        file = os.fdopen(os.open(submission.folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b")
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise RecordError(f"{submission.folder / 'lock'}: cannot be opened: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def queue(submission: Submission) -> dict[str, dict[int, Queued]]:
+    """What runs and what waits here, as `slurm.cluster.scheduler.queue` has it for a cluster."""
+    if not alive(submission):
+        return {}
+    path = submission.folder / "queue.json"
+    content = read_record(path, dict[int, Literal["running", "pending"]]) or {}
+    if strange := content.keys() - set(range(len(submission.packs) or submission.workers)):
+        raise RecordError(f"{path}: the submission has no pack number {min(strange)}")
+    first = {i: Queued(s, "all processes are busy" if s == "pending" else "", "") for i, s in content.items()}
+    report = {submission.last.name: {0: Queued("pending", "Dependency")}} if submission.last else {}
+    return {submission.requests[0].name: first, **report}
+
+
+def main() -> int:
+    streams.protect()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("submission", type=Path)
+    arguments = parser.parse_args()
+    check_code()
+    submission = read(arguments.submission)
+    with open_lock(submission.folder / "lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # who only looks whether it is held holds it for a moment
+        return _workers(submission) if submission.command else _packs(submission)
+
+
+def _packs(submission: Submission) -> int:
+    profile = submission.profile
+    folders = [PackFolder(submission.folder.parent.parent / "packs" / name) for name in submission.packs]
+    places = {folder: index for index, folder in enumerate(folders)}
+    shown: dict[str, str] = {}
+
+    def show(outcome: Outcome) -> None:
+        states = {str(places[folder]): "running" for folder in outcome.running}
+        states |= {str(places[folder]): "pending" for folder in outcome.waiting}
+        if states != shown:
+            write_json(submission.folder / "queue.json", states)
+            shown.clear()
+            shown.update(states)
+
+    show(Outcome(waiting=folders))
+    launcher = LocalLauncher(
+        profile.processes or os.cpu_count() or 1, profile.device, profile.commit_seconds, 1.0,
+        submission.name, profile.max_attempts,
+    )  # fmt: skip
+    outcome = launcher.run(folders, show)
+    for folder, why in outcome.failed:
+        print(f"pack {folder.pack_id} failed: {why}", file=sys.stderr)
+    if outcome.waiting or not all(folder.cancelled for folder in outcome.interrupted):
+        return INTERRUPTED
+    return subprocess.run(last_command(submission)).returncode or bool(outcome.failed)
+
+
+def _workers(submission: Submission) -> int:
+    """Keep every worker going until it says it is done, or fails, or has used up its attempts."""
+    assert submission.command
+    told: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: told.append(number))
+    bound = submission.profile.processes or os.cpu_count() or 1
+    attempts = dict.fromkeys(range(submission.workers), 0)
+    running: dict[int, subprocess.Popen[bytes]] = {}
+    failed = 0
+    while running or (attempts and not told):
+        for worker in [w for w in attempts if w not in running][: max(0, bound - len(running)) if not told else 0]:
+            attempts[worker] += 1
+            with open_log(submission.folder / "logs" / f"worker-{worker}.log") as log:
+                running[worker] = subprocess.Popen(submission.command, stdout=log, stderr=log, start_new_session=True)
+        write_json(
+            submission.folder / "queue.json",
+            {str(worker): "running" if worker in running else "pending" for worker in attempts},
+        )
+        time.sleep(1.0)
+        for worker, code in _ended(running):
+            again = code == INTERRUPTED or code < 0
+            if not again or attempts[worker] >= submission.profile.max_attempts:
+                failed += code != 0
+                del attempts[worker]
+        if told:
+            for process in running.values():
+                process.send_signal(signal.SIGTERM)
+    return INTERRUPTED if told else int(failed > 0)
+
+
+def _ended(running: dict[int, subprocess.Popen[bytes]]) -> Sequence[tuple[int, int]]:
+    ended = [(worker, process.poll()) for worker, process in running.items()]
+    codes = [(worker, code) for worker, code in ended if code is not None]
+    for worker, _ in codes:
+        del running[worker]
+    return codes
+
+
+if __name__ == "__main__":
+    sys.exit(main())

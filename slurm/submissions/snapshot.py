@@ -1,0 +1,69 @@
+"""The code that runs is the code that was submitted: a copy of it, kept once however often it is submitted."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import scorer_core
+from scorer_core.provenance import SNAPSHOT, SOURCE, code_version
+from scorer_core.records import RecordError, refuse_links
+
+PACKAGES = ("cli", "scorer_core", "sweeps", "slurm", "analysis")
+CODE = "SCORER_CODE"  # the variable of a job that names the folder of its code
+KINDS = (".py", ".yaml", ".json", ".css", ".js")
+
+
+def files(source: Path = SOURCE) -> Iterator[Path]:
+    """What the console script and the jobs are made of, relative to `source`."""
+    for package in PACKAGES:
+        found = (path.relative_to(source) for path in (source / package).rglob("*") if path.suffix in KINDS)
+        yield from sorted(path for path in found if not _private(path))
+
+
+def _private(path: Path) -> bool:
+    """Is it hidden, or a profile, which may hold secrets? Jobs need neither."""
+    return path.parts[:2] == ("slurm", "profiles") or any(part.startswith(".") for part in path.parts)
+
+
+def _digest(contents: Mapping[Path, bytes]) -> str:
+    digest = hashlib.sha256(b"".join(str(path).encode() + b"\0" + text for path, text in contents.items()))
+    return digest.hexdigest()[:16]
+
+
+def keep(codes: Path, source: Path = SOURCE) -> Path:
+    """The folder under `codes` that holds the code at `source` as it is now, made if it is not there yet.
+
+    Raises:
+        RecordError: if it cannot be written, or the folder there has other code than its name says.
+    """
+    contents = {path: (source / path).read_bytes() for path in files(source)}
+    kept = codes / _digest(contents)
+    refuse_links(kept / SNAPSHOT)
+    if kept.exists():
+        if _digest({path: (kept / path).read_bytes() for path in files(kept)}) != kept.name:
+            raise RecordError(f"{kept}: its files were changed after they were copied; remove this folder")
+        return kept
+    making = codes / f".{kept.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        for path, text in contents.items():
+            (making / path).parent.mkdir(parents=True, exist_ok=True)
+            (making / path).write_bytes(text)
+        (making / SNAPSHOT).write_text(json.dumps(code_version(source), indent=1), encoding="utf-8")
+        os.rename(making, kept)  # noqa: PTH104, whole or not at all
+    except OSError as error:
+        shutil.rmtree(making, ignore_errors=True)
+        if not kept.exists():  # else another submission was faster
+            raise RecordError(f"{kept}: cannot be written: {error.strerror}") from error
+    return kept
+
+
+def check_code() -> None:
+    """End a process of a job, with one line, if it has not imported the code that was submitted."""
+    wanted, found = os.environ.get(CODE), Path(str(scorer_core.__file__)).parent.parent
+    if wanted and Path(wanted).resolve() != found.resolve():
+        sys.exit(f"this job runs the code in {found}, and {wanted} was submitted: check `setup` for changes of Python")

@@ -1,0 +1,221 @@
+"""The record of a submission, `submissions/<n>/submission.json`: written before Slurm is asked for anything."""
+
+import fcntl
+import shlex
+import sys
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+
+from scorer_core.records import RecordError, Time, first_fault, now, numbered, open_lock, read_json, replace_file
+from scorer_core.support.commands import command, shown_path
+from scorer_core.support.waiting import waiting
+from slurm.profile import Profile, profiles
+from slurm.submissions.snapshot import CODE
+
+ENVIRONMENT = "environment.sh"  # in the folder of a submission: the values of the profile's variables
+PRIVATE = 0o600
+HEARTBEAT_SECONDS = 15.0  # a rename on a shared file system for each pack
+
+
+class Request(BaseModel):
+    """One call of sbatch: an array over `count` tasks from `first` on, or the job that comes last."""
+
+    name: str  # Slurm's name for it, used once ever: by it a job is found whose number was never written down
+    first: int = 0
+    count: int = 1
+    throttle: int | None = None  # tasks running at a time
+    behind: int | None = None  # the array, by its place in `requests`, that must end before this one starts
+    after: list[str] = []  # jobs that must end before it starts
+    job: str | None = None  # Slurm's number, once it has it
+
+
+class Submission(BaseModel):
+    """What was asked for, under which profile, with which code. Task number i of all arrays together is `packs[i]`."""
+
+    folder: Path = Field(exclude=True)
+    time: Time = Field(default_factory=now)
+    profile: Profile
+    code: Path  # the folder jobs run in
+    packs: list[str] = []
+    command: list[str] | None = None  # of workers, which have no packs
+    workers: int = 0
+    requests: list[Request] = []
+    last: Request | None = None  # draws the report, after all others
+    after: list[str] = []  # jobs that must end before any array starts: `--after`, and earlier arrays of the sweep
+    environment: list[str] = []  # names of the profile's variables; only ENVIRONMENT has their values
+
+    @property
+    def name(self) -> str:
+        """Unique among all submissions of one sweep; attempts under it share a budget."""
+        return self.folder.name
+
+    @property
+    def seconds_old(self) -> float:
+        return (datetime.fromisoformat(now()) - datetime.fromisoformat(self.time)).total_seconds()
+
+    def job_log(self, request: Request, index: int) -> Path:
+        """What the job of task `index` of `request` printed itself; of the one process that starts all packs here."""
+        local = self.profile.scheduler == "local"
+        return self.folder / "logs" / ("supervisor.log" if local else f"{request.job}_{index}.log")
+
+    @property
+    def all_requests(self) -> list[Request]:
+        """The arrays, and the job that draws the report if there is one."""
+        return [*self.requests, *([self.last] if self.last else [])]
+
+    def write(self) -> None:
+        """Write the record and, if they are known, the values of the profile's variables. Only the user reads them."""
+        if self.profile.environment:
+            lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.profile.environment.items()]
+            replace_file(self.folder / ENVIRONMENT, "".join(lines).encode(), PRIVATE)
+            self.environment = list(self.profile.environment)
+        content = self.model_dump_json(indent=1, exclude={"profile": {"environment"}, "folder": True})
+        replace_file(self.folder / "submission.json", (content + "\n").encode(), PRIVATE)
+
+    def whole_profile(self) -> Profile:
+        """The profile with the values of its variables.
+
+        Raises:
+            RecordError: if the file with the values cannot be read.
+        """
+        if self.profile.environment or not self.environment:
+            return self.profile
+        path = self.folder / ENVIRONMENT
+        try:
+            words = shlex.split(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            names = ", ".join(self.environment)
+            raise RecordError(
+                f"{path}: cannot be read: {reason}; it has the values of {names}; use --profile"
+            ) from None
+        environment = dict(word.split("=", 1) for word in words if "=" in word)
+        return self.profile.model_copy(update={"environment": environment})
+
+
+# A signal ends a command of setup too: a job that was told to stop has not failed.
+CHECK_SETUP = """\
+check_setup() {
+  [ "$1" = 0 ] || [ -n "${told:-}" ] || { echo "setup line $2 failed with exit code $1: $3" >&2; exit 1; }
+}"""
+
+
+def setup(submission: Submission) -> list[str]:
+    """Shell lines before the process of a job: the profile's, each one checked, then into the submitted code.
+
+    Python imports this code, whatever the environment says: PYTHONPATH may name another copy, PYTHONSAFEPATH keeps
+    Python from importing from the current folder, PYTHONHOME belongs to another Python, and PYTHONINSPECT loses the
+    exit code.
+    """
+    profile, code = submission.profile, shlex.quote(str(submission.code))
+    lines = [CHECK_SETUP] if profile.setup else []
+    for number, line in enumerate(profile.setup, 1):
+        lines += [line, f"check_setup $? {number} {shlex.quote(line)}"]
+    if profile.environment or submission.environment:
+        lines.append(f". {shlex.quote(str(submission.folder / ENVIRONMENT))} || exit 1")
+    lines += ["unset PYTHONSAFEPATH PYTHONHOME PYTHONINSPECT", f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}"]
+    return [*lines, f"export {CODE}={code}", f"cd {code} || exit 1"]
+
+
+def last_command(submission: Submission) -> list[str]:
+    """The process that draws the report when the others have ended."""
+    return [sys.executable, "-m", "slurm.jobs.draw_report", str(submission.folder)]
+
+
+def submit_command(sweep_folder: Path, sent: Sequence[Submission]) -> str:
+    """The command that submits what was never submitted of this sweep, under the profile of the last of `sent`."""
+    profile = sent[-1].profile.name if sent and sent[-1].profile.name in profiles() else "PROFILE"
+    return command("submit", shown_path(sweep_folder), "--profile", profile)
+
+
+def submissions(sweep_folder: Path, unreadable: list[str] | None = None) -> list[Submission]:
+    """All of a sweep, oldest first. With `unreadable`, those that cannot be read are left out and the reasons added.
+
+    Raises:
+        RecordError: if one cannot be read, without `unreadable`.
+    """
+    found = []
+    for folder in numbered(sweep_folder / "submissions"):
+        if (folder / "submission.json").exists():
+            try:
+                found.append(read(folder))
+            except RecordError as error:
+                if unreadable is None:
+                    raise
+                unreadable.append(str(error))
+    return found
+
+
+def read(folder: Path) -> Submission:
+    """The record in `folder`.
+
+    Raises:
+        RecordError: if it cannot be read.
+    """
+    path = folder / "submission.json"
+    content = read_json(path)
+    try:
+        submission = Submission(folder=folder, **(content or {}))
+    except ValidationError as error:
+        raise RecordError(f"{path}: is not a submission: {first_fault(error)}") from None
+    except TypeError:
+        raise RecordError(f"{path}: is not a submission: must hold an object, without 'folder'") from None
+    tasks = sum(request.count for request in submission.requests)
+    if tasks < len(submission.packs):
+        raise RecordError(
+            f"{path}: is not a submission: `requests` has {tasks} tasks for {len(submission.packs)} packs"
+        )
+    return submission
+
+
+def new(
+    sweep_folder: Path, profile: Profile, code: Path, sizes: Sequence[int], throttle: int | None = None, **what: object
+) -> Submission:
+    """A submission that is in no file yet: arrays of `sizes` tasks that together keep to the throttle.
+
+    `throttle` is used in place of the profile's where earlier arrays of the sweep use a part of that.
+    """
+    folder = sweep_folder / "submissions"
+    number = 1 + max((int(path.name) for path in numbered(folder)), default=0)
+    stem = f"scorer-{sweep_folder.name}-{number}-{uuid.uuid4().hex[:6]}"
+    fields = {"folder": folder / str(number), "profile": profile, "code": code, **what}
+    submission = Submission.model_validate(fields)
+    first = 0
+    for index, (size, (share, behind)) in enumerate(
+        zip(sizes, shares(throttle or profile.throttle, len(sizes)), strict=True)
+    ):
+        name = f"{stem}-{index}"
+        request = Request(name=name, first=first, count=size, throttle=share, behind=behind, after=submission.after)
+        submission.requests.append(request)
+        first += size
+    if submission.packs:
+        submission.last = Request(name=f"{stem}-report")
+    return submission
+
+
+def shares(throttle: int | None, arrays: int) -> list[tuple[int | None, int | None]]:
+    """For each array: its throttle, and which earlier array must end before it starts.
+
+    Each array runs at least one task, so if there are more arrays than `throttle`, only that many run at a time.
+    """
+    if throttle is None:
+        return [(None, None)] * arrays
+    at_once = min(throttle, arrays)
+    return [
+        (throttle // at_once + (i % at_once < throttle % at_once), i - at_once if i >= at_once else None)
+        for i in range(arrays)
+    ]
+
+
+@contextmanager
+def alone(sweep_folder: Path) -> Iterator[None]:
+    """While this lasts no other process submits to, or cancels in, this sweep; a second one waits its turn."""
+    with open_lock(sweep_folder / "submissions" / "lock") as file:
+        with waiting("another scorer command that submits to or cancels in this sweep"):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
