@@ -17,12 +17,12 @@ SAME_END = 0.01  # two runs end at the same step if they differ by at most this 
 
 
 @dataclass(frozen=True)
-class Caution:
+class Caveat:
     text: str
     serious: bool = True  # a strict report is not made then
 
 
-def cautions(summary: Summary) -> list[Caution]:
+def caveats(summary: Summary) -> list[Caveat]:
     """Everything that weakens the report. Empty for a complete sweep of one code version with ten seeds or more."""
     return [
         *_runs(summary),
@@ -35,12 +35,12 @@ def cautions(summary: Summary) -> list[Caution]:
     ]
 
 
-def _runs(summary: Summary) -> Iterator[Caution]:
+def _runs(summary: Summary) -> Iterator[Caveat]:
     runs = summary.results.runs
     counts = summary.results.count()
     unfinished = counts["missing"] + counts["partial"]
     if unfinished:
-        yield Caution(
+        yield Caveat(
             f"{unfinished} of {len(runs)} runs are not finished ({counts['missing']} missing, {counts['partial']} "
             "partial) and count nowhere."
         )
@@ -48,35 +48,35 @@ def _runs(summary: Summary) -> Iterator[Caution]:
         names = Counter(run.variant for run in runs if run.status == "diverged")
         told = _some([f"{name} {number}" for name, number in names.items()])
         counted = "counts with the returns it" if counts["diverged"] == 1 else "count with the returns they"
-        yield Caution(f"{count(counts['diverged'], 'run')} diverged and {counted} logged: {told}.")
+        yield Caveat(f"{count(counts['diverged'], 'run')} diverged and {counted} logged: {told}.")
     finished = [run for run in runs if run.status in ("done", "diverged")]
     without = [run for run in finished if (run.variant, run.task, run.seed) not in summary.results.series]
     if never := [run for run in without if run.status != "diverged"]:
-        yield Caution(f"{_count(never)} never finished an episode and {_have(never)} no score: {_named(never)}.")
+        yield Caveat(f"{_count(never)} never finished an episode and {_have(never)} no score: {_named(never)}.")
     if broken := [run for run in without if run.status == "diverged"]:
-        yield Caution(
+        yield Caveat(
             f"{_count(broken)} diverged without a finite return and {_have(broken)} no score: {_named(broken)}."
         )
     late = [run for run in finished if not run.scored and run not in without]
     if late:
-        yield Caution(
+        yield Caveat(
             f"{_count(late)} {_have(late)} no finite return in the last tenth of training and no final score: "
             f"{_named(late)}."
         )
     zeros = {run.variant for run in finished if run.config and run.config.return_before_first_episode == "zero"}
     if zeros:
-        yield Caution(
+        yield Caveat(
             f"Returns count 0 for an environment before its first episode (return_before_first_episode: zero): "
             f"{_some(sorted(zeros))}. Curves, best and auc include these zeros.",
             serious=False,
         )
     if summary.results.problems:
-        yield Caution(
+        yield Caveat(
             f"{count(len(summary.results.problems), 'remark')} on the records, listed in the report.", serious=False
         )
 
 
-def _lengths(summary: Summary) -> Iterator[Caution]:
+def _lengths(summary: Summary) -> Iterator[Caveat]:
     """Imported runs that end at another step than the sweep's own."""
     results = summary.results
     own: dict[str, int] = {}
@@ -98,7 +98,7 @@ def _lengths(summary: Summary) -> Iterator[Caution]:
             ends = " and ".join(f"{end:,}" for end in sorted({own[run.task] for run, _ in found}))
             told = _some(_ends(found), separator="; ")
             end = "ends" if len(found) == 1 else "end"
-            yield Caution(
+            yield Caveat(
                 f"{_count([run for run, _ in found])} {end} {when} the sweep's own step {ends}: {told}. {window}"
             )
 
@@ -114,21 +114,21 @@ def _ends(found: Sequence[tuple[RunRow, int]]) -> list[str]:
     ]
 
 
-def _verdicts(summary: Summary) -> Iterator[Caution]:
+def _verdicts(summary: Summary) -> Iterator[Caveat]:
     found = summary.results.verdicts()
     for verdict in MEANINGS:
         told = [f"{name} {counts[verdict]} of {counts['runs']}" for name, counts in found.items() if counts[verdict]]
         if told:
-            yield Caution(f"Runs judged {verdict}: {_some(told)}.", serious=False)
+            yield Caveat(f"Runs judged {verdict}: {_some(told)}.", serious=False)
 
 
-def _variants(summary: Summary) -> Iterator[Caution]:
+def _variants(summary: Summary) -> Iterator[Caveat]:
     absent = [name for name in summary.results.variants if name not in summary.raw]
     finished = {run.variant for run in summary.results.runs if run.status in ("done", "diverged")}
     if unfinished := [name for name in absent if name not in finished]:
-        yield Caution(f"Without a finished run, and in no figure: {_some(unfinished)}.")
+        yield Caveat(f"Without a finished run, and in no figure: {_some(unfinished)}.")
     if unscored := [name for name in absent if name in finished]:
-        yield Caution(f"Without a score, and in no figure: {_some(unscored)}.")
+        yield Caveat(f"Without a score, and in no figure: {_some(unscored)}.")
     ids: dict[str, list[str]] = {}
     for run in summary.results.runs:
         if run.config:
@@ -138,13 +138,13 @@ def _variants(summary: Summary) -> Iterator[Caution]:
         same.setdefault(tuple(run_ids), []).append(name)
     for names in same.values():
         if len(names) > 1:
-            yield Caution(f"The same runs, because their settings compute the same: {_some(names)}.", serious=False)
+            yield Caveat(f"The same runs, because their settings compute the same: {_some(names)}.", serious=False)
     narrow = [name for name in summary.raw if name not in summary.normalised]
     if narrow:
-        yield Caution(f"Without a run on some task, and left out of what joins all tasks: {_some(narrow)}.")
+        yield Caveat(f"Without a run on some task, and left out of what joins all tasks: {_some(narrow)}.")
 
 
-def _seeds(summary: Summary) -> Iterator[Caution]:
+def _seeds(summary: Summary) -> Iterator[Caveat]:
     runs = {name: summary.runs_of(name) for name in summary.raw}
     counts = np.array([n for row in runs.values() for n in row if n])
     fewest = counts.min()
@@ -153,28 +153,28 @@ def _seeds(summary: Summary) -> Iterator[Caution]:
         told = _some(
             [f"{name} {low}" if low == high else f"{name} {low}-{high}" for name, (low, high) in ranges.items()]
         )
-        yield Caution(f"Seeds are unequal ({told}); differences use the seeds both sides have.")
+        yield Caveat(f"Seeds are unequal ({told}); differences use the seeds both sides have.")
     if fewest == 1:
-        yield Caution("Somewhere there is one seed a task: no interval can be given for it.")
+        yield Caveat("Somewhere there is one seed a task: no interval can be given for it.")
     elif fewest < SCARCE_SEEDS:
-        yield Caution(f"Only {count(fewest, 'seed')}: intervals are rough even when corrected.")
+        yield Caveat(f"Only {count(fewest, 'seed')}: intervals are rough even when corrected.")
     elif fewest < FEW_SEEDS:
         correction = "lean on the few-seeds correction" if summary.settings.few_seeds_correction else "are too narrow"
-        yield Caution(f"Only {count(fewest, 'seed')}: below {FEW_SEEDS}, intervals {correction}.", serious=False)
+        yield Caveat(f"Only {count(fewest, 'seed')}: below {FEW_SEEDS}, intervals {correction}.", serious=False)
 
 
-def _code(summary: Summary) -> Iterator[Caution]:
+def _code(summary: Summary) -> Iterator[Caveat]:
     versions = sorted({run.code for run in summary.results.runs if run.code and run.config})
     if len(versions) > 1:
-        yield Caution(f"{len(versions)} code versions are mixed: {_some(versions)}.")
+        yield Caveat(f"{len(versions)} code versions are mixed: {_some(versions)}.")
     elif versions and " then " in versions[0]:
-        yield Caution(f"Runs were resumed with other code: {versions[0]}.")
-    yield from map(Caution, summary.results.version_notes)
+        yield Caveat(f"Runs were resumed with other code: {versions[0]}.")
+    yield from map(Caveat, summary.results.version_notes)
 
 
-def _scale(summary: Summary) -> Iterator[Caution]:
+def _scale(summary: Summary) -> Iterator[Caveat]:
     if summary.normalisation.fallback:
-        yield Caution(
+        yield Caveat(
             f"No fixed reference for {_some(summary.normalisation.fallback)}: scaled by the baseline's own curve, not "
             "comparable with other sweeps.",
             serious=False,

@@ -36,7 +36,7 @@ class Comparison:
     improvement: Estimate  # probability that a run of the variant scores higher than one of the baseline
 
     @property
-    def verdict(self) -> Verdict:
+    def result(self) -> Verdict:
         """By the interval that holds for the whole family.
 
         "hint only" where simulated experiments of this size made too many false claims, or were not made.
@@ -51,7 +51,7 @@ class Comparison:
     @property
     def hint(self) -> str:
         """Why there is no verdict, for readers; empty where there is one."""
-        if self.verdict != "hint only":
+        if self.result != "hint only":
             return ""
         rate = false_claims(self.tasks, self.seeds)
         found = "too few to simulate" if rate is None else f"{100 * rate:.2g} % false claims in simulation"
@@ -89,10 +89,14 @@ def compare(
 
     values = np.array([value for _, _, _, value, _ in found])
     halves = np.array([few_seeds_widening(common, bootstrap.level) for _, _, common, _, _ in found])
-    family = np.isfinite(halves)  # a comparison with a single run on some task has no interval, so it makes no claim
-    if family.any():
+    simultaneous = np.isfinite(
+        halves
+    )  # a comparison with a single run on some task has no interval, so it makes no claim
+    if simultaneous.any():
         replicates = np.stack([found_[4] for found_ in found])
-        halves[family] *= family_half_widths(values[family], replicates[family], bootstrap.level)
+        halves[simultaneous] *= simultaneous_half_widths(
+            values[simultaneous], replicates[simultaneous], bootstrap.level
+        )
     return [
         Comparison(
             variant=variant,
@@ -108,7 +112,7 @@ def compare(
     ]
 
 
-def family_half_widths(values: np.ndarray, replicates: np.ndarray, level: float) -> np.ndarray:
+def simultaneous_half_widths(values: np.ndarray, replicates: np.ndarray, level: float) -> np.ndarray:
     """Max-t half widths of the intervals of a family of differences, before they are widened for few seeds.
 
     No difference gets a smaller standard error than the family's median. A few runs can be close together by chance,

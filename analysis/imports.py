@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from analysis.csv_runs import Columns, RunsInFile, read_runs
 from analysis.export import CURVES
 from analysis.load import ReportError, read_sweep
-from analysis.run_metrics import IMPORT_KEY, IMPORTED, Trace, read_imported
+from analysis.run_metrics import IMPORT_KEY, IMPORTED, RunMetrics, read_imported
 from scorer_core.records import RecordError, replace_file
 
 Run = tuple[str, str, int]  # variant, task, seed
@@ -107,7 +107,7 @@ def _target(folder: Path, source: Path) -> Path:
     return folder / IMPORTED / f"{source.stem[:60]}-{path_hash}.parquet"
 
 
-def _outdated(before: Mapping[Run, Trace], found: Sequence[tuple[Path, RunsInFile, set[Run]]]) -> set[Path]:
+def _outdated(before: Mapping[Run, RunMetrics], found: Sequence[tuple[Path, RunsInFile, set[Run]]]) -> set[Path]:
     """Files that version 0.1 kept, which had the name of the imported file only: those whose runs all come again."""
     outdated = set()
     for source, _, runs in found:

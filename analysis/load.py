@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.choices import Score
-from analysis.run_metrics import Status, Trace, read_imported, read_packs, version_notes
+from analysis.run_metrics import RunMetrics, Status, read_imported, read_packs, version_notes
 from scorer_core.config import RunConfig
 from scorer_core.records import METRICS, PackFolder
 from scorer_core.scores import auc, best, final
@@ -182,8 +182,8 @@ def load_results(folder: Path, metrics: Sequence[str] = ("return",), overrides: 
 
 
 def _beside(
-    sweep: Sweep, imported: Mapping[tuple[str, str, int], Trace], problems: list[str]
-) -> dict[tuple[str, str, int], Trace]:
+    sweep: Sweep, imported: Mapping[tuple[str, str, int], RunMetrics], problems: list[str]
+) -> dict[tuple[str, str, int], RunMetrics]:
     """The imported runs that can stand beside the sweep's own; the definition may have changed after the import."""
     own, kept = {run.variant.name for run in sweep.runs}, {}
     left_out: dict[str, None] = {}
@@ -215,7 +215,7 @@ def read_sweep(folder: Path, overrides: Sequence[str] = ()) -> Sweep:
         raise ReportError(str(error)) from error
 
 
-def _row(variant: str, task: str, seed: int, config: RunConfig | None, trace: Trace | None) -> RunRow:
+def _row(variant: str, task: str, seed: int, config: RunConfig | None, trace: RunMetrics | None) -> RunRow:
     run_id = config.run_id if config else ""
     if trace is None:
         return RunRow(variant, task, seed, run_id, "missing", "", None, NO_SCORES, None, config)
@@ -228,7 +228,7 @@ def _row(variant: str, task: str, seed: int, config: RunConfig | None, trace: Tr
 NO_SCORES: dict[Score, float] = dict.fromkeys(SCORE_MEANINGS, float("nan"))
 
 
-def _scores(trace: Trace, total_steps: int) -> dict[Score, float]:
+def _scores(trace: RunMetrics, total_steps: int) -> dict[Score, float]:
     """Scores of the rows that have a return. NaN for an unfinished run and for a run without such a row.
 
     A diverged run counts with what it logged: leaving it out would flatter its variant.

@@ -16,7 +16,7 @@ from analysis.load import RunRow
 from analysis.reported import against_reported
 from analysis.statistics import AGGREGATE_NAMES, tolerance_content
 from analysis.style import FORMATS
-from analysis.summary import Summary, answer, shown, shown_aggregates
+from analysis.summary import Summary, answer, format_estimate, shown_aggregates
 from scorer_core.support.commands import command, shown_path
 from scorer_core.verdicts import MEANINGS
 
@@ -123,7 +123,8 @@ def _grid_table(grid: tables.Grid) -> str:
 def _aggregates(summary: Summary) -> str:
     which = shown_aggregates(summary)
     rows = [
-        [(_text(name), name)] + [(_text(shown(found[aggregate])), float(found[aggregate].value)) for aggregate in which]
+        [(_text(name), name)]
+        + [(_text(format_estimate(found[aggregate])), float(found[aggregate].value)) for aggregate in which]
         for name, found in summary.aggregates.items()
     ]
     header = ["variant", *(AGGREGATE_NAMES[aggregate] for aggregate in which)]
@@ -172,7 +173,7 @@ def _reported(summary: Summary) -> str:
     """Ours beside theirs, where the sweep holds numbers that others reported."""
     rows = []
     for cell in against_reported(summary):
-        ours = ("–", float("nan")) if cell.ours is None else (_text(shown(cell.ours)), float(cell.ours.value))
+        ours = ("–", float("nan")) if cell.ours is None else (_text(format_estimate(cell.ours)), float(cell.ours.value))
         theirs = f"{cell.theirs[0]:g} ± {cell.theirs[1]:g}", cell.theirs[0]
         meets = {None: "–", True: "intervals meet", False: "apart"}[cell.meets]
         names = [(_text(value), value) for value in (cell.variant, summary.task_label(cell.task))]

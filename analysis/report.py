@@ -10,9 +10,9 @@ from analysis import caveats as honesty
 from analysis import tables
 from analysis.load import ReportError, Results, load_results
 from analysis.page import render
-from analysis.report_figures import DIAGNOSTICS, INSTRUMENTS, plate_makers
+from analysis.report_figures import DIAGNOSTICS, LOSSES, figure_builders
 from analysis.style import FORMATS, Saver, Venue, styled
-from analysis.summary import Settings, Summary, answer, hints, method, score_text, shown, summarise
+from analysis.summary import Settings, Summary, answer, format_estimate, hints, method, score_text, summarise
 from scorer_core.identity import digest
 from scorer_core.records import replace_file
 
@@ -58,7 +58,7 @@ def make_report(
         StrictError: if `strict`, and something serious would have to be warned of; nothing is written then.
         RecordError: if a file cannot be written.
     """
-    results = load_results(folder, ("return", *DIAGNOSTICS, *INSTRUMENTS), overrides)
+    results = load_results(folder, ("return", *LOSSES, *DIAGNOSTICS), overrides)
     cells = len(results.sweep.grid_variants) * len(results.sweep.tasks)
     with Saver(beside=cells >= CELLS_TO_SAVE_BESIDE) as saver:
         return _report(summarise(results, settings), saver, figure, venue, formats, strict)
@@ -70,10 +70,10 @@ def _report(
     folder = summary.results.folder
     if not summary.raw:
         raise ReportError(_nothing(summary.results))
-    cautions = honesty.cautions(summary)
+    cautions = honesty.caveats(summary)
     if strict and (serious := [caution.text for caution in cautions if caution.serious]):
         raise StrictError(f"{folder}: " + " ".join(serious))
-    makers = plate_makers(summary)
+    makers = figure_builders(summary)
     if figure is not None and figure not in makers:
         raise ReportError(f"{figure}: no such figure for this sweep; there is {', '.join(makers)}")
     warnings = [caution.text for caution in cautions]
@@ -145,7 +145,7 @@ def against_random(summary: Summary) -> list[str]:
 def _named(summary: Summary, names: Sequence[str], task: str) -> str:
     """Each with its IQM, or how many they are and between what."""
     if len(names) <= NAMED:
-        return ", ".join(f"{name} {shown(summary.per_task[name, task])}" for name in names)
+        return ", ".join(f"{name} {format_estimate(summary.per_task[name, task])}" for name in names)
     every = "all " if len(names) == len(summary.raw) else ""
     lowest, highest = (pick(float(summary.per_task[name, task].value) for name in names) for pick in (min, max))
     return f"{every}{len(names)} variants, from {lowest:.3g} to {highest:.3g}"

@@ -14,8 +14,8 @@ from analysis.style import WIDTHS, Look, Venue, figure_text, looks, new_figure
 from analysis.summary import LEGIBLE, Summary, hints, method, score_text
 from sweeps.definition import Variant
 
-DIAGNOSTICS = ("td_error", "msbe", "be_variance", "leader_grad_norm", "follower_grad_norm")
-INSTRUMENTS = (
+LOSSES = ("td_error", "msbe", "be_variance", "leader_grad_norm", "follower_grad_norm")
+DIAGNOSTICS = (
     "srank",
     "dormant",
     "gradient_cosine",
@@ -27,14 +27,14 @@ NOTHING = Estimate(*(np.array(np.nan),) * 3)
 
 
 @dataclass(frozen=True)
-class Plate:
+class ReportFigure:
     figure: Figure
     caption: str
 
 
-def plate_makers(summary: Summary) -> dict[str, Callable[[Summary, Venue], Plate]]:
+def figure_builders(summary: Summary) -> dict[str, Callable[[Summary, Venue], ReportFigure]]:
     """By name, every figure that this sweep's numbers can fill; what `--figure` may ask for."""
-    makers: dict[str, Callable[[Summary, Venue], Plate]] = {"intervals": intervals}
+    makers: dict[str, Callable[[Summary, Venue], ReportFigure]] = {"intervals": intervals}
     if any(name in summary.comparison_of for name in summary.drawn):
         makers["improvement"] = improvement
     for setting, lines in _axes(summary).items():
@@ -46,7 +46,7 @@ def plate_makers(summary: Summary) -> dict[str, Callable[[Summary, Venue], Plate
         makers["curves"] = curves
     if summary.profiles:
         makers["profiles"] = profiles
-    for name, metrics in {"diagnostics": DIAGNOSTICS, "instruments": INSTRUMENTS}.items():
+    for name, metrics in {"diagnostics": LOSSES, "instruments": DIAGNOSTICS}.items():
         if summary.curves and set(metrics) & set(summary.results.metrics):
             makers[name] = lambda summary, venue, name=name, metrics=metrics: logged(summary, venue, name, metrics)
     return makers
@@ -106,7 +106,7 @@ def _curves_method(summary: Summary) -> str:
     return method(summary, summary.settings.curve_replications)
 
 
-def intervals(summary: Summary, venue: Venue) -> Plate:
+def intervals(summary: Summary, venue: Venue) -> ReportFigure:
     panels = _panels(summary)
     height = 0.75 + 0.2 * len(summary.drawn)
     figure, axes = _grid(panels, WIDTHS[venue][0], height, sharey=True)
@@ -122,10 +122,10 @@ def intervals(summary: Summary, venue: Venue) -> Plate:
         score_text(summary),
         _scale(summary),
     )
-    return Plate(figure, caption)
+    return ReportFigure(figure, caption)
 
 
-def profiles(summary: Summary, venue: Venue) -> Plate:
+def profiles(summary: Summary, venue: Venue) -> ReportFigure:
     figure, (ax,) = _grid(["all"], WIDTHS[venue][1], 2.6)
     names = list(summary.profiles)
     unit = "return" if summary.normalisation.scheme == "none" else "normalised score"
@@ -141,10 +141,10 @@ def profiles(summary: Summary, venue: Venue) -> Plate:
         score_text(summary),
         summary.normalisation.caption,
     )
-    return Plate(figure, caption)
+    return ReportFigure(figure, caption)
 
 
-def curves(summary: Summary, venue: Venue) -> Plate:
+def curves(summary: Summary, venue: Venue) -> ReportFigure:
     panels = [panel for panel in _panels(summary) if any(key[1] == panel for key in summary.curves)]
     names = [name for name in summary.drawn if any(key[0] == name for key in summary.curves)]
     figure, axes = _grid(panels, WIDTHS[venue][0], 2.0)
@@ -163,7 +163,7 @@ def curves(summary: Summary, venue: Venue) -> Plate:
         "Dashed: a random policy.",
         _scale(summary),
     )
-    return Plate(figure, caption)
+    return ReportFigure(figure, caption)
 
 
 def _runs_per_step(summary: Summary) -> str:
@@ -180,7 +180,7 @@ def _runs_per_step(summary: Summary) -> str:
     )
 
 
-def improvement(summary: Summary, venue: Venue) -> Plate:
+def improvement(summary: Summary, venue: Venue) -> ReportFigure:
     compared = summary.comparison_of
     found = {name: compared[name].improvement for name in summary.drawn if name in compared}
     differences = {name: compared[name].family for name in found}
@@ -202,7 +202,7 @@ def improvement(summary: Summary, venue: Venue) -> Plate:
         score_text(summary),
         summary.normalisation.caption,
     )
-    return Plate(figure, caption)
+    return ReportFigure(figure, caption)
 
 
 def _axes(summary: Summary) -> dict[str, dict[str, list[tuple[Any, str]]]]:
@@ -216,7 +216,7 @@ def _axes(summary: Summary) -> dict[str, dict[str, list[tuple[Any, str]]]]:
     return {setting: named for setting, named in lines.items() if named}
 
 
-def along(summary: Summary, venue: Venue, setting: str) -> Plate:
+def along(summary: Summary, venue: Venue, setting: str) -> ReportFigure:
     lines = _axes(summary)[setting]
     panels = _panels(summary)
     line_looks = looks(list(lines), [])
@@ -242,7 +242,7 @@ def along(summary: Summary, venue: Venue, setting: str) -> Plate:
         score_text(summary),
         _scale(summary),
     )
-    return Plate(figure, caption)
+    return ReportFigure(figure, caption)
 
 
 def _pairs(summary: Summary) -> list[tuple[str, str]]:
@@ -255,7 +255,7 @@ def _pairs(summary: Summary) -> list[tuple[str, str]]:
     return [pair for pair, cells in found.items() if len(cells) > max(len({c[i] for c in cells}) for i in (0, 1))]
 
 
-def heat_maps(summary: Summary, venue: Venue, pair: tuple[str, str]) -> Plate:
+def heat_maps(summary: Summary, venue: Venue, pair: tuple[str, str]) -> ReportFigure:
     crossed = [p for p in summary.results.points if tuple(k for k, _ in p.point) == pair and p.name in summary.raw]
     families = list(dict.fromkeys(point.family for point in crossed))
     panels = [(family, panel) for family in families for panel in _panels(summary)]
@@ -272,10 +272,10 @@ def heat_maps(summary: Summary, venue: Venue, pair: tuple[str, str]) -> Plate:
         score_text(summary),
         _scale(summary),
     )
-    return Plate(figure, caption)
+    return ReportFigure(figure, caption)
 
 
-def logged(summary: Summary, venue: Venue, plate: str, wanted: Sequence[str]) -> Plate:
+def logged(summary: Summary, venue: Venue, plate: str, wanted: Sequence[str]) -> ReportFigure:
     """What else than returns was logged, a row of panels a metric."""
     metrics = [metric for metric in wanted if metric in summary.results.metrics]
     panels = [(metric, task) for metric in metrics for task in summary.tasks]
@@ -305,7 +305,7 @@ def logged(summary: Summary, venue: Venue, plate: str, wanted: Sequence[str]) ->
         f"interval for the median); {summary.runs_text} seeds a task.",
         _runs_per_step(summary),
     )
-    return Plate(figure, caption)
+    return ReportFigure(figure, caption)
 
 
 def _measured(

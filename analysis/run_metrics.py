@@ -33,7 +33,7 @@ IMPORT_KEY = b"scorer_import"  # of the metadata of their Parquet files: JSON wi
 
 
 @dataclass(frozen=True)
-class Trace:
+class RunMetrics:
     """One run's logged rows, by step."""
 
     status: Status
@@ -51,9 +51,9 @@ class Trace:
 
 def read_packs(
     folder: Path, wanted: Mapping[str, RunConfig], metrics: Sequence[str], problems: list[str]
-) -> dict[str, Trace]:
+) -> dict[str, RunMetrics]:
     """The wanted runs that have rows. A run that stands in two packs is taken where it is finished, or went further."""
-    found: dict[str, Trace] = {}
+    found: dict[str, RunMetrics] = {}
     problems += [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
     for pack in pack_folders(folder / "packs"):
         try:
@@ -72,7 +72,7 @@ def read_packs(
 
 def _traces(
     pack: PackFolder, configs: Mapping[str, RunConfig], metrics: Sequence[str], problems: list[str]
-) -> Iterable[tuple[str, Trace]]:
+) -> Iterable[tuple[str, RunMetrics]]:
     """Of each run with rows; where done.json or a metrics part is damaged, of each run, unfinished and without rows.
 
     A run without its last rows is unfinished though done.json names it: version 0.1 recorded no checksums of parts.
@@ -89,7 +89,7 @@ def _traces(
         runs = "its run counts" if len(configs) == 1 else f"its {len(configs)} runs count"
         problems.append(f"{error}; {runs} as unfinished{advice}")
         nothing = np.array([], np.int64), np.zeros((len(metrics), 0))
-        yield from ((run_id, Trace("partial", code, pack.path, *nothing, None)) for run_id in configs)
+        yield from ((run_id, RunMetrics("partial", code, pack.path, *nothing, None)) for run_id in configs)
         return
     owners = table["run_id"].to_pylist()
     steps, diverged = table["step"].to_numpy(), table["diverged"].to_numpy()
@@ -112,7 +112,7 @@ def _traces(
         blown = np.flatnonzero(diverged[here])
         diverged_at = int(steps[here][blown[0]]) if blown.size else None
         verdicts = tuple(result.get("verdicts", ())) if result and status != "partial" else ()
-        yield run_id, Trace(status, code, pack.path, steps[here], values[:, here], diverged_at, verdicts)
+        yield run_id, RunMetrics(status, code, pack.path, steps[here], values[:, here], diverged_at, verdicts)
 
 
 def _code_version(pack: PackFolder, problems: list[str]) -> str:
@@ -156,9 +156,9 @@ def version_notes(packs: Iterable[PackFolder]) -> list[str]:
     return notes
 
 
-def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int], Trace]:
+def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int], RunMetrics]:
     """Imported runs, by variant, task and seed; `analysis.imports` wrote them."""
-    found: dict[tuple[str, str, int], Trace] = {}
+    found: dict[tuple[str, str, int], RunMetrics] = {}
     for path in sorted((folder / IMPORTED).glob("*.parquet")):
         try:
             table = pq.ParquetFile(path, page_checksum_verification=True).read()
@@ -178,7 +178,7 @@ def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int
                     f"{path}: {variant} on {task}, seed {seed} is in {found[key].folder} too, and is read from there"
                 )
                 continue
-            found[key] = Trace("done", code, path, steps[here], returns[here][None], None)
+            found[key] = RunMetrics("done", code, path, steps[here], returns[here][None], None)
     return dict(sorted(found.items()))
 
 

@@ -113,7 +113,7 @@ def objective_text(summary: SearchSummary, index: int) -> str:
     return f"IQM of {what}" + (", scaled" if summary.search.scale else "")
 
 
-def shown(estimate: Estimate) -> str:
+def format_objective(estimate: Estimate) -> str:
     """`1.23 [1.01, 1.40]`, the interval left out where there is none."""
     value, low, high = (float(number) for number in estimate)
     return f"{value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if np.isfinite(low) else "")

@@ -285,10 +285,10 @@ def answer(summary: Summary) -> str:
             alone = f"the highest; the baseline {baselines[0]} has no score on every task to compare with"
         else:
             alone = "the highest, and no variant is a baseline to compare with"
-        return f"The {unit} of {best} is {shown(whole[best]['iqm'])}: {alone}."
+        return f"The {unit} of {best} is {format_estimate(whole[best]['iqm'])}: {alone}."
     parts = []
     for verdict in ("better", "worse"):
-        found = [comparison for comparison in summary.comparisons if comparison.verdict == verdict]
+        found = [comparison for comparison in summary.comparisons if comparison.result == verdict]
         found.sort(key=lambda comparison: -abs(float(comparison.difference.value)))
         if found:
             rest = f" and {len(found) - 3} more" if len(found) > 3 else ""
@@ -296,10 +296,11 @@ def answer(summary: Summary) -> str:
             against = min(baselines) if len(baselines) == 1 else "its baseline"
             sign = f"{'above' if verdict == 'better' else 'below'} {against}"
             named = ", ".join(
-                f"{comparison.variant} by {shown(comparison.family, absolute=True)}" for comparison in found[:3]
+                f"{comparison.variant} by {format_estimate(comparison.family, absolute=True)}"
+                for comparison in found[:3]
             )
             parts.append(f"{sign}: {named}{rest}")
-    unsettled = [comparison.variant for comparison in summary.comparisons if comparison.verdict == "not separated"]
+    unsettled = [comparison.variant for comparison in summary.comparisons if comparison.result == "not separated"]
     if unsettled:
         names = ", ".join(unsettled[:3]) + (f" and {len(unsettled) - 3} more" if len(unsettled) > 3 else "")
         parts.append(f"not separated from the baseline: {names}")
@@ -307,7 +308,7 @@ def answer(summary: Summary) -> str:
     hinted = [comparison for comparison in summary.comparisons if comparison.hint]
     if hinted:
         rest = f" and {len(hinted) - 3} more" if len(hinted) > 3 else ""
-        differences = [f"{one.variant} minus {one.baseline} {shown(one.family)}" for one in hinted[:3]]
+        differences = [f"{one.variant} minus {one.baseline} {format_estimate(one.family)}" for one in hinted[:3]]
         said.append(f"Difference of {unit}: {', '.join(differences)}{rest}.")
     return " ".join([*said, *hints(summary)])
 
@@ -324,7 +325,7 @@ def hints(summary: Summary) -> list[str]:
     ]
 
 
-def shown(found: Estimate, absolute: bool = False) -> str:
+def format_estimate(found: Estimate, absolute: bool = False) -> str:
     """`1.23 [1.10, 1.31]`, three significant digits of the interval's scale; without bounds if there are none."""
     value, low, high = (float(number) for number in found)
     if absolute and value < 0:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.statistics import Estimate
-from analysis.summary import Summary, shown, shown_aggregates
+from analysis.summary import Summary, format_estimate, shown_aggregates
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ def results_grid(summary: Summary) -> Grid:
         columns.append(("all tasks", _estimates(overall)))
     if summary.comparisons:
         compared = summary.comparison_of
-        columns.append(("vs baseline", {name: Cell(shown(c.family)) for name, c in compared.items()}))
-        columns.append(("verdict", {name: Cell(c.verdict) for name, c in compared.items()}))
-        columns.append(("P(better)", {name: Cell(shown(c.improvement)) for name, c in compared.items()}))
+        columns.append(("vs baseline", {name: Cell(format_estimate(c.family)) for name, c in compared.items()}))
+        columns.append(("verdict", {name: Cell(c.result) for name, c in compared.items()}))
+        columns.append(("P(better)", {name: Cell(format_estimate(c.improvement)) for name, c in compared.items()}))
     counts = {}
     for name in summary.results.variants:
         runs = summary.runs_of(name) if name in summary.raw else [0]
@@ -51,7 +51,7 @@ def results_grid(summary: Summary) -> Grid:
 def _estimates(found: dict[str, Estimate]) -> dict[str, Cell]:
     best = max(found, key=lambda name: float(found[name].value), default=None)
     clear = best is not None and all(found[best].separate(other) for name, other in found.items() if name != best)
-    return {name: Cell(shown(one), clear and name == best and len(found) > 1) for name, one in found.items()}
+    return {name: Cell(format_estimate(one), clear and name == best and len(found) > 1) for name, one in found.items()}
 
 
 def markdown(grid: Grid) -> str:
@@ -170,7 +170,7 @@ def tidy_csv(summary: Summary) -> str:
     for comparison in summary.comparisons:
         for statistic, found, verdict in (
             ("iqm_difference", comparison.difference, ""),
-            ("iqm_difference_family_wise", comparison.family, comparison.hint or comparison.verdict),
+            ("iqm_difference_family_wise", comparison.family, comparison.hint or comparison.result),
             ("probability_of_improvement", comparison.improvement, ""),
         ):
             label = f"{statistic}_to_{comparison.baseline}"

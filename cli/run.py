@@ -10,7 +10,7 @@ from cli.options import Lanes, Outputs, Overrides, Processes, SweepArgument
 from cli.progress import Bars
 from cli.report import report_on
 from cli.sweeps import print_plan, print_price
-from scorer_core.provenance import SOURCE, code_version
+from scorer_core.provenance import CODE_ROOT, code_version
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import command
 from scorer_core.support.errors import RecordError
@@ -42,7 +42,7 @@ def run(
         stop(str(error), USAGE)
     print_plan(planned)
     print_price(planned)
-    code_version(SOURCE)  # warns of a secret in the diff, which every attempt records
+    code_version(CODE_ROOT)  # warns of a secret in the diff, which every attempt records
     if not planned.packs:
         if planned.damaged:
             report_on(planned.folder)

@@ -46,7 +46,7 @@ def show(
 
 
 def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
-    from analysis.search_report import objective_text, shown
+    from analysis.search_report import format_objective, objective_text
     from sweeps.study import failures_in_words
 
     search = summary.search
@@ -63,7 +63,7 @@ def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
     drawn = table("trial", *search.space, *labels, "note")
     for row in summary.best[:rows]:
         point = [_setting(row.point.get(name)) for name in search.space]
-        drawn.add_row(str(row.number), *point, *map(shown, row.estimates), row.note)
+        drawn.add_row(str(row.number), *point, *map(format_objective, row.estimates), row.note)
     out.print(drawn)
     for line in failures_in_words(summary.study):
         err.print(line)
@@ -71,17 +71,17 @@ def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
         drawn = table(name, "trials", labels[0], title=f"along {name}", title_justify="left")
         for place in places:
             span = _setting(place.at) if place.low == place.high else f"{_setting(place.low)} to {_setting(place.high)}"
-            drawn.add_row(span, str(place.trials), shown(place.estimate))
+            drawn.add_row(span, str(place.trials), format_objective(place.estimate))
         out.print(drawn)
     for name, places in summary.against.items():
         drawn = table(name, labels[0], title=f"along {name} in {sweep}", title_justify="left")
         for place in places:
-            drawn.add_row(_setting(place.at), shown(place.estimate))
+            drawn.add_row(_setting(place.at), format_objective(place.estimate))
         out.print(drawn)
     if summary.importance:
         drawn = table("field", "importance", title="share of the variance among good trials", title_justify="left")
         for name, share in summary.importance.items():
-            drawn.add_row(name, shown(share))
+            drawn.add_row(name, format_objective(share))
         out.print(drawn)
     if summary.confirmed:
         out.print(_confirmed(summary, labels[0]))
@@ -95,7 +95,7 @@ def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
 def _confirmed(summary: "SearchSummary", label: str) -> Table:
     import numpy as np
 
-    from analysis.search_report import shown
+    from analysis.search_report import format_objective
     from analysis.search_summary import interval
 
     drawn = table("variant", "in the search", "on fresh seeds", "runs", "difference", title=label, title_justify="left")
@@ -106,8 +106,8 @@ def _confirmed(summary: "SearchSummary", label: str) -> Table:
         change = f"{float(confirmed.value - searched.value):+.4g}" if searched and confirmed else ""
         where = " ".join(f"{name}={_setting(value)}" for name, value in row.point.items())
         drawn.add_row(
-            f"{row.name} {where}".strip(), shown(searched) if searched else "not tried",
-            shown(confirmed) if confirmed else "missing", f"{finished.sum()} of {finished.size}", change,
+            f"{row.name} {where}".strip(), format_objective(searched) if searched else "not tried",
+            format_objective(confirmed) if confirmed else "missing", f"{finished.sum()} of {finished.size}", change,
         )  # fmt: skip
     return drawn
 

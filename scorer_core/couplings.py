@@ -6,54 +6,54 @@ from scorer_core.game import (
     Batch,
     Batches,
     Lane,
-    Outcome,
     Players,
     Rates,
-    control_s_loss,
+    StepInfo,
     descend,
     descend_together,
     follower_loss,
-    mean_square,
+    leading_control_loss,
+    msbe_loss,
 )
 from scorer_core.networks import Shape
 
-Played = tuple[Players, Outcome, Outcome]
+Updated = tuple[Players, StepInfo, StepInfo]
 
 
-def scorer(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Played:
+def scorer(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
     """The paper's: the control leads, slowly, on its mean square; the perception follows, fast, on the variance."""
 
-    def lead(now: Players) -> tuple[Players, Outcome]:
-        return descend("theta", control_s_loss, now, batches.leader, rates.leader, lane, shape)
+    def lead(now: Players) -> tuple[Players, StepInfo]:
+        return descend("theta", leading_control_loss, now, batches.leader, rates.leader, lane, shape)
 
-    def follow(now: Players, batch: Batch) -> tuple[Players, Outcome]:
+    def follow(now: Players, batch: Batch) -> tuple[Players, StepInfo]:
         return descend("phi", follower_loss, now, batch, rates.follower, lane, shape)
 
     return _in_turn(players, batches, shape, lead, follow)
 
 
-def inverted(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Played:
+def inverted(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
     """The perception leads, slowly, on the mean square; the control follows, fast, on the variance."""
 
-    def lead(now: Players) -> tuple[Players, Outcome]:
-        return descend("phi", mean_square, now, batches.leader, rates.leader, lane, shape)
+    def lead(now: Players) -> tuple[Players, StepInfo]:
+        return descend("phi", msbe_loss, now, batches.leader, rates.leader, lane, shape)
 
-    def follow(now: Players, batch: Batch) -> tuple[Players, Outcome]:
+    def follow(now: Players, batch: Batch) -> tuple[Players, StepInfo]:
         return descend("theta", follower_loss, now, batch, rates.follower, lane, shape)
 
     return _in_turn(players, batches, shape, lead, follow)
 
 
-def synchronous(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Played:
+def synchronous(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
     """Nobody leads: both minimise the mean square, each against the other as it was."""
-    led, leader = descend("theta", control_s_loss, players, batches.leader, rates.leader, lane, shape)
+    led, leader = descend("theta", leading_control_loss, players, batches.leader, rates.leader, lane, shape)
     followed, follower = descend("phi", follower_loss, players, batches.followers[0], rates.follower, lane, shape)
     return led._replace(phi=followed.phi, phi_adam=followed.phi_adam), leader, follower
 
 
-def monolithic(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Played:
+def monolithic(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
     """Ordinary deep Q-learning: one loss, one gradient; a rate for each network, which may be one for both."""
-    players, outcome = descend_together(mean_square, players, batches.leader, rates.leader, rates.follower, lane, shape)
+    players, outcome = descend_together(msbe_loss, players, batches.leader, rates.leader, rates.follower, lane, shape)
     return players, outcome, outcome
 
 
@@ -61,12 +61,12 @@ def _in_turn(
     players: Players,
     batches: Batches,
     shape: Shape,
-    lead: Callable[[Players], tuple[Players, Outcome]],
-    follow: Callable[[Players, Batch], tuple[Players, Outcome]],
-) -> Played:
+    lead: Callable[[Players], tuple[Players, StepInfo]],
+    follow: Callable[[Players, Batch], tuple[Players, StepInfo]],
+) -> Updated:
     """One step of the leader and all of the follower's, each meeting what the other has just become."""
 
-    def follow_all(now: Players) -> tuple[Players, Outcome]:
+    def follow_all(now: Players) -> tuple[Players, StepInfo]:
         now, first = follow(now, batches.followers[0])
         for batch in batches.followers[1:]:
             now, _ = follow(now, batch)

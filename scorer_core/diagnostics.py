@@ -42,7 +42,7 @@ def probe(
     """
     phi, theta = networks.layers(players.phi, shape.phi), networks.layers(players.theta, shape.theta)
     target = game.bellman_target(players, batch, lane.gamma, shape)
-    z, values, hidden = networks.seen(phi, theta, batch.observation, shape)
+    z, values, hidden = networks.forward_with_activations(phi, theta, batch.observation, shape)
     delta = objectives.td_error(target, values, batch.action)
     by_leader, by_follower = last_updates(players, lane, shape.config)
     measured = {

@@ -60,7 +60,7 @@ class Lane(NamedTuple):
     target_every: Tensor
 
 
-class Outcome(NamedTuple):
+class StepInfo(NamedTuple):
     """What a player met on its batch, before its step: the loss it went down, its gradient's norm, its TD errors."""
 
     loss: Tensor
@@ -83,7 +83,7 @@ class Batches(NamedTuple):
 
 
 # What a coupling is: players after a round, what the leader met, and what the follower met at its first step.
-Play = Callable[[Players, Batches, Rates, Lane, Shape], tuple[Players, Outcome, Outcome]]
+UpdateFn = Callable[[Players, Batches, Rates, Lane, Shape], tuple[Players, StepInfo, StepInfo]]
 # (phi, theta, batch, target, lane, shape) -> the loss, and the TD errors [B] it is of.
 Loss = Callable[[Layers, Layers, Batch, Tensor, Lane, Shape], tuple[Tensor, Tensor]]
 
@@ -94,11 +94,11 @@ def new_players(seed: Tensor, shape: Shape) -> Players:
     return Players(phi, theta, phi, theta, optim.adam_init(phi), optim.adam_init(theta), torch.zeros_like(seed))
 
 
-def play_round(
+def update(
     players: Players, leader_batch: Batch, follower_batches: Sequence[Batch], lane: Lane, shape: Shape
-) -> tuple[Players, Outcome, Outcome]:
+) -> tuple[Players, StepInfo, StepInfo]:
     """One round: the players after it, what the leader met, and what the follower met at its first step."""
-    play: Play = registry.function(registry.COUPLINGS[shape.config.coupling].play)
+    play: UpdateFn = registry.function(registry.COUPLINGS[shape.config.coupling].play)
     rates = learning_rates(players.rounds, lane, shape.config)
     players = players._replace(rounds=players.rounds + 1)
     return play(players, Batches(leader_batch, follower_batches), rates, lane, shape)
@@ -106,7 +106,7 @@ def play_round(
 
 def descend(
     player: str, loss: Loss, players: Players, batch: Batch, lr: Tensor, lane: Lane, shape: Shape
-) -> tuple[Players, Outcome]:
+) -> tuple[Players, StepInfo]:
     """One step of one `player`, "phi" or "theta", down its `loss`; the other stands still."""
     own, adam = getattr(players, player), getattr(players, f"{player}_adam")
     parts = {"phi": networks.layers(players.phi, shape.phi), "theta": networks.layers(players.theta, shape.theta)}
@@ -120,12 +120,12 @@ def descend(
     gradient = networks.flatten(gradient)
     scale, norm = optim.clip(gradient, lane.max_grad_norm)
     own, adam = optim.adam_step(own, gradient, adam, lr, scale)
-    return players._replace(**{player: own, f"{player}_adam": adam}), Outcome(value, norm, delta)
+    return players._replace(**{player: own, f"{player}_adam": adam}), StepInfo(value, norm, delta)
 
 
 def descend_together(
     loss: Loss, players: Players, batch: Batch, theta_lr: Tensor, phi_lr: Tensor, lane: Lane, shape: Shape
-) -> tuple[Players, Outcome]:
+) -> tuple[Players, StepInfo]:
     """One step of both down one `loss`: one gradient through both networks, clipped as one."""
     target = bellman_target(players, batch, lane.gamma, shape)
 
@@ -139,10 +139,10 @@ def descend_together(
     phi, phi_adam = optim.adam_step(players.phi, phi_gradient, players.phi_adam, phi_lr, scale)
     theta, theta_adam = optim.adam_step(players.theta, theta_gradient, players.theta_adam, theta_lr, scale)
     players = players._replace(phi=phi, theta=theta, phi_adam=phi_adam, theta_adam=theta_adam)
-    return players, Outcome(value, norm, delta)
+    return players, StepInfo(value, norm, delta)
 
 
-def mean_square(
+def msbe_loss(
     phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape
 ) -> tuple[Tensor, Tensor]:
     """msbe, and the penalty on the features where one is set: the leader's loss where phi is its own (a Loss)."""
@@ -163,7 +163,7 @@ def follower_loss(
     return (1 - w) * objectives.msbe(delta) + w * f(delta, z), delta
 
 
-def control_s_loss(
+def leading_control_loss(
     phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape
 ) -> tuple[Tensor, Tensor]:
     """The loss of a leading control (a Loss): msbe, and the penalty where one is set.

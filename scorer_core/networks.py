@@ -71,7 +71,9 @@ def control(theta: Layers, z: Tensor, config: RunConfig, num_actions: int) -> Te
     return _control(_using(theta), z, config, num_actions)
 
 
-def seen(phi: Layers, theta: Layers, observation: Tensor, shape: Shape) -> tuple[Tensor, Tensor, list[Tensor]]:
+def forward_with_activations(
+    phi: Layers, theta: Layers, observation: Tensor, shape: Shape
+) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Features z [B, D], action values [B, A], and the activity of every hidden layer, z among them [B, units]."""
     taken: list[Tensor] = []
     z = _perception(_using(phi, taken), observation, shape.config)

@@ -20,9 +20,9 @@ from scorer_core import acting, checkpoint, diagnostics, envs, game, networks, n
 from scorer_core.config import RunConfig, spread
 from scorer_core.game import Lane, Players
 from scorer_core.networks import Shape
-from scorer_core.records import INSTRUMENTS, METRICS, SCHEMA, RecordError
+from scorer_core.records import DIAGNOSTICS, METRICS, SCHEMA, RecordError
 from scorer_core.replay import Replay
-from scorer_core.tracing import Captured, record
+from scorer_core.tracing import CudaGraph, trace
 
 LEARNED = ("td_error", "msbe", "be_variance", "leader_loss", "follower_loss", "leader_grad_norm", "follower_grad_norm")
 STATE = (  # the attributes of a pack that a checkpoint holds, each under its own name
@@ -50,7 +50,7 @@ class Pack:
         """`run_ids` name the runs in their metrics (default: those of `configs`)."""
         self.run_ids = list(run_ids) if run_ids else [config.run_id for config in configs]
         self.configs, self.config, self.device, self.compiled = list(configs), configs[0], device, compiled
-        batch = self.configs * 2 if len(self.configs) == 1 and _differs_alone(self.config, compiled) else self.configs
+        batch = self.configs * 2 if len(self.configs) == 1 and _needs_twin_lane(self.config, compiled) else self.configs
         lanes, num_envs = len(batch), self.config.num_envs
         # Adam's moments of parameters that no longer move decay into denormals, which a CPU takes 100 cycles each for.
         torch.set_flush_denormal(True)
@@ -113,14 +113,14 @@ class Pack:
         num_actions = self.environments.num_actions
         random_action = noise.integers(seed, self.vector_step, noise.Stream.RANDOM_ACTION, num_envs, num_actions)
         env_step = torch.full_like(seed, self.env_steps)
-        return self._traced(
+        return self._vectorised(
             "act", acting.act, self.players, self.observation, explore, random_action, env_step, self.lane
         )
 
     def _learn(self) -> None:
         """One round of every lane."""
         config, num_rows = self.config, self.replay.action.shape[1]
-        kept = replay.kept(self.vector_step, num_rows, config.num_envs)
+        kept = replay.num_transitions(self.vector_step, num_rows, config.num_envs)
 
         def drawn(stream: int, k: int) -> Tensor:
             step = self.vector_step * config.follower_steps + k
@@ -130,8 +130,8 @@ class Pack:
         shared = config.batches == "shared"
         followers = torch.stack([leader if shared else drawn(noise.Stream.FOLLOWER_BATCH, k) for k in steps], 1)
         clock = torch.full_like(self.lane.seed, self.vector_step)
-        self.players, learned = self._traced(
-            "learn", learn_alone, self.players, self.replay, clock, leader, followers, self.lane
+        self.players, learned = self._vectorised(
+            "learn", update_one_run, self.players, self.replay, clock, leader, followers, self.lane
         )
         self.learned += learned
         self.rounds_learned += 1
@@ -169,9 +169,9 @@ class Pack:
         """Each instrument's reading [P]; NaN where none is due or nothing has been learned yet."""
         rounds = int(self.players.rounds[0])
         if self.vector_step not in self._instrument_steps or rounds == 0:
-            return dict.fromkeys(INSTRUMENTS, torch.full_like(self.lane.gamma, float("nan")))
+            return dict.fromkeys(DIAGNOSTICS, torch.full_like(self.lane.gamma, float("nan")))
         clock, num_rows = torch.full_like(self.lane.seed, self.vector_step), self.replay.action.shape[1]
-        kept = replay.kept(self.vector_step, num_rows, self.config.num_envs)
+        kept = replay.num_transitions(self.vector_step, num_rows, self.config.num_envs)
         if self.probe is None:
             self.probe = self._draw_probe(kept)
         measure = functools.partial(diagnostics.probe, shape=self.shape)
@@ -260,22 +260,22 @@ class Pack:
         self.counted |= ended
         self.episodes += ended.sum(1)
 
-    def _traced(self, name: str, alone: Callable[..., Any], *arguments: Any) -> Any:
+    def _vectorised(self, name: str, alone: Callable[..., Any], *arguments: Any) -> Any:
         """`alone`, a function of one run, on all lanes at once; its operations are recorded at the first call."""
         if name not in self._recorded:
-            recorded = record(torch.vmap(functools.partial(alone, shape=self.shape)), arguments)
+            recorded = trace(torch.vmap(functools.partial(alone, shape=self.shape)), arguments)
             performed = torch.compile(recorded) if self.compiled else recorded
-            self._recorded[name] = Captured(performed, arguments) if self.device.type == "cuda" else performed
+            self._recorded[name] = CudaGraph(performed, arguments) if self.device.type == "cuda" else performed
         return self._recorded[name](*arguments)
 
 
-def learn_alone(
+def update_one_run(
     players: Players, kept: Replay, clock: Tensor, leader: Tensor, followers: Tensor, lane: Lane, shape: Shape
 ) -> tuple[Players, Tensor]:
     """One round of ONE run on the transitions drawn for it, and what is logged of it (LEARNED)."""
     leader_batch = replay.sample(kept, clock, leader)
     follower_batches = [replay.sample(kept, clock, drawn) for drawn in followers]
-    players, led, followed = game.play_round(players, leader_batch, follower_batches, lane, shape)
+    players, led, followed = game.update(players, leader_batch, follower_batches, lane, shape)
     measured = {
         "td_error": led.delta.mean(),
         "msbe": objectives.msbe(led.delta),
@@ -288,7 +288,7 @@ def learn_alone(
     return players, torch.stack([measured[name] for name in LEARNED])
 
 
-def _differs_alone(config: RunConfig, compiled: bool) -> bool:
+def _needs_twin_lane(config: RunConfig, compiled: bool) -> bool:
     """Has a batch of one other last bits? A compiler writes other code for it; so has MKL for a layer of one output."""
     return compiled or config.algorithm.startswith("dueling") or 1 in (*config.phi_widths, *config.theta_widths)
 

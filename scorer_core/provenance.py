@@ -20,7 +20,7 @@ from scorer_core.support.secrets import mask, mask_words, secret_lines
 
 log = logging.getLogger("scorer")
 
-SOURCE = Path(__file__).resolve().parent.parent
+CODE_ROOT = Path(__file__).resolve().parent.parent
 SNAPSHOT = "snapshot.json"  # beside a saved copy of the code: the version it had where it was copied
 # Untracked files that can change what a run computes. Logs, outputs and notes change while runs train; if they
 # counted, two attempts of one run would seem to have different code.
@@ -29,7 +29,7 @@ MAX_FILE_BYTES = 100_000  # a larger or binary untracked file is recorded by nam
 MAX_UNTRACKED_BYTES = 1_000_000  # of all untracked files together, likewise
 MAX_UNTRACKED_FILES = 1_000  # of the rest only the number is recorded
 GIT_SECONDS = 20.0
-SOURCE = Path(__file__).resolve().parent.parent
+CODE_ROOT = Path(__file__).resolve().parent.parent
 
 
 class GitError(Exception):
@@ -54,7 +54,7 @@ def provenance(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": device,
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
-        **code_version(SOURCE),
+        **code_version(CODE_ROOT),
         "python": platform.python_version(),
         "packages": packages(),
     }
@@ -111,7 +111,7 @@ def _masked_lines(diff: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def git_error(source: Path = SOURCE) -> str | None:
+def git_error(source: Path = CODE_ROOT) -> str | None:
     """Why the commit of the tree at `source` is not known, in one line; None if it is known. The diff is not made."""
     saved = read_record(source / SNAPSHOT, CodeVersion)
     if saved is not None:

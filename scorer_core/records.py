@@ -42,7 +42,7 @@ from scorer_core.identity import pack_id
 from scorer_core.support.errors import RecordError
 
 # Read at `step`, at some of the log points (diagnostics.points), off a probe batch that stays the same; else NaN.
-INSTRUMENTS = (
+DIAGNOSTICS = (
     "probe_msbe",
     "probe_be_variance",
     "srank",  # singular values that hold 99 % of the features' sum
@@ -74,7 +74,7 @@ METRICS = (
     "follower_lr",
     "epsilon",
     "target_drift",  # at each copy to the targets: how far they move, of their own norm; NaN without a copy
-    *INSTRUMENTS,
+    *DIAGNOSTICS,
 )
 MEASURED = ("steps_per_second",)  # of the whole pack, by the clock: the one column a resumed run does not repeat
 SCHEMA = pa.schema(

@@ -82,7 +82,7 @@ NETWORKS = {
 
 MINATAR_GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
 # Our own environments: each protocol with its games. gymnax, which the paper's results are on, has no seaquest.
-FAMILIES = {"minatar": MINATAR_GAMES, "gymnax": tuple(game for game in MINATAR_GAMES if game != "seaquest")}
+SUITES = {"minatar": MINATAR_GAMES, "gymnax": tuple(game for game in MINATAR_GAMES if game != "seaquest")}
 FULL_ACTION_GAMES = ("seaquest",)  # their minimal action set has all six actions
 
 # Environments of gymnasium's interface that no package registers: the task's name and "module:class".
@@ -120,13 +120,13 @@ def check_task(task: str) -> str:
         ValueError: if no such task exists, its environment cannot be made, or its spaces are not Box and Discrete.
     """
     family, _, game = task.partition("/")
-    if family not in FAMILIES:
+    if family not in SUITES:
         module, colon, _ = task.partition(":")
         if colon and module not in sys.modules:
             log.warning("task %s: imports the module %s (%s)", task, module, _place(module))
         observation_space(task)
-    elif game not in FAMILIES[family]:
-        raise ValueError(f"unknown game '{game}'; {family} has {', '.join(FAMILIES[family])}")
+    elif game not in SUITES[family]:
+        raise ValueError(f"unknown game '{game}'; {family} has {', '.join(SUITES[family])}")
     return task
 
 
@@ -158,7 +158,7 @@ def observation_space(task: str) -> Any:
         raise
     except BaseException as error:  # whatever the environment raises, sys.exit() included
         if isinstance(error, gymnasium.error.Error | ModuleNotFoundError) and _id(task) not in gymnasium.registry:
-            families = ", ".join(f"{family}/<game>" for family in FAMILIES)
+            families = ", ".join(f"{family}/<game>" for family in SUITES)
             raise ValueError(
                 f"unknown task '{task}': neither {families} nor a gymnasium id ({reason(error)})"
             ) from None

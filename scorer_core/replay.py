@@ -44,6 +44,6 @@ def sample(replay: Replay, vector_step: Tensor, drawn: Tensor) -> Batch:
     )
 
 
-def kept(vector_step: int, num_rows: int, num_envs: int) -> int:
+def num_transitions(vector_step: int, num_rows: int, num_envs: int) -> int:
     """Transitions in a ring of `num_rows` rows after `vector_step` vector steps."""
     return min(vector_step, num_rows - 1) * num_envs

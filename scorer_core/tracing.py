@@ -18,7 +18,7 @@ WARM_UPS = 3  # compilers and libraries allocate and tune at their first calls, 
 RESHAPING = {aten.view.default, aten._unsafe_view.default, aten.expand.default}
 
 
-def record(function: Callable[..., Any], arguments: tuple[Any, ...]) -> GraphModule:
+def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> GraphModule:
     """`function` of one set of `arguments` (trees of tensors), to be called with others of the same shapes."""
     recorded = make_fx(lambda *inputs: function(*inputs))(*arguments)
     for node in recorded.graph.nodes:
@@ -29,7 +29,7 @@ def record(function: Callable[..., Any], arguments: tuple[Any, ...]) -> GraphMod
     return recorded
 
 
-class Captured:
+class CudaGraph:
     """A function of CUDA tensors, pure and recorded, as one graph: no launch of an operation waits for the host.
 
     A graph reads and writes fixed places. Arguments that lie where they did at capture (the replay, which is never

@@ -122,7 +122,7 @@ def keep_freed_memory() -> None:
         libc.mallopt(trim_threshold, 1 << 30)
 
 
-def part_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:
+def split_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:
     """Put `new`, of some of the runs of `old`, where `old` committed last: each run goes on as it would have there.
 
     Raises:

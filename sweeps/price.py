@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from scorer_core.config import RunConfig
-from scorer_core.registry import FAMILIES, observation_space
+from scorer_core.registry import SUITES, observation_space
 
 MEASURED = Path(__file__).parent / "measured.json"
 CHANNELS = {"asterix": 4, "breakout": 4, "freeway": 7, "seaquest": 10, "space_invaders": 6}
@@ -54,7 +54,7 @@ def transition_bytes(task: str) -> int:
 def _observation(task: str) -> tuple[int, int, bool]:
     """Numbers in an observation of `task`, bytes of each in the replay, and whether the task truncates episodes."""
     family, _, game = task.partition("/")
-    if family in FAMILIES:
+    if family in SUITES:
         return 100 * CHANNELS[game], 1, False
     space = observation_space(task)
     return int(np.prod(space.shape or (1,))), 1 if space.dtype in (np.bool_, np.uint8) else 4, True
@@ -88,6 +88,6 @@ def seconds(config: RunConfig, lanes: int, compiled: bool, device: str = "cpu") 
     rounds = config.rounds / config.vector_steps  # a vector step
     fixed = speed.fixed * (ACTING_SHARE + (1 - ACTING_SHARE) * rounds * (1 + config.follower_steps) / 2)
     lane = speed.lane * (acting + rounds * learning) / reference
-    if config.task.partition("/")[0] not in FAMILIES:
+    if config.task.partition("/")[0] not in SUITES:
         lane += config.num_envs * SECONDS_PER_GYMNASIUM_STEP
     return speed.start + config.vector_steps * (fixed + lanes * lane)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.comparisons import family_half_widths
+from analysis.comparisons import simultaneous_half_widths
 from analysis.false_claims import MOST_FALSE_CLAIMS, RATES
 from analysis.statistics import LEVEL, Bootstrap, Estimate, few_seeds_widening, iqm_of_each, ones
 from scorer_core.records import replace_file
@@ -66,7 +66,7 @@ KINDS: dict[str, Callable[[np.random.Generator, Shape], np.ndarray]] = {
 
 
 @dataclass(frozen=True)
-class Coverage:
+class IntervalCoverage:
     """Rates over all experiments simulated with this kind of scores, this many tasks and seeds per task."""
 
     kind: str
@@ -87,13 +87,13 @@ def true_iqm(kind: str, tasks: int) -> float:
     return float(scores[quarter:-quarter].mean())
 
 
-def measure(kind: str, tasks: int, seeds: int, experiments: int) -> Coverage:
+def measure(kind: str, tasks: int, seeds: int, experiments: int) -> IntervalCoverage:
     rng = np.random.default_rng([list(KINDS).index(kind), tasks, seeds])
     rates = []
     for start in range(0, experiments, AT_ONCE):
         scores = KINDS[kind](rng, (min(AT_ONCE, experiments - start), VARIANTS + 1, seeds, tasks))
         rates += [*_rates(scores, start, true_iqm(kind, tasks))]
-    return Coverage(kind, tasks, seeds, experiments, *np.mean(rates, axis=0).tolist())
+    return IntervalCoverage(kind, tasks, seeds, experiments, *np.mean(rates, axis=0).tolist())
 
 
 def _rates(scores: np.ndarray, seed: int, truth: float) -> Iterator[tuple[float, ...]]:
@@ -122,7 +122,7 @@ def _rates(scores: np.ndarray, seed: int, truth: float) -> Iterator[tuple[float,
 
 
 def _family(values: np.ndarray, replicates: np.ndarray, widening: float) -> Estimate:
-    half = widening * family_half_widths(values, replicates, LEVEL)
+    half = widening * simultaneous_half_widths(values, replicates, LEVEL)
     return Estimate(values, values - half, values + half)
 
 
@@ -130,7 +130,7 @@ def _claims(differences: Estimate) -> np.ndarray:
     return differences.above(0) | differences.below(0)
 
 
-def tables(rows: Sequence[Coverage]) -> str:
+def tables(rows: Sequence[IntervalCoverage]) -> str:
     """As Markdown: the worst kind of scores at each size, and then each kind."""
     sizes = list(dict.fromkeys((row.tasks, row.seeds) for row in rows))
     of_size = {size: [row for row in rows if (row.tasks, row.seeds) == size] for size in sizes}
@@ -172,8 +172,8 @@ def _table(header: Sequence[str], cells: dict[tuple[int, int], list[str]]) -> st
     return "\n".join(lines)
 
 
-def read(path: Path = RATES) -> list[Coverage]:
-    return [Coverage(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+def read(path: Path = RATES) -> list[IntervalCoverage]:
+    return [IntervalCoverage(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
 
 
 def write(page: Path = PAGE, rates: Path = RATES, experiments: Mapping[int, int] = EXPERIMENTS) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scorer_core.config import RunConfig
-from scorer_core.registry import FAMILIES
+from scorer_core.registry import SUITES
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Environments(Protocol):
 def make(config: RunConfig, seeds: Tensor) -> Environments:
     """The environments of a pack whose lanes have `seeds` [P], on the device of `seeds`."""
     family, _, game = config.task.partition("/")
-    if family in FAMILIES:
+    if family in SUITES:
         from scorer_core.envs.compiled import CompiledEnvironments
 
         return CompiledEnvironments(game, family, seeds, config.num_envs, config.action_set, seeds.device)

@@ -103,7 +103,7 @@ def paint(picture: np.ndarray, at: int | np.uint64, lit: int) -> None:
 
 
 @scalar
-def seen(picture: np.ndarray, at: int | np.uint64) -> int:
+def read_pixel(picture: np.ndarray, at: int | np.uint64) -> int:
     """Signed, since of an unsigned and a signed number numba makes a float."""
     return int(np.int64(picture[np.uint64(at)]))
 

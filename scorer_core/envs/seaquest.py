@@ -32,8 +32,8 @@ from scorer_core.envs.rules import (
     lesser,
     paint,
     pick,
+    read_pixel,
     scalar,
-    seen,
 )
 
 ACTIONS = ALL_ACTIONS
@@ -147,7 +147,7 @@ def step(
     _act(state, picture, action)
     boat = state[BOAT]
     killed, hit = _move_own_bullets(state, picture), 0
-    if state[RESTED] == state[DUE] or (seen(picture, boat + DIVER) and state[DIVERS_ABOARD] < FULL_CREW):
+    if state[RESTED] == state[DUE] or (read_pixel(picture, boat + DIVER) and state[DIVERS_ABOARD] < FULL_CREW):
         hit = _threats(picture, boat)
         killed += _move_swimmers(state, picture, boat)
     hit |= _threats(picture, boat)
@@ -188,7 +188,11 @@ def _draw_boat(picture: np.ndarray, here: int, facing: int, lit: int) -> None:
 @scalar
 def _threats(picture: np.ndarray, at: int) -> int:
     """Not 0 if the picture has a fish, an enemy boat or its bullet there."""
-    return seen(picture, at + ENEMY_FISH) | seen(picture, at + ENEMY_BOAT) | seen(picture, at + ENEMY_BULLET)
+    return (
+        read_pixel(picture, at + ENEMY_FISH)
+        | read_pixel(picture, at + ENEMY_BOAT)
+        | read_pixel(picture, at + ENEMY_BULLET)
+    )
 
 
 @scalar
@@ -246,7 +250,7 @@ def _move_own_bullet(state: np.ndarray, picture: np.ndarray, bullet: int) -> int
         return 0
     if _enemies(picture, at):
         # Of all that is there the oldest fish, or else the oldest boat.
-        body, i = at + (ENEMY_FISH if seen(picture, at + ENEMY_FISH) else ENEMY_BOAT), 0
+        body, i = at + (ENEMY_FISH if read_pixel(picture, at + ENEMY_FISH) else ENEMY_BOAT), 0
         while state[SWIMMER_LIST + SLOT_SIZE * i + BODY] != body:
             i += 1
         _take(state, picture, i)
@@ -260,7 +264,7 @@ def _move_own_bullet(state: np.ndarray, picture: np.ndarray, bullet: int) -> int
 @scalar
 def _enemies(picture: np.ndarray, at: int) -> int:
     """Not 0 if the picture has a fish or an enemy boat there."""
-    return seen(picture, at + ENEMY_FISH) | seen(picture, at + ENEMY_BOAT)
+    return read_pixel(picture, at + ENEMY_FISH) | read_pixel(picture, at + ENEMY_BOAT)
 
 
 @scalar
@@ -333,7 +337,7 @@ def _meet_own_bullets(state: np.ndarray, picture: np.ndarray) -> int:
         bullet = OWN_BULLET_LIST + BULLET_SIZE * k
         at = state[bullet + AT]
         if _enemies(picture, at):
-            body, i = at + (ENEMY_BOAT if seen(picture, at + ENEMY_BOAT) else ENEMY_FISH), state[SWIMMERS] - 1
+            body, i = at + (ENEMY_BOAT if read_pixel(picture, at + ENEMY_BOAT) else ENEMY_FISH), state[SWIMMERS] - 1
             while state[SWIMMER_LIST + SLOT_SIZE * i + BODY] != body:
                 i -= 1
             _take(state, picture, i)

@@ -23,8 +23,8 @@ from scorer_core.envs.rules import (
     cell,
     clamp,
     paint,
+    read_pixel,
     scalar,
-    seen,
 )
 
 ACTIONS = (NO_OP, LEFT, RIGHT, FIRE)
@@ -207,7 +207,7 @@ def _draw_bullet(picture: np.ndarray, x: int, y: int, channel: int, lit: int) ->
     """One that is not in the picture leaves the cell at the edge as another has lit it."""
     flies = int(y >= 0) & int(y <= BOTTOM)
     at = cell(x, clamp(y, 0, BOTTOM), channel, CHANNELS)
-    paint(picture, at, (seen(picture, at) | flies) & lit)
+    paint(picture, at, (read_pixel(picture, at) | flies) & lit)
 
 
 @scalar

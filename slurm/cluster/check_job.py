@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scorer_core.provenance import SOURCE
+from scorer_core.provenance import CODE_ROOT
 from scorer_core.records import open_lock, read_json, write_json
 from slurm.cluster import losses, scheduler, script
 from slurm.cluster.profile_check import Finding
@@ -39,7 +39,7 @@ def look(profile: Profile, outputs: Path, patience: float, on_wait: Callable[[st
         RecordError: if `outputs` cannot be written here.
     """
     folder = outputs.resolve() / f".probe-{uuid.uuid4().hex[:8]}"
-    submission = Submission(folder=folder, profile=profile, code=SOURCE, packs=["probe"])
+    submission = Submission(folder=folder, profile=profile, code=CODE_ROOT, packs=["probe"])
     request = Request(name=f"scorer{folder.name}")
     submission.write()
     write_json(folder / NONCE, folder.name)

@@ -44,9 +44,9 @@ class TorchTrainer:
         return train(folder, self.device, self._commit_seconds, self._should_stop, until, attempt=attempt)
 
     def part(self, old: PackFolder, new: PackFolder) -> None:
-        from scorer_core.train import part_pack
+        from scorer_core.train import split_pack
 
-        part_pack(old, new, self.device)
+        split_pack(old, new, self.device)
 
     @cached_property
     def device(self):

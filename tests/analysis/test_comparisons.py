@@ -33,13 +33,13 @@ def test_a_variant_equal_to_its_baseline_differs_by_nothing():
     scores = paired(0.5)["base"]
     found = only({"base": scores, "new": scores})
     assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
-    assert found.verdict == "not separated"
+    assert found.result == "not separated"
     assert found.improvement.value == 0.5
 
 
 @pytest.mark.parametrize(("shift", "verdict"), [(3.0, "better"), (-3.0, "worse"), (0.0, "not separated")])
 def test_verdicts(shift, verdict):
-    assert only(paired(0.0, shift=shift)).verdict == verdict
+    assert only(paired(0.0, shift=shift)).result == verdict
 
 
 def test_the_family_s_intervals_grow_with_the_family():
@@ -77,7 +77,7 @@ def test_one_seed_is_compared_without_an_interval():
     found = only({name: matrix[:1] for name, matrix in paired(0.0).items()})
     assert np.isnan(found.family.low)
     assert np.isnan(found.difference.low)
-    assert found.verdict == "hint only"  # no verdict, because experiments with one seed are not simulated
+    assert found.result == "hint only"  # no verdict, because experiments with one seed are not simulated
     assert found.hint == "hint only (1 seed: too few to simulate)"
 
 
@@ -93,14 +93,14 @@ def test_three_seeds_of_one_task_are_a_hint_with_the_simulated_rate():
     """Up to 19 % of families of five had a false claim here; some kinds of scores still have more than 8 %."""
     found = only({name: matrix[:, :1] for name, matrix in paired(0.0, seeds=3, shift=100.0).items()})
     assert np.isfinite([found.family.low, found.family.high]).all()
-    assert found.verdict == "hint only"
+    assert found.result == "hint only"
     assert re.fullmatch(r"hint only \(3 seeds: \d+(\.\d)? % false claims in simulation\)", found.hint)
 
 
 def test_two_seeds_get_a_difference_with_an_interval_but_no_verdict():
     found = only(paired(0.0, seeds=2, shift=100.0))
     assert np.isfinite([found.family.low, found.family.high]).all()
-    assert found.verdict == "hint only"
+    assert found.result == "hint only"
     assert found.hint == "hint only (2 seeds: too few to simulate)"
 
 
@@ -108,7 +108,7 @@ def test_two_seeds_get_a_difference_with_an_interval_but_no_verdict():
 def test_there_is_no_verdict_where_the_measured_rate_of_false_claims_is_above_8_percent(rate, verdict, monkeypatch):
     monkeypatch.setattr(false_claims, "measured", lambda: {(1, 3): 0.0, (2, 3): 0.0, (5, 3): rate})
     found = only(paired(0.0, shift=10.0))
-    assert found.verdict == verdict
+    assert found.result == verdict
     assert found.hint == ("" if verdict == "better" else "hint only (20 seeds: 8.1 % false claims in simulation)")
 
 
@@ -132,7 +132,7 @@ def test_a_task_with_a_single_common_seed_gives_no_interval():
     for interval in (found.family, found.difference, found.improvement):
         assert np.isnan([interval.low, interval.high]).all()
     assert found.seeds == 1
-    assert found.verdict == "hint only"
+    assert found.result == "hint only"
 
 
 def test_the_improvement_has_no_interval_where_one_side_has_a_single_run():
@@ -148,9 +148,9 @@ def test_equal_runs_on_both_sides_separate_nothing():
     for base, new in ((1.0, 2.0), (0.1, 0.1 + 0.2)):
         found = only({"base": np.full((5, 1), base), "new": np.full((5, 1), new)})
         assert found.difference.value != 0
-        assert found.verdict == "not separated"
+        assert found.result == "not separated"
     shifted = paired(0.0)["base"]
-    assert only({"base": shifted, "new": shifted + 0.3}).verdict == "not separated"
+    assert only({"base": shifted, "new": shifted + 0.3}).result == "not separated"
 
 
 def test_a_difference_whose_runs_are_close_by_chance_gets_the_family_s_standard_error():

@@ -38,7 +38,7 @@ def test_a_verdict_is_given_only_where_at_most_8_percent_of_families_hold_a_fals
         scores = np.random.default_rng(0).normal(size=(row.seeds, row.tasks))
         others = np.random.default_rng(1).normal(size=(row.seeds, row.tasks))
         (found,) = compare({"base": scores, "new": others}, {"base": None, "new": "base"}, Bootstrap(50))
-        given = found.verdict != "hint only"
+        given = found.result != "hint only"
         rate = false_claims(row.tasks, row.seeds)
         assert rate is not None
         assert given == (rate <= MOST_FALSE_CLAIMS)

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from analysis.load import load_results
-from analysis.report_figures import plate_makers
+from analysis.report_figures import figure_builders
 from analysis.style import COLOURS, WIDTHS, looks, styled
 from analysis.summary import Settings, summarise
 from tests.analysis.synthetic import make_sweep
@@ -54,7 +54,7 @@ def drawn(summary):
     @cache
     def draw(name, venue):
         with styled():
-            figure = plate_makers(summary)[name](summary, venue).figure
+            figure = figure_builders(summary)[name](summary, venue).figure
             return figure, boxes_of_texts(figure)
 
     return draw
@@ -91,7 +91,7 @@ def test_no_text_overlaps_and_none_is_cut_off(drawn, name, venue):
 
 
 def test_every_figure_of_the_sweep_was_looked_at(summary):
-    assert set(plate_makers(summary)) == {"intervals", "improvement", "ratio", "curves", "profiles", "diagnostics"}
+    assert set(figure_builders(summary)) == {"intervals", "improvement", "ratio", "curves", "profiles", "diagnostics"}
 
 
 @pytest.mark.parametrize(("name", "venue"), [("curves", "iclr"), ("profiles", "icml"), ("diagnostics", "iclr")])

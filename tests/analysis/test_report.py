@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from analysis.caveats import cautions
+from analysis.caveats import caveats
 from analysis.load import ReportError, load_results
 from analysis.report import StrictError, make_report
-from analysis.report_figures import plate_makers
+from analysis.report_figures import figure_builders
 from analysis.reported import against_reported
 from analysis.style import styled
 from analysis.summary import Settings, summarise
@@ -138,7 +138,7 @@ def test_runs_that_are_all_equal_are_separated_from_nothing(tmp_path):
     summary = summarise(load_results(folder), QUICK)
     assert set(summary.standing.values()) == {"not separated from"}
     assert not any(cell.best for row in results_grid(summary).rows for cell in row)
-    assert {comparison.verdict for comparison in summary.comparisons} == {"not separated"}
+    assert {comparison.result for comparison in summary.comparisons} == {"not separated"}
     assert [cell.meets for cell in against_reported(summary)] == [None, True]
 
 
@@ -165,7 +165,7 @@ def test_axes_call_for_figures_of_their_own(tmp_path):
         "tasks": ["minatar/breakout"],
     }
     summary = summarise(load_results(make_sweep(tmp_path, overrides)), QUICK)
-    assert list(plate_makers(summary)) == [
+    assert list(figure_builders(summary)) == [
         "intervals",
         "improvement",
         "gamma",
@@ -175,7 +175,7 @@ def test_axes_call_for_figures_of_their_own(tmp_path):
         "profiles",
     ]
     with styled():
-        ratio, crossed = (plate_makers(summary)[name](summary, "iclr") for name in ("ratio", "ratio-gamma"))
+        ratio, crossed = (figure_builders(summary)[name](summary, "iclr") for name in ("ratio", "ratio-gamma"))
     assert ratio.figure.axes[0].get_xscale() == "log"
     assert "Band: dqn" in ratio.caption
     assert len(crossed.figure.axes[0].texts) == 4
@@ -286,7 +286,7 @@ def test_zeros_before_the_first_episode_are_named_where_a_definition_asks_for_th
         tmp_path,
         {"base": {"num_envs": 16, "update_every": 16, "log_points": 20, "return_before_first_episode": "zero"}},
     )
-    told = [caution.text for caution in cautions(summarise(load_results(folder), QUICK))]
+    told = [caution.text for caution in caveats(summarise(load_results(folder), QUICK))]
     assert any("return_before_first_episode: zero): dqn, inverted, scorer." in text for text in told)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from analysis.caveats import cautions
+from analysis.caveats import caveats
 from analysis.load import load_results
 from analysis.page import render
 from analysis.reported import against_reported
@@ -25,7 +25,7 @@ def test_verdicts_are_counted_by_variant_warned_of_and_shown(tmp_path: Path):
     summary = summarise(load_results(folder), FAST)
     assert summary.results.verdicts()["inverted"] == {"runs": 4, "collapsed": 3}
     assert summary.results.verdicts()["scorer"] == {"runs": 4}
-    texts = [caution.text for caution in cautions(summary)]
+    texts = [caution.text for caution in caveats(summary)]
     assert "Runs judged collapsed: inverted 3 of 4." in texts
     page = render(summary, {}, {"table": ""}, [], [], {})
     assert "3 of 4" in page

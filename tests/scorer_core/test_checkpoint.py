@@ -20,7 +20,7 @@ from scorer_core import checkpoint
 from scorer_core.config import RunConfig
 from scorer_core.pack import Pack
 from scorer_core.records import MEASURED, PackFolder, RecordError, replace_file
-from scorer_core.train import part_pack, train
+from scorer_core.train import split_pack, train
 
 CPU = torch.device("cpu")
 OUTPUTS = Path(__file__).parent.parent / "data" / "outputs-0.1"
@@ -261,7 +261,7 @@ def test_pickled_environments_are_restored_from_a_file_and_folder_that_nobody_el
     state = newest(pickled).read_bytes().split(b"\n", 2)[2]
     assert checkpoint.load(state)["environments"]["format"] == "pickle"
     new = PackFolder.create(tmp_path / "packs", configs(task="MinAtar/Breakout-v1")[:1])
-    part_pack(pickled, new, CPU)
+    split_pack(pickled, new, CPU)
     for path, mode in (
         (newest(pickled), 0o664),
         (newest(pickled), 0o646),

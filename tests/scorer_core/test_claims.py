@@ -13,7 +13,7 @@ from scorer_core.config import RunConfig
 from scorer_core.game import Lane
 from scorer_core.pack import Pack
 from scorer_core.replay import sample
-from scorer_core.tracing import record
+from scorer_core.tracing import trace
 
 # Baird's counterexample (1995; Sutton and Barto 2018, example 11.1): seven states, all followed by the last, no reward,
 # every value representable, and the states updated equally often.
@@ -35,7 +35,7 @@ def bellman_target(W: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
 
 def largest_values(step, state: tuple[torch.Tensor, ...], steps: int) -> float:
     """Of a player pair that `step` moves on, state[0] being W and state[1] theta."""
-    step = record(step, state)
+    step = trace(step, state)
     for _ in range(steps):
         state = step(*state)
     return (STATES @ state[0] @ state[1]).abs().max().item()
@@ -112,5 +112,5 @@ def test_be_variance_falls_under_the_variance_objective_on_a_fixed_replay():
     for k in range(300):
         drawn = [noise.integers(lane.seed, k, stream, (64,), 2000) for stream in (4, 5)]
         leader, follower = (sample(kept, clock, indices) for indices in drawn)
-        players, _, _ = game.play_round(players, leader, [follower], lane, pack.shape)
+        players, _, _ = game.update(players, leader, [follower], lane, pack.shape)
     assert be_variance(players) < before / 4

@@ -51,7 +51,7 @@ def probed(players: Players, shape: networks.Shape, on: Batch | None = None) -> 
 def played(shape: networks.Shape, rounds: int = 3) -> Players:
     players = game.new_players(torch.tensor(0), shape)
     for _ in range(rounds):
-        players, _, _ = game.play_round(
+        players, _, _ = game.update(
             players, batch(), [batch()] * shape.config.follower_steps, lane(shape.config), shape
         )
     return players

@@ -13,7 +13,7 @@ import torch
 from scorer_core import game, networks, objectives, optim
 from scorer_core.config import RunConfig
 from scorer_core.game import Batch, Lane, Players
-from scorer_core.tracing import record
+from scorer_core.tracing import trace
 
 EYE = torch.eye(2)
 BATCH = Batch(
@@ -49,7 +49,7 @@ def lane(**settings: Any) -> Lane:
 
 
 def play(lane_settings=None, **settings):
-    return game.play_round(new_players(), BATCH, [BATCH], lane(**lane_settings or {}), shape_of(**settings))
+    return game.update(new_players(), BATCH, [BATCH], lane(**lane_settings or {}), shape_of(**settings))
 
 
 @pytest.mark.parametrize("algorithm", ["dqn", "ddqn", "dueling_dqn", "dueling_ddqn"])
@@ -71,10 +71,10 @@ def test_every_algorithm_finds_values_that_are_known_under_every_coupling_but_th
     players, settings = game.new_players(torch.tensor(3), shape), lane(leader_lr=1e-2, follower_lr=2e-2)
 
     def play_and_sync(players: Players) -> Players:
-        players, _, _ = game.play_round(players, batch, [batch], settings, shape)
+        players, _, _ = game.update(players, batch, [batch], settings, shape)
         return game.sync_targets(players, players.rounds % 10 == 0)
 
-    play_and_sync = record(play_and_sync, (players,))
+    play_and_sync = trace(play_and_sync, (players,))
     for _ in range(300):
         players = play_and_sync(players)
     values = networks.action_values(players.phi, players.theta, EYE, shape)
@@ -150,7 +150,7 @@ def test_monolithic_two_rates_moves_each_part_at_its_own():
 @pytest.mark.parametrize("player", ["phi", "theta"])
 def test_no_gradient_reaches_the_other_player(player):
     players, shape = new_players(), shape_of()
-    after, _ = game.descend(player, game.mean_square, players, BATCH, torch.tensor(0.1), lane(), shape)
+    after, _ = game.descend(player, game.msbe_loss, players, BATCH, torch.tensor(0.1), lane(), shape)
     other = {"phi": "theta", "theta": "phi"}[player]
     assert not torch.equal(getattr(after, player), getattr(players, player))
     for part in (other, f"{other}_adam", "phi_target", "theta_target"):
@@ -160,7 +160,7 @@ def test_no_gradient_reaches_the_other_player(player):
 def test_every_follower_step_has_its_batch_and_the_leader_moves_once():
     other = BATCH._replace(reward=torch.tensor([0.0, 5.0]))
     shape, start = shape_of(follower_steps=3), new_players()
-    after, _, first = game.play_round(start, BATCH, [BATCH, other, other], lane(), shape)
+    after, _, first = game.update(start, BATCH, [BATCH, other, other], lane(), shape)
     assert after.phi_adam.steps == 3
     assert after.theta_adam.steps == 1
     torch.testing.assert_close(first.loss, torch.tensor(0.04))
@@ -232,7 +232,7 @@ def test_a_leading_control_feels_the_penalty_through_the_follower_s_next_step():
         return objectives.feature_norm(networks.perception(phi, BATCH.observation, shape.config)).item()
 
     slope = (penalty_after_following(1e-2) - penalty_after_following(-1e-2)) / 2e-2
-    loss, _ = game.control_s_loss(*layers, BATCH, target, paid, shape)
+    loss, _ = game.leading_control_loss(*layers, BATCH, target, paid, shape)
     assert loss.item() == pytest.approx(1.48 + 2 * (2.5 + slope), rel=1e-4)
     _, led, _ = play(PAID, order="leader_first", **PENALTY)
     _, free, _ = play(order="leader_first")

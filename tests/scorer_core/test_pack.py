@@ -254,7 +254,7 @@ def test_shared_batches_are_one_batch_for_the_leader_and_every_follower_step():
         def _traced(self, name, alone, *arguments):
             if name == "learn":
                 drawn.append(arguments[3:5])
-            return super()._traced(name, alone, *arguments)
+            return super()._vectorised(name, alone, *arguments)
 
     for batches, equal in (("shared", True), ("separate", False)):
         drawn.clear()

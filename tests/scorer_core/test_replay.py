@@ -26,7 +26,7 @@ def filled(vector_steps: int) -> replay.Replay:
 
 @pytest.mark.parametrize("vector_steps", [1, 2, 3, 4, 7])
 def test_the_newest_transitions_are_drawn_each_with_the_observation_that_followed(vector_steps):
-    kept = replay.kept(vector_steps, ROWS, N)
+    kept = replay.num_transitions(vector_steps, ROWS, N)
     assert kept == min(vector_steps, ROWS - 1) * N
     batch = replay.sample(filled(vector_steps), torch.tensor(vector_steps), torch.arange(kept))
     oldest = vector_steps - kept // N

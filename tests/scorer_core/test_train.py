@@ -11,7 +11,7 @@ import torch
 from scorer_core.config import RunConfig
 from scorer_core.envs import breakout
 from scorer_core.records import MEASURED, PackFolder, RecordError
-from scorer_core.train import part_pack, train
+from scorer_core.train import split_pack, train
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
@@ -39,7 +39,7 @@ def test_a_pack_stopped_on_the_way_and_parted_leaves_the_rows_of_an_uninterrupte
     assert old.state()["step"] == 102, "the first vector step from 100 on"
     assert not go_on(old, until=240), "it goes on from where it stopped"
     new = PackFolder.create(tmp_path / "packs", [CONFIGS[3], CONFIGS[1]])
-    part_pack(old, new, CPU)
+    split_pack(old, new, CPU)
     assert go_on(new)
     assert set(new.done()) == {CONFIGS[1].run_id, CONFIGS[3].run_id}
     for config in (CONFIGS[1], CONFIGS[3]):
@@ -93,7 +93,7 @@ def test_a_pack_does_not_finish_with_a_part_that_was_damaged_while_it_trained(tm
 def test_a_pack_that_has_committed_nothing_cannot_be_parted(tmp_path):
     old = PackFolder.create(tmp_path, CONFIGS)
     with pytest.raises(RecordError, match="nothing is committed"):
-        part_pack(old, PackFolder.create(tmp_path, CONFIGS[:2]), CPU)
+        split_pack(old, PackFolder.create(tmp_path, CONFIGS[:2]), CPU)
 
 
 def test_a_checkpoint_of_another_versions_games_is_refused_in_words_and_kept(tmp_path, monkeypatch):
@@ -104,6 +104,6 @@ def test_a_checkpoint_of_another_versions_games_is_refused_in_words_and_kept(tmp
     with pytest.raises(RecordError, match=refusal):
         go_on(folder)
     with pytest.raises(RecordError, match=refusal):
-        part_pack(folder, PackFolder.create(tmp_path, CONFIGS[:2]), CPU)
+        split_pack(folder, PackFolder.create(tmp_path, CONFIGS[:2]), CPU)
     monkeypatch.undo()
     assert go_on(folder), "its own version still goes on from it"

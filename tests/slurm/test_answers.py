@@ -234,8 +234,8 @@ def code(tmp_path_factory) -> Path:
     "environment",
     [
         {"PYTHONSAFEPATH": "1"},
-        {"PYTHONPATH": str(snapshot.SOURCE)},
-        {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(snapshot.SOURCE), "PYTHONHOME": "/nosuch", "PYTHONINSPECT": "1"},
+        {"PYTHONPATH": str(snapshot.CODE_ROOT)},
+        {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(snapshot.CODE_ROOT), "PYTHONHOME": "/nosuch", "PYTHONINSPECT": "1"},
     ],
 )
 def test_a_job_runs_the_snapshot_whatever_the_environment_says(code, environment):
@@ -246,11 +246,11 @@ def test_a_job_runs_the_snapshot_whatever_the_environment_says(code, environment
 def test_a_job_that_imports_other_code_than_was_submitted_ends_with_one_line(code, tmp_path):
     done = in_job(
         submission_of(code),
-        f"cd {snapshot.SOURCE}; export PYTHONPATH=; exec {sys.executable} -m slurm.jobs.train_pack {tmp_path / 'pack'}",
+        f"cd {snapshot.CODE_ROOT}; export PYTHONPATH=; exec {sys.executable} -m slurm.jobs.train_pack {tmp_path / 'pack'}",
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"this job runs the code in {snapshot.SOURCE}, and {code} was submitted")
+    assert line.startswith(f"this job runs the code in {snapshot.CODE_ROOT}, and {code} was submitted")
 
 
 @pytest.mark.parametrize(

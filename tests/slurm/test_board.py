@@ -268,7 +268,7 @@ def test_a_command_that_hangs_or_fails_is_an_error_of_one_line(monkeypatch):
 def copied_tree(folder: Path) -> Path:
     for path in snapshot.files():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(snapshot.SOURCE / path, folder / path)
+        shutil.copy(snapshot.CODE_ROOT / path, folder / path)
     return folder
 
 
@@ -299,5 +299,5 @@ def test_a_snapshot_remembers_the_commit_it_was_taken_of(tmp_path, monkeypatch):
 
     monkeypatch.setenv("PATH", "/usr/bin:/bin:/usr/local/bin")
     kept = snapshot.keep(tmp_path / "code")
-    assert code_version(kept) == code_version(snapshot.SOURCE)
+    assert code_version(kept) == code_version(snapshot.CODE_ROOT)
     assert code_version(kept).keys() == {"git_commit", "git_diff"}
