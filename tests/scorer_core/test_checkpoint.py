@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from torch import Tensor
 from scorer_core import checkpoint
 from scorer_core.config import RunConfig
 from scorer_core.pack import Pack
-from scorer_core.records import MEASURED, PackFolder, RecordError, replace_file
+from scorer_core.records import PackFolder, RecordError, replace_file
 from scorer_core.train import split_pack, train
 
 CPU = torch.device("cpu")
@@ -58,12 +57,6 @@ def compressed(content: Any) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def metrics(folder: PackFolder) -> str:
-    """All rows without measured columns and run ids; as text, in which NaN equals NaN."""
-    rows = pa.concat_tables(pq.read_table(part) for part in folder.parts())
-    return str(rows.drop_columns([*MEASURED, "run_id"]).to_pylist())
-
-
 class Forged:
     """Unpickling it creates a file."""
 
@@ -75,16 +68,6 @@ class Forged:
 
 
 # --- version 0.1 ---
-
-
-@pytest.mark.parametrize("pack_id", CUT)
-def test_a_checkpoint_of_version_0_1_resumes_to_the_metrics_of_an_uninterrupted_pack(pack_id, tmp_path):
-    folder = PackFolder(tmp_path / pack_id)
-    shutil.copytree(OUTPUTS / "cut" / "packs" / pack_id, folder.path)
-    newest(folder).chmod(0o644)
-    newest(folder).parent.chmod(0o755)
-    assert train_to(folder)
-    assert metrics(folder) == metrics(PackFolder(OUTPUTS / "old" / "packs" / pack_id))
 
 
 def test_pickled_environments_of_version_0_1_are_restored_from_private_files_only(tmp_path):

@@ -246,7 +246,8 @@ def test_a_job_runs_the_snapshot_whatever_the_environment_says(code, environment
 def test_a_job_that_imports_other_code_than_was_submitted_ends_with_one_line(code, tmp_path):
     done = in_job(
         submission_of(code),
-        f"cd {snapshot.CODE_ROOT}; export PYTHONPATH=; exec {sys.executable} -m slurm.jobs.train_pack {tmp_path / 'pack'}",
+        f"cd {snapshot.CODE_ROOT}; export PYTHONPATH=; "
+        f"exec {sys.executable} -m slurm.jobs.train_pack {tmp_path / 'pack'}",
     )
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
