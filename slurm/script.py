@@ -19,7 +19,7 @@ from submitit.slurm.slurm import SlurmExecutor
 from scorer_core.records import replace_file
 from slurm.job import INTERRUPTED
 from slurm.profile import LINE
-from slurm.scheduler import NoAnswerError, SchedulerError, SubmissionUnknownError, all_lines, run, shortened
+from slurm.scheduler import NoAnswerError, SchedulerError, SubmissionUnknownError, all_lines, not_understood, run
 from slurm.submission import HEARTBEAT_SECONDS, PRIVATE, Request, Submission, last_command, setup
 
 JOB_NUMBER = re.compile(r"^[ \t]*([0-9]+)(;\S+)?[ \t\r]*$", re.MULTILINE)
@@ -97,7 +97,7 @@ def job_number(answer: str) -> str:
     """
     found = JOB_NUMBER.search(answer)
     if not found:
-        raise SubmissionUnknownError(f"sbatch answered '{shortened(answer)}'")
+        raise SubmissionUnknownError(not_understood("sbatch", answer))
     return found.group(1)
 
 

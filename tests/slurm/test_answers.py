@@ -88,6 +88,15 @@ def test_what_is_not_understood_is_silence_and_no_empty_queue(commands, body, me
     assert "\n" not in str(raised.value)
 
 
+def test_a_long_answer_that_is_not_understood_is_shown_with_its_beginning_and_its_end(commands):
+    commands("squeue", says("HELIOS: " + "maintenance " * 100, "squeue: see https://helios/status"))
+    with pytest.raises(
+        SchedulerError, match=r"^squeue answered 'HELIOS: .* \.\.\. .*https://helios/status'$"
+    ) as raised:
+        scheduler.queue()
+    assert len(str(raised.value)) < 300
+
+
 def test_the_user_is_the_one_of_the_process_whatever_LOGNAME_says(commands, monkeypatch):  # noqa: N802
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(name, "games")
