@@ -1,6 +1,7 @@
 """What every verb of the command line shares: its terminal, its exit codes, and the options that mean the same."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,9 @@ from rich.measure import Measurement
 from rich.table import Column, Table
 from typer.core import TyperGroup
 
+from scorer_core import commands
 from scorer_core.commands import DEFAULT_OUTPUTS as DEFAULT_OUTPUTS  # the verbs' own name for it
+from sweeps.reading import DefinitionError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 75
 
@@ -31,7 +34,21 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override any field by its dotted name; may be repeated."),
 ]
-Outputs = Annotated[Path, typer.Option(envvar="SCORER_OUTPUTS", help="Where sweeps are kept.")]
+
+
+def _outputs(given: Path) -> Path:
+    for place in (given, *given.parents):
+        if place.is_symlink() and not place.exists():
+            target = os.path.realpath(place)
+            raise DefinitionError(
+                f"--outputs {given}: {place} is a link to {target}, a folder that does not exist; create that folder "
+                "or give another --outputs"
+            )
+    commands.given_outputs = given
+    return given
+
+
+Outputs = Annotated[Path, typer.Option(envvar="SCORER_OUTPUTS", callback=_outputs, help="Where sweeps are kept.")]
 Lanes = Annotated[int | None, typer.Option(min=1, help="Runs trained together, at most; else what is done first.")]
 Processes = Annotated[int | None, typer.Option(min=1, help="Packs trained at a time, a core each; else all cores.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
