@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -114,6 +114,12 @@ class RunByDefault(TyperGroup):
         if args and args[0] not in self.commands:
             args = ["run", *args]
         return super().resolve_command(ctx, args)
+
+
+def folded(words: Iterable[object], most: int = 4) -> str:
+    """`a, b, c, d and 3 more`: at most so many words, each once."""
+    known = list(dict.fromkeys(map(str, words)))
+    return ", ".join(known[:most]) + (f" and {len(known) - most:,} more" if len(known) > most else "")
 
 
 def count(number: int, noun: str) -> str:

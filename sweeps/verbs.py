@@ -22,6 +22,7 @@ from sweeps.terminal import (
     Outputs,
     count,
     duration,
+    folded,
     out,
     print_json,
     table,
@@ -165,9 +166,7 @@ def print_timescales(planned: Plan) -> None:
         Text.assemble(("\nTwo-timescale conditions", "bold"), " (a: the leader's rate, b: the follower's, k: rounds)")
     )
     for found in timescales(planned.sweep):
-        names = list(found.variants)
-        told = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        out.print(f"{told}: {found.schedule}")
+        out.print(f"{folded(found.variants)}: {found.schedule}")
         conditions = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
         for condition in found.conditions:
             holds = Text("holds", "green") if condition.holds else Text("fails", "red")
