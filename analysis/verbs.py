@@ -12,7 +12,7 @@ from rich.text import Text
 from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, Score, Venue
 from scorer_core.commands import command, shown_path
 from sweeps import definition, folders
-from sweeps.left_out import left_out
+from sweeps.left_out import left_out, on_disk
 from sweeps.terminal import (
     DEFAULT_OUTPUTS,
     FAILED,
@@ -168,8 +168,9 @@ def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
     notes = []
     if folders.is_definition(sweep):
         notes = [definition.changed(definition.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
-    runs = folders.load(sweep, outputs, overrides or ())[0].runs
-    left = left_out(folder, {run.run_id for run in runs}, lambda: [run.config for run in runs])
+    defined = folders.load(sweep, outputs, overrides or ())[0]
+    source = folders.source(sweep, outputs, overrides or ())
+    left = left_out(folder, on_disk(folder), {run.run_id for run in defined.runs}, lambda: defined, source)
     for note in filter(None, [*notes, *(f"note: {line}" for line in left)]):
         err.print(note)
     return folder
