@@ -208,6 +208,21 @@ def test_sbatch_that_does_not_end_may_have_submitted(commands, planned, tmp_path
     assert send(planned).submission.requests[0].job == "18"
 
 
+def test_after_ctrl_c_and_after_a_crash_the_array_s_number_is_taken_from_the_queue(commands, planned, tmp_path):
+    commands("sbatch", "case $2 in *-report.sh) echo 19;; *) kill -INT $PPID; exec sleep 5;; esac")
+    commands("squeue", IN_QUEUE.format(bin=tmp_path / "bin"))
+    sent = send(planned)
+    assert (sent.interrupted, sent.packs) == (True, 1)
+    (submission,) = submissions(planned.folder)
+    assert submission.requests[0].job == "18"
+    submission.requests[0].job = None
+    submission.write()
+    assert submit.adopt(board(planned.folder)) == 1
+    (submission,) = submissions(planned.folder)
+    assert submission.last
+    assert (submission.requests[0].job, submission.last.job) == ("18", "19")
+
+
 # --- the environment of a job ---
 
 
