@@ -11,8 +11,10 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
+from analysis.run_metrics import version_notes
 from analysis.statistics import Bootstrap, Estimate, estimate
 from scorer_core.config import RunConfig
+from scorer_core.records import pack_folders
 from sweeps import definition
 from sweeps.confirm import Confirmed, compared, ranking, scores_of
 from sweeps.definition import DefinitionError
@@ -56,6 +58,7 @@ class SearchSummary:
     against: dict[str, list[Place]]  # an ordinary sweep, along the same fields
     steps_trained: int
     steps_saved: int  # by pruning
+    notes: list[str]  # on what the packs ran with: commits that are not known, different versions
 
     @property
     def search(self) -> Search:
@@ -87,6 +90,7 @@ def summarise_search(study: Study, against: Path | None = None) -> SearchSummary
         _against(search, against) if against else {},
         each * (len(complete) + len(pruned)) - saved,
         saved,
+        version_notes(pack_folders(study.folder / "packs")),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Group
 from rich.live import Live
+from rich.text import Text
 
 from cli import logs as following
 from cli import status_view as screen
@@ -18,7 +19,7 @@ from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, out, print_json, stop
 from cli.filters import Filter, Seeds, States, Tasks, Variants, make_filter
 from cli.options import AsJson, Outputs, SweepArgument
 from cli.profile import profile_app
-from scorer_core.support.commands import command_on
+from scorer_core.support.commands import command_on, shown_path
 from scorer_core.support.text import count
 from slurm.cluster import cancelling, scheduler, throttling
 from slurm.cluster import usage as measuring
@@ -26,8 +27,7 @@ from slurm.status import Board, board
 from slurm.submissions import cleaning
 from slurm.submissions.submission import alone, submissions
 from sweeps.definition import load_submitted
-from sweeps.grid import grid
-from sweeps.left_out import left_out
+from sweeps.left_out import OnDisk, left_out
 
 app = typer.Typer()
 app.add_typer(verbs_submit.app)
@@ -55,9 +55,11 @@ def status(
     """Show where every run stands, and what needs attention; from the files and one question to Slurm."""
     folder = submitted(sweep, outputs)
     wanted = make_filter(variants, tasks, seeds, states)
+    left: list[str] = []
 
     def look(accounting: bool) -> Board:
         found = board(folder, accounting, tolerant=True)
+        left[:] = _left_out(found)
         chosen = wanted.among(cell.run for cell in found.cells)
         found.cells = [cell for cell in found.cells if chosen.takes_cell(cell)]
         return found
@@ -67,21 +69,20 @@ def status(
         used = measuring.usage(found)
         return print_json(usage_screen.as_json(found, used)) if as_json else usage_screen.show(found, used)
     if as_json:
-        return print_json(screen.as_json(found), indent=None)
+        return print_json(screen.as_json(found) | {"left_out": left}, indent=None)
     if not watch:
         out.print(screen.standing(found))
         for line in screen.remarks(found):
             out.print(line)
-        wanted_ids = [run.run_id for run in grid(folder).runs]
-        for line in left_out(folder, wanted_ids, lambda: [run.config for run in load_submitted(folder).runs]):
+        for line in left:
             out.print(f"note: {line}")
         return None
-    with Live(_watched(found), console=out, auto_refresh=False) as live:
+    with Live(_watched(found, left), console=out, auto_refresh=False) as live:
         try:
             while any(cell.state in ("running", "pending", "unknown") for cell in found.cells):
                 time.sleep(WATCH_SECONDS)
                 found = look(accounting=False)
-                live.update(_watched(found), refresh=True)
+                live.update(_watched(found, left), refresh=True)
         except KeyboardInterrupt:
             return None
     return None
@@ -219,8 +220,16 @@ def _cancel_workers(folder: Path, yes: bool) -> None:
     )
 
 
-def _watched(found: Board) -> Group:
-    lines = screen.remarks(found)
+def _left_out(found: Board) -> list[str]:
+    """Lines on runs on disk that are not of the definition as it was submitted; `found` has all its cells."""
+    packs = [OnDisk(pack.folder, pack.run_ids, bool(pack.done)) for pack in found.packs.values() if not pack.damage]
+    wanted = [cell.run.run_id for cell in found.cells]
+    source = shown_path(found.folder / "sweep.yaml")
+    return left_out(found.folder, packs, wanted, lambda: load_submitted(found.folder), source)
+
+
+def _watched(found: Board, left: list[str]) -> Group:
+    lines = [*screen.remarks(found), *(Text(f"note: {line}") for line in left)]
     for line in lines:  # a line longer than the screen would put the next frame in the wrong place
         line.no_wrap, line.overflow = False, "fold"
     return Group(screen.standing(found), *lines)

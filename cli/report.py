@@ -16,7 +16,7 @@ from cli.results_table import ResultsTable
 from scorer_core.support.commands import command, shown_path
 from scorer_core.support.text import count
 from sweeps import definition, folders
-from sweeps.left_out import left_out
+from sweeps.left_out import left_out, on_disk
 
 app = typer.Typer()
 COLUMN = "COLUMN|=value"
@@ -160,8 +160,9 @@ def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
     notes = []
     if folders.is_definition(sweep):
         notes = [definition.changed(definition.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
-    runs = folders.load(sweep, outputs, overrides or ())[0].runs
-    left = left_out(folder, {run.run_id for run in runs}, lambda: [run.config for run in runs])
+    defined = folders.load(sweep, outputs, overrides or ())[0]
+    source = folders.source(sweep, outputs, overrides or ())
+    left = left_out(folder, on_disk(folder), {run.run_id for run in defined.runs}, lambda: defined, source)
     for note in filter(None, [*notes, *(f"note: {line}" for line in left)]):
         err.print(note)
     return folder

@@ -36,12 +36,13 @@ def run(
     """Train what is missing on this machine, going on where it was cut off; then report."""
     loaded, outputs = folders.load(sweep, outputs, overrides or ())
     planned = make_plan(loaded, outputs, lanes, compile, processes)
+    # Printed before the frozen definition is replaced, which may have the names of runs that this one has no longer.
+    print_plan(planned, folders.source(sweep, outputs, overrides or ()))
+    print_price(planned)
     try:
         planned.write()
     except RecordError as error:
         stop(str(error), USAGE)
-    print_plan(planned)
-    print_price(planned)
     code_version(CODE_ROOT)  # warns of a secret in the diff, which every attempt records
     if not planned.packs:
         if planned.damaged:

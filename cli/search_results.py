@@ -57,6 +57,8 @@ def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
         f"{summary.steps_trained:,} environment steps trained by complete and pruned trials, "
         f"{summary.steps_saved:,} saved by pruning"
     )
+    for note in summary.notes:
+        out.print(Text.assemble(("note:", "yellow"), f" {note}"))
     labels = [objective_text(summary, index) for index in range(len(search.objective))]
     if len(search.objective) > 1:
         out.print(f"{count(len(summary.best), 'trial')} on the Pareto front:")
@@ -128,6 +130,7 @@ def _as_json(summary: "SearchSummary") -> dict[str, Any]:
     return {
         "search": summary.search.name,
         "storage": summary.study.place,
+        "notes": summary.notes,
         "objectives": [objective.name for objective in summary.search.objective],
         "steps_trained": summary.steps_trained,
         "steps_saved": summary.steps_saved,

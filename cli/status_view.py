@@ -15,7 +15,7 @@ from scorer_core import versions
 from scorer_core.records import RecordError, now
 from scorer_core.support.commands import command, command_on, retrain, run_command, shown_path
 from scorer_core.support.secrets import mask
-from scorer_core.support.text import count, duration
+from scorer_core.support.text import count, duration, folded
 from slurm.profile import Profile
 from slurm.status import STATES, Board, Cell, PackState, age
 from slurm.submissions.submission import ENVIRONMENT, HEARTBEAT_SECONDS, Submission, submit_command
@@ -284,15 +284,21 @@ def cost(packs: Sequence[PlannedPack], profile: Profile, at_a_time: int | None =
 def rehearsal(planned: Plan, submission: Submission) -> list[str]:
     """What `--dry-run` shows: the packs, the script of the first array, and what it all costs in files and calls."""
     packs = {pack.folder.pack_id: pack for pack in planned.packs}
+    variants = {run.run_id: run.variant.name for run in planned.sweep.runs}
     lines = [""]
     for request in submission.requests:
         lines.append(
             f"array {request.name}: {count(request.count, 'pack')}, {request.throttle or request.count} at a time"
         )
         for name in submission.packs[request.first : request.first + request.count][:SHOWN_PACKS]:
-            config, lanes = packs[name].configs[0], len(packs[name].configs)
-            size = f"{count(lanes, 'lane')}, {config.total_steps:,} steps"
-            lines.append(f"  {name}  {config.task}, {config.coupling}, {size}")
+            configs = packs[name].configs
+            seeds = sorted({config.seed for config in configs})
+            lines.append(
+                f"  {name}  {folded(config.task for config in configs)}: "
+                f"{folded(variants.get(config.run_id, 'a run of an earlier definition') for config in configs)}; "
+                f"{'seed' if len(seeds) == 1 else 'seeds'} {folded(seeds)}; "
+                f"{count(len(configs), 'lane')}, {configs[0].total_steps:,} steps"
+            )
         if request.count > SHOWN_PACKS:
             lines.append(f"  and {request.count - SHOWN_PACKS} more")
     profile = submission.profile

@@ -61,12 +61,13 @@ def plan(
 
     Writes nothing.
     """
+    source = folders.source(sweep, outputs, overrides or ())
     loaded, outputs = folders.load(sweep, outputs, overrides or ())
     where = load_profile(profile) if profile else HERE
     planned = _plan(loaded, outputs, where, lanes, processes=processes)
     if as_json:
-        return print_json(plan_json(planned))
-    print_plan(planned)
+        return print_json(plan_json(planned, source))
+    print_plan(planned, source)
     if where.scheduler == "local":
         print_price(planned)
     else:
@@ -90,12 +91,21 @@ def submit(
     """Give what is missing to a cluster, or to this machine, and return; what is done, running or queued stays so."""
     where = load_profile(profile)
     wanted = make_filter(variants, tasks, seeds)
+    source = folders.source(sweep, outputs, overrides or ())
     loaded, outputs = folders.load(sweep, outputs, overrides or ())
     runs = [grid_run(run) for run in loaded.runs]
     wanted = wanted.among(runs)
     only = None if wanted.empty else {run.run_id for run in runs if wanted.takes_run(run)}
     _submit(
-        loaded, outputs, where, only, submitting.BY_DEFAULT, lanes, dry_run, jobs=_jobs_before(after, where, outputs)
+        loaded,
+        source,
+        outputs,
+        where,
+        only,
+        submitting.BY_DEFAULT,
+        lanes,
+        dry_run,
+        jobs=_jobs_before(after, where, outputs),
     )
 
 
@@ -151,6 +161,7 @@ def _until_interrupted() -> Iterator[None]:
 @_until_interrupted()
 def _submit(
     loaded: Sweep,
+    source: str,
     outputs: Path,
     profile: Profile,
     only: Collection[str] | None,
@@ -184,7 +195,7 @@ def _submit(
         space = answered(lambda: room(profile, limits)) if limits else None
         chosen = submitting.select(planned, found, states, space)
         print_problems(planned.problems)
-        print_left_out(planned)
+        print_left_out(planned, source)
         out.print("\n".join(screen.selection(planned, chosen)))
         if chosen.packs and profile.scheduler == "slurm":
             going = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
@@ -320,7 +331,10 @@ def _again(
         return out.print(f"None of these runs is {' or '.join(named)}.")
     only = {cell.run.run_id for cell in again}
     loaded = definition.load_submitted(folder)
-    return _submit(loaded, folder.parent, where, only, states, dry_run=dry_run, same_code=as_submitted, jobs=jobs)
+    source = shown_path(folder / "sweep.yaml")
+    return _submit(
+        loaded, source, folder.parent, where, only, states, dry_run=dry_run, same_code=as_submitted, jobs=jobs
+    )
 
 
 @_until_interrupted()

@@ -14,9 +14,9 @@ from cli.options import AsJson, Outputs
 from scorer_core import verdicts
 from scorer_core.provenance import git_error
 from scorer_core.records import RecordError
-from scorer_core.support.text import count, duration
+from scorer_core.support.text import count, duration, folded
 from sweeps import definition, search
-from sweeps.left_out import left_out
+from sweeps.left_out import left_out, on_disk
 from sweeps.plan import Plan, find_run
 from sweeps.timescale import timescales
 
@@ -99,8 +99,8 @@ def print_problems(problems: Iterable[str]) -> None:
         out.print(Text.assemble(("problem:", "red"), f" {problem}"))
 
 
-def print_plan(planned: Plan) -> None:
-    """The grid with what is done of it, then the packs that are missing."""
+def print_plan(planned: Plan, source: str) -> None:
+    """The grid with what is done of it, then the packs that are missing; its definition is written in `source`."""
     sweep = planned.sweep
     out.print(Text.assemble((sweep.name, "bold"), f": {sweep.question}"))
     if sweep.paper:
@@ -121,7 +121,7 @@ def print_plan(planned: Plan) -> None:
     runs = f"{count(len(sweep.runs), 'cell')}, {count(len(planned.run_ids), 'distinct run')}"
     out.print(f"{grid} = {runs}, {planned.missing} missing{damaged}.")
     print_problems(planned.problems)
-    print_left_out(planned)
+    print_left_out(planned, source)
     if reason := git_error():
         out.print(f"note: the runs record no git commit: {reason}")
     if planned.packs:
@@ -134,14 +134,14 @@ def print_plan(planned: Plan) -> None:
         )
 
 
-def print_left_out(planned: Plan) -> None:
-    """Lines on runs on disk that are not of the definition."""
-    for line in _left_out(planned):
+def print_left_out(planned: Plan, source: str) -> None:
+    """Lines on runs on disk that are not of the definition, which is written in `source`."""
+    for line in _left_out(planned, source):
         out.print(f"note: {line}")
 
 
-def _left_out(planned: Plan) -> list[str]:
-    return left_out(planned.folder, planned.run_ids, lambda: [run.config for run in planned.sweep.runs])
+def _left_out(planned: Plan, source: str) -> list[str]:
+    return left_out(planned.folder, on_disk(planned.folder), planned.run_ids, lambda: planned.sweep, source)
 
 
 def print_price(planned: Plan) -> None:
@@ -157,9 +157,7 @@ def print_timescales(planned: Plan) -> None:
         Text.assemble(("\nTwo-timescale conditions", "bold"), " (a: the leader's rate, b: the follower's, k: rounds)")
     )
     for found in timescales(planned.sweep):
-        names = list(found.variants)
-        told = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        out.print(f"{told}: {found.schedule}")
+        out.print(f"{folded(found.variants)}: {found.schedule}")
         conditions = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
         for condition in found.conditions:
             holds = Text("holds", "green") if condition.holds else Text("fails", "red")
@@ -168,7 +166,7 @@ def print_timescales(planned: Plan) -> None:
             out.print(conditions)
 
 
-def plan_json(planned: Plan) -> dict[str, Any]:
+def plan_json(planned: Plan, source: str) -> dict[str, Any]:
     """The same for a script."""
     return {
         "sweep": planned.sweep.name,
@@ -182,7 +180,7 @@ def plan_json(planned: Plan) -> dict[str, Any]:
         "done": planned.done,
         "damaged": sorted(planned.damaged),
         "problems": list(planned.problems),
-        "left_out": _left_out(planned),
+        "left_out": _left_out(planned, source),
         "git_error": git_error(),
         "runs": [
             {"run_id": r.run_id, "variant": r.variant.name, "task": r.config.task, "seed": r.config.seed}

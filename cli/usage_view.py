@@ -25,10 +25,11 @@ def show(board: Board, found: Usage) -> None:
     starved = sum(used.out_of_memory for used in found.packs.values())
     if starved:
         out.print(Text(f"Out of memory: {count(starved, 'pack')}; ask for more than the largest value here."))
-    lines = proposal(board, found)
-    if lines:
+    fields = proposal(board, found)
+    if fields:
         margin = "a quarter more than the largest finished pack, and at least 5 minutes"
-        out.print(Text(f"For the next profile, {margin}: {', '.join(lines)}"))
+        written = ", ".join(f"{key}: {_quoted(value)}" for key, value in fields.items())
+        out.print(Text(f"For the next profile, {margin}: {written}"))
     return None
 
 
@@ -38,8 +39,13 @@ def as_json(board: Board, found: Usage) -> dict[str, Any]:
         "source": found.source,
         "complaint": found.complaint,
         "variants": {variant: [vars(used) for used in packs] for variant, packs in rows(board, found)},
-        "proposal": dict(line.split(": ") for line in proposal(board, found)),
+        "proposal": proposal(board, found),
     }
+
+
+def _quoted(value: str) -> str:
+    """A value as it is written in YAML, which reads 0:05:00 as a number."""
+    return f'"{value}"' if ":" in value else value
 
 
 def _times(packs: list[Used]) -> tuple[str, str, str]:

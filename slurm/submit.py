@@ -5,7 +5,8 @@ the two is found again by that name; what is done, running or queued is never su
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,15 +109,21 @@ def adopt(standing: Board) -> int:
     """Write down the numbers of arrays that Slurm has and a crash kept us from noting; how many there were."""
     found = 0
     for submission in standing.submissions:
-        orphans = [request for request in submission.requests if not request.job and standing.jobs.get(request.name)]
-        for request in orphans:
-            request.job = standing.jobs[request.name]
-        if orphans:
+        noted = _note(submission, standing.jobs)
+        if noted:
             submission.write()
             if submission.name not in standing.last:
                 _send_report(submission, [])
-        found += len(orphans)
+        found += noted
     return found
+
+
+def _note(submission: Submission, jobs: Mapping[str, str]) -> int:
+    """Take over the numbers of jobs, by name, that `submission` has not noted; how many. The caller writes it."""
+    missing = [request for request in submission.all_requests if not request.job and jobs.get(request.name)]
+    for request in missing:
+        request.job = jobs[request.name]
+    return len(missing)
 
 
 def send(
@@ -219,7 +226,9 @@ def _hand_over(submission: Submission, earlier: list[str]) -> Sent:
             taken += request.count
         without_report = _send_report(submission, earlier)
     except KeyboardInterrupt:
-        _note_what_slurm_took(submission)
+        with suppress(SchedulerError):  # the next `submit` or `resume` asks again
+            _note(submission, {name: next(iter(tasks.values())).job for name, tasks in scheduler.queue().items()})
+        submission.write()
         return Sent(submission, sum(request.count for request in submission.requests if request.job), interrupted=True)
     if isinstance(refused, SubmissionUnknownError):
         raise SubmissionUnknownError(f"{taken} tasks were submitted; of the next array, {refused}")
@@ -262,16 +271,3 @@ def _send(request: Any, body: str) -> str:
             return next(iter(found.values())).job
         told = f"it is not known whether {name} was submitted ({error}); if it was, scorer status and scorer submit"
         raise SubmissionUnknownError(f"{told} find it by this name, and it is not submitted again") from None
-
-
-def _note_what_slurm_took(submission: Submission) -> None:
-    """Write down the job numbers of arrays that Slurm has; sbatch may have been interrupted after it submitted."""
-    try:
-        jobs = scheduler.queue()
-    except SchedulerError:
-        jobs = {}  # the next `submit` or `resume` asks again
-    for request in submission.all_requests:
-        tasks = jobs.get(request.name)
-        if tasks and not request.job:
-            request.job = next(iter(tasks.values())).job
-    submission.write()

@@ -1,6 +1,5 @@
 """A sweep: YAML, validated, expanded to runs. Every mistake is one line that names the file and the field."""
 
-import hashlib
 import itertools
 import math
 import re
@@ -31,7 +30,6 @@ from sweeps.ablation import Ablate, shown
 from sweeps.reading import DefinitionError, put, read_mapping, read_text, shortened
 
 SHIPPED = Path(__file__).parent
-CHECKSUM = "# SHA-256 of the lines below: "
 LONGEST_NAME = 80  # characters; a figure has no room for a longer label
 AT_THE_TOP = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}
 MAX_RUNS = 100_000  # of a grid before `exclude`; planning so many takes about half a minute
@@ -445,7 +443,6 @@ def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]
             there = ", ".join([*shipped(), *shipped_searches()])
             raise DefinitionError(f"{name}: no such file, and no shipped sweep or search; there is {there}")
     raw = read_mapping(path)
-    _check_unchanged(path)
     for override in overrides:
         put(raw, override)
     return raw, str(path)
@@ -476,26 +473,6 @@ def dump(sweep: Sweep) -> str:
     if sweep.seeds == list(range(len(sweep.seeds))):
         raw["seeds"] = len(sweep.seeds)
     return yaml.safe_dump(raw, sort_keys=False)
-
-
-def dump_with_checksum(sweep: Sweep) -> bytes:
-    """`dump`, with a first line by which `read` notices that the file was changed: one bit may mean other runs."""
-    content = dump(sweep).encode()
-    return f"{CHECKSUM}{hashlib.sha256(content).hexdigest()}\n".encode() + content
-
-
-def _check_unchanged(path: Path) -> None:
-    """Compare the file at `path`, which was read, with the checksum in its first line, if it has one.
-
-    Raises:
-        DefinitionError: if they differ.
-    """
-    first, _, rest = path.read_bytes().partition(b"\n")
-    if first.startswith(CHECKSUM.encode()) and not first.endswith(hashlib.sha256(rest).hexdigest().encode()):
-        raise DefinitionError(
-            f"{path}: was changed after scorer wrote it (its first line has the SHA-256 of the rest). "
-            "If you changed it, remove its first line; otherwise run your own definition again, which replaces it"
-        )
 
 
 def shipped() -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from scorer_core.support.commands import shown_path
 from sweeps import definition
 
 
@@ -38,8 +39,22 @@ def load(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> tuple[defi
     Raises:
         DefinitionError: if there is none, or it is not valid.
     """
+    folder = _begun(sweep, outputs)
+    if folder:
+        return definition.load_submitted(folder, overrides), folder.parent
+    return definition.load(sweep, overrides), outputs
+
+
+def source(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> str:
+    """Where the definition that `load` reads is written, in words."""
+    folder = _begun(sweep, outputs)
+    written = shown_path(folder / "sweep.yaml") if folder else sweep
+    return " ".join([written, *(f"-s {override}" for override in overrides)])
+
+
+def _begun(sweep: str, outputs: Path) -> Path | None:
+    """The folder whose frozen definition is meant; None if it is another definition."""
     for folder in (Path(sweep), *(() if is_definition(sweep) else (outputs / sweep,))):
         if (folder / "sweep.yaml").exists():
-            folder = folder.resolve()
-            return definition.load_submitted(folder, overrides), folder.parent
-    return definition.load(sweep, overrides), outputs
+            return folder.resolve()
+    return None

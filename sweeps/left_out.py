@@ -1,86 +1,141 @@
 """Runs on disk that are not of a definition: it has changed since they were trained, or since they were started."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from scorer_core.config import DEFAULTS, RunConfig
 from scorer_core.records import PackFolder, RecordError, pack_folders
+from scorer_core.support.text import folded
 from sweeps.ablation import shown
+from sweeps.definition import DefinitionError, Sweep, load_submitted
 
 SHOWN = 5  # groups of runs in a line
+SHOWN_SEEDS = 10  # of a group
 COMPARED = 200  # runs of the definition
 
 
-def left_out(folder: Path, wanted: Collection[str], defined: Callable[[], Iterable[RunConfig]]) -> list[str]:
-    """A line on the finished runs in `folder` (outputs/<sweep>) that are not among `wanted`, and one on the unfinished.
+class OnDisk(NamedTuple):
+    """A pack and what its files say: the runs of its `done.json`, or those that it is to train."""
 
-    A pack that cannot be read is not counted. `defined` are the runs of the definition, asked for only if something is
-    left out: the runs are named by what differs from the most similar of these.
+    pack: PackFolder
+    run_ids: Collection[str]
+    finished: bool
+
+
+class Group(NamedTuple):
+    """Runs that differ in the seed alone."""
+
+    config: RunConfig  # of one of them
+    run_ids: list[str]
+    seeds: list[int]
+
+
+def on_disk(folder: Path) -> Iterator[OnDisk]:
+    """The packs in `folder` (outputs/<sweep>); one that cannot be read is left out."""
+    for pack in pack_folders(folder / "packs"):
+        with suppress(RecordError):
+            done = pack.done()
+            yield OnDisk(pack, done or pack.run_ids(), bool(done))
+
+
+def left_out(
+    folder: Path, packs: Iterable[OnDisk], wanted: Collection[str], defined: Callable[[], Sweep], source: str
+) -> list[str]:
+    """A line on the finished runs of `packs` that are not among `wanted`, and one on the unfinished.
+
+    `defined` is the definition, asked for only if something is left out, and `source` is where it is written. A run has
+    the name of its variant in the frozen definition of `folder` (outputs/<sweep>), with the settings that this variant
+    has otherwise by now. One that is not there is named by what differs from the most similar run of the definition.
     """
     wanted = set(wanted)
     finished: dict[PackFolder, set[str]] = {}
     unfinished: dict[PackFolder, set[str]] = {}
-    for pack in pack_folders(folder / "packs"):
-        try:
-            done = pack.done()
-            others = set(done or pack.run_ids()) - wanted
-            if done and others:
-                finished[pack] = others
-            elif len(others) == len(pack.run_ids()):
-                unfinished[pack] = others
-        except RecordError:
-            continue
+    for pack, run_ids, ended in packs:
+        others = set(run_ids) - wanted
+        if others and ended:
+            finished[pack] = others
+        elif others and len(others) == len(run_ids):
+            unfinished[pack] = others
     if not finished and not unfinished:
         return []
-    like = list(defined())[:COMPARED]
+    now, names = defined(), _names_in(folder)
     lines = []
     if finished:
-        lines.append(f"{_subject(finished, 'finished')} not of this definition: {_names(finished, like)}")
+        lines.append(f"{_subject(finished, 'finished')} not of the definition {source}: {_told(finished, now, names)}")
     if unfinished:
-        packs = ", ".join(str(pack.path) for pack in list(unfinished)[:SHOWN])
+        paths = ", ".join(str(pack.path) for pack in list(unfinished)[:SHOWN])
         lines.append(
-            f"{_subject(unfinished, 'unfinished')} not of this definition and will not be trained: "
-            f"{_names(unfinished, like)}. To discard them, delete {packs}"
+            f"{_subject(unfinished, 'unfinished')} not of the definition {source} and will not be trained: "
+            f"{_told(unfinished, now, names)}. To discard them, delete {paths}"
         )
     return lines
 
 
-def _subject(found: dict[PackFolder, set[str]], kind: str) -> str:
+def _names_in(folder: Path) -> dict[str, str]:
+    """The variant of each run of the definition that is frozen in `folder`; none if there is none that can be read."""
+    with suppress(DefinitionError):
+        return {run.run_id: run.variant.name for run in load_submitted(folder).runs}
+    return {}
+
+
+def _subject(found: Mapping[PackFolder, set[str]], kind: str) -> str:
     number = sum(map(len, found.values()))
     return f"1 {kind} run on disk is" if number == 1 else f"{number:,} {kind} runs on disk are"
 
 
-def _names(found: dict[PackFolder, set[str]], like: list[RunConfig]) -> str:
-    seeds: dict[str, list[int]] = {}
+def _told(found: Mapping[PackFolder, set[str]], now: Sweep, names: Mapping[str, str]) -> str:
+    groups: dict[str, Group] = {}
     unread = 0
     for pack, run_ids in found.items():
         try:
-            configs = zip(pack.run_ids(), pack.configs(), strict=True)
-            for config in [config for run_id, config in configs if run_id in run_ids]:
-                seeds.setdefault(_name(config, like), []).append(config.seed)
+            configs = dict(zip(pack.run_ids(), pack.configs(), strict=True))
         except RecordError:
             unread += len(run_ids)
-    names = [f"{name} ({'seed' if len(of) == 1 else 'seeds'} {_listed(sorted(of))})" for name, of in seeds.items()]
-    names += [f"{unread} that cannot be read"] if unread else []
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+            continue
+        for run_id, config in configs.items():
+            if run_id in run_ids:
+                group = groups.setdefault(config.model_dump_json(exclude={"seed"}), Group(config, [], []))
+                group.run_ids.append(run_id)
+                group.seeds.append(config.seed)
+    told = [
+        f"{name} ({'seed' if len(set(seeds)) == 1 else 'seeds'} {folded(sorted(seeds), SHOWN_SEEDS)})"
+        for name, (_, _, seeds) in zip(_named(list(groups.values()), now, names), groups.values(), strict=True)
+    ]
+    return folded([*told, *([f"{unread} that cannot be read"] if unread else [])], SHOWN)
 
 
-def _listed(seeds: list[int]) -> str:
-    return ", ".join(map(str, seeds[:10])) + (", ..." if len(seeds) > 10 else "")
+def _named(groups: list[Group], now: Sweep, names: Mapping[str, str]) -> list[str]:
+    """The name of each group. Groups of one variant and task have all settings in their names that differ in them."""
+    like = [run.config for run in now.runs[:COMPARED]]
+    of_variant = {(run.variant.name, run.config.task): run.config for run in reversed(now.runs)}
+    heads: list[tuple[str, str]] = []
+    differing: list[set[str]] = []
+    for config, run_ids, _ in groups:
+        variant = next((names[run_id] for run_id in run_ids if run_id in names), None)
+        heads.append((variant or config.coupling, config.task))
+        if variant:
+            differing.append(_difference(config, of_variant.get(heads[-1], config)))
+        else:
+            alike = [other for other in like if other.coupling == config.coupling] or like
+            differing.append(min((_difference(config, other) for other in alike), key=len) - {"coupling"})
+    told = []
+    for (config, _, _), head, fields in zip(groups, heads, differing, strict=True):
+        beside = [other.config for other, theirs in zip(groups, heads, strict=True) if theirs == head]
+        fields = fields.union(*(_difference(config, other) for other in beside))
+        told.append(" ".join([head[0], *_settings(config, fields)]) + f" on {config.task}")
+    return told
 
 
-def _name(config: RunConfig, like: list[RunConfig]) -> str:
-    """The coupling, what differs from the most similar run of the definition, and the task."""
-    differences = [_difference(config, other) for other in like if other.coupling == config.coupling]
-    differs = min(differences or [_difference(config, other) for other in like] or [[]], key=len)
-    values = {name: getattr(config, name) for name in differs}
+def _settings(config: RunConfig, fields: Collection[str]) -> list[str]:
+    values = {name: getattr(config, name) for name in DEFAULTS if name in fields}
     if "follower_lr" in values and config.ratio is not None:
-        values["ratio"] = config.ratio
         del values["follower_lr"]
-    settings = " ".join(f"{name}={shown(value)}" for name, value in values.items())
-    return f"{config.coupling} {settings}".strip() + f" on {config.task}"
+        values["ratio"] = config.ratio
+    return [f"{name}={shown(value)}" for name, value in values.items()]
 
 
-def _difference(config: RunConfig, other: RunConfig) -> list[str]:
-    same = ("coupling", "task", "seed")
-    return [name for name in DEFAULTS if name not in same and getattr(config, name) != getattr(other, name)]
+def _difference(config: RunConfig, other: RunConfig) -> set[str]:
+    same = ("task", "seed")
+    return {name for name in DEFAULTS if name not in same and getattr(config, name) != getattr(other, name)}

@@ -20,8 +20,9 @@ from scorer_core.records import (
 )
 from scorer_core.support.commands import retrain
 from sweeps import price
-from sweeps.definition import Sweep, dump_with_checksum
+from sweeps.definition import Sweep, dump
 from sweeps.layout import Layout, by_shape, choose, even, makespan
+from sweeps.reading import with_checksum
 
 # Compiling takes a core up to a minute and saves 2 to 7 ms a vector step, so it is repaid after about this many.
 # It must not depend on the pack: compiled and eager code differ in their last bits, and a lane is the run alone.
@@ -82,7 +83,7 @@ class Plan:
         Raises:
             RecordError: if the folder cannot be written.
         """
-        replace_file(self.folder / "sweep.yaml", dump_with_checksum(self.sweep))
+        replace_file(self.folder / "sweep.yaml", with_checksum(dump(self.sweep)))
         for pack in self.packs:
             if not pack.begun:
                 PackFolder.create(self.folder / "packs", pack.configs, pack.compiled)

@@ -1,5 +1,6 @@
 """The one reader of YAML: definitions, searches and profiles, within bounds; and single fields of the command line."""
 
+import hashlib
 import math
 import os
 import re
@@ -18,6 +19,8 @@ MAX_MESSAGE = 1_000  # characters
 
 # The values of these keys are names and sentences. They stay as written: `off` is a name here and not a truth value.
 TEXT_KEYS = {"name", "question", "paper", "baseline", "from", "variant", "task", "tasks"}
+
+CHECKSUM = b"# SHA-256 of the lines below: "
 
 _TAG = "tag:yaml.org,2002:"
 _NULL, _MERGE, _SEQUENCE, _MAPPING = (_TAG + kind for kind in ("null", "merge", "seq", "map"))
@@ -190,7 +193,8 @@ def read_text(path: Path) -> str:
     """What the file at `path` holds.
 
     Raises:
-        DefinitionError: if it is not a regular file of UTF-8 text that can be read, or is too large.
+        DefinitionError: if it is not a regular file of UTF-8 text that can be read, is too large, or has a checksum in
+            its first line that is not that of the other lines.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would wait for a writer
@@ -205,10 +209,22 @@ def read_text(path: Path) -> str:
         raise DefinitionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(content) > MAX_BYTES:
         raise DefinitionError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is no definition")
+    first, _, rest = content.partition(b"\n")
+    if first.startswith(CHECKSUM) and not first.endswith(hashlib.sha256(rest).hexdigest().encode()):
+        raise DefinitionError(
+            f"{path}: was changed after scorer wrote it (its first line has the SHA-256 of the rest). If you changed "
+            "it, remove its first line; otherwise delete it and run your own definition again, which writes it again"
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DefinitionError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def with_checksum(text: str) -> bytes:
+    """The bytes of a file from which `read_text` notices that it was changed: one bit may mean other runs."""
+    content = text.encode()
+    return CHECKSUM + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
 def read_mapping(path: Path, loader: type[Loader] = Loader) -> dict[str, Any]:

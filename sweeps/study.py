@@ -33,6 +33,7 @@ from scorer_core.support.commands import command_on
 from scorer_core.support.errors import reason
 from scorer_core.support.secrets import mask
 from sweeps.definition import DefinitionError
+from sweeps.reading import with_checksum
 from sweeps.samplers import make_sampler
 from sweeps.search import Search, Settings, dump, load
 from sweeps.storage import STORAGE_ERRORS, Lock, StorageError, open_storage, told_in_a_line, where
@@ -168,9 +169,9 @@ class Study:
                     f"this is {optuna.__version__}"
                 )
             self._refuse_another(bound["definition"], self.place)
-            content = dump(search).encode()
-            if not frozen.exists() or frozen.read_bytes() != content:
-                replace_file(frozen, content)
+            content = dump(search)
+            if not frozen.exists() or frozen.read_bytes() not in (with_checksum(content), content.encode()):
+                replace_file(frozen, with_checksum(content))
 
     @property
     def place(self) -> str:

@@ -37,6 +37,18 @@ def sweep_file(tmp_path) -> Path:
     return path
 
 
+def test_a_dry_run_says_of_each_pack_which_variants_and_seeds_it_has(call, tmp_path):
+    sweep = {key: value for key, value in SWEEP.items() if key != "variants"}
+    sweep |= {"tasks": ["minatar/breakout"], "axes": {"ratio": [1, 5, 7]}, "baseline": {"ratio": 1}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(sweep))
+    words = "submit", tmp_path / "mine.yaml", "--profile", "local", "--outputs", tmp_path, "--dry-run", "--lanes"
+    shown = [re.findall(r"^  \w+  (minatar/breakout: .*)$", call(*words, lanes)[1], re.MULTILINE) for lanes in (1, 6)]
+    assert sorted(shown[0]) == [
+        f"minatar/breakout: ratio={ratio}; seed {seed}; 1 lane, 800 steps" for ratio in (1, 5, 7) for seed in (0, 1)
+    ]
+    assert shown[1] == ["minatar/breakout: ratio=1, ratio=5, ratio=7; seeds 0, 1; 6 lanes, 800 steps"]
+
+
 @pytest.mark.parametrize(
     "verb",
     [

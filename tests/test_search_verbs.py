@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from scorer_core.config import RunConfig
+from scorer_core.records import pack_folders, write_json
 from slurm.jobs.search_worker import Worker
 from sweeps import search
 from sweeps.study import Study
@@ -240,6 +241,18 @@ def test_a_search_with_one_failed_trial_names_it_and_exits_with_0(call, tmp_path
     assert "1 complete, 0 pruned, 1 fail" in out
     assert "has no return in 800 steps" in err
     assert err.count("\n") == 1
+
+
+def test_show_says_of_how_many_packs_no_git_commit_is_recorded_and_why(call, searched, tmp_path):
+    outputs = tmp_path / "out"
+    shutil.copytree(searched[1], outputs)
+    packs = pack_folders(outputs / "mine" / "packs")
+    for pack in packs[:2]:
+        write_json(pack.attempts()[-1] / "provenance.json", {"git_commit": None, "git_error": "git is not installed"})
+    note = "No git commit is recorded for 2 packs: git is not installed."
+    code, out, _ = call("search", "show", "mine", "--outputs", outputs, "--no-figures")
+    assert (code, f"note: {note}\n" in out) == (0, True)
+    assert note in json.loads(call("search", "show", "mine", "--outputs", outputs, "--json")[1])["notes"]
 
 
 def test_a_search_of_version_0_1_is_still_shown_and_gone_on_with(call, tmp_path):

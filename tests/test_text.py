@@ -224,6 +224,30 @@ def test_status_proposes_no_report_of_runs_without_a_return(tmp_path, monkeypatc
     assert "No finished run has a return" in printed
 
 
+def test_printed_commands_have_the_outputs_as_their_user_gave_them(tmp_path, monkeypatch):
+    make_sweep(tmp_path / "store" / "out", {"name": "mine", "seeds": 2})
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "store" / "out")
+    monkeypatch.chdir(tmp_path / "here")
+    for given in ("link", "../store/out", tmp_path / "here" / "link"):
+        assert f"scorer report mine --outputs {given}\n" in invoke("status", "mine", "--outputs", given)
+    assert f"scorer report mine --outputs {tmp_path / 'store' / 'out'}\n" in invoke("status", "link/mine")
+
+
+@pytest.mark.parametrize("verb", ["plan", "run", "status", "report", "submit", "search"])
+@pytest.mark.parametrize("outputs", ["link", "link/below"])
+def test_outputs_that_are_a_link_to_a_folder_that_does_not_exist_are_one_line(
+    call, tmp_path, monkeypatch, verb, outputs
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    words = {"submit": ("quickstart", "--profile", "local"), "search": ("ratio_search",)}.get(verb, ("quickstart",))
+    code, _, told = call(verb, *words, "--outputs", outputs)
+    link = f"link is a link to {tmp_path / 'gone'}, a folder that does not exist"
+    assert (code, told) == (2, f"--outputs {outputs}: {link}; create that folder or give another --outputs\n")
+    assert not (tmp_path / "gone").exists()
+
+
 def test_a_command_names_the_outputs_only_where_it_must(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SCORER_OUTPUTS", raising=False)

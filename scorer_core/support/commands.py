@@ -5,13 +5,15 @@ import shlex
 from pathlib import Path
 
 DEFAULT_OUTPUTS = Path("outputs")
+given_outputs: Path | None = None  # `--outputs` of the command that runs now; it is printed as its user wrote it
 
 
 def command(*words: object, outputs: Path | None = None) -> str:
     """`scorer WORDS`, with `--outputs` unless `outputs` is the folder that the command takes without it."""
     default = os.environ.get("SCORER_OUTPUTS") or DEFAULT_OUTPUTS
     if outputs is not None and os.path.realpath(outputs) != os.path.realpath(default):
-        words = (*words, "--outputs", shown_path(outputs))
+        given = given_outputs is not None and os.path.realpath(outputs) == os.path.realpath(given_outputs)
+        words = (*words, "--outputs", given_outputs if given else shown_path(outputs))
     return shlex.join(["scorer", *map(str, words)])
 
 

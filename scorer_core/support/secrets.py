@@ -34,16 +34,16 @@ PLAIN = re.compile(
 TYPE = r"(?:\s*:\s*(?:str|bytes|Any|SecretStr)(?:\s*\|\s*None)?(?=\s*=))?"
 # All repetitions are bounded: a long line must not take quadratic time.
 QUOTED = r""""(?:\\.|[^"\\\n]){0,4000}"|'(?:\\.|[^'\\\n]){0,4000}'"""
+MORE_QUOTED = r"""(?:\\?["'][^\s"',;]{0,4000}){0,20}"""  # a shell joins 'a'"b" to one word
 ASSIGNED = re.compile(
     rf"""(?<![A-Za-z0-9_])(?P<name>[A-Za-z][A-Za-z0-9_.-]{{0,100}})"""
     rf"""(?P<sign>["']?\]?{TYPE}[ \t]{{0,20}}(?::=|==|[=:])[ \t]{{0,20}})"""
 )
-VALUE = re.compile(
-    rf"""(?:(?:[rbfu]{{1,2}}(?=["'])|[$])?(?:{QUOTED})(?:\\?["'][^\s"',;]{{0,4000}}){{0,20}}|[^\s,;)\]}}]{{1,4000}})"""
-)
+VALUE = re.compile(rf"""(?:(?:[rbfu]{{1,2}}(?=["'])|[$])?(?:{QUOTED}){MORE_QUOTED}|[^\s,;)\]}}]{{1,4000}})""")
+QUOTE_REACH = 4_000  # characters before a value in which an open quote is looked for
 FLAG = re.compile(
     rf"""(?<![\w-])(?P<name>--[A-Za-z][A-Za-z0-9_-]{{0,100}})(?P<sign>[ \t]{{1,20}})"""
-    rf"""(?P<value>{QUOTED}|[^\s-]\S{{0,4000}})"""
+    rf"""(?P<value>(?:{QUOTED}){MORE_QUOTED}|[^\s-]\S{{0,4000}})"""
 )
 HEADER = re.compile(
     r"""(?i)(\b(?:proxy-)?authorization["']?\s*[:=]\s*["']?(?:(?:bearer|basic|token)\s+)?|\bbearer\s+)"""
@@ -142,11 +142,13 @@ def _masked_value(assigned: re.Match[str], found: re.Match[str]) -> str | None:
     """The masked value of an assignment to a secret name; None if the value is code."""
     text, sign, value = assigned.string, assigned["sign"], found[0]
     quote = re.match(r"""[rbfu$]{0,2}(["'])""", value)
-    inside = value[quote.end() : -1] if quote else value
+    hidden = f"{value[: quote.end()]}{MASK}{quote[1]}" if quote else MASK
+    closing = _closing(text, found.start(), value, hidden)
+    inside = value[quote.end() : -1] if quote else value.removesuffix(closing)
     if not re.search(r"[A-Za-z0-9]", inside) or PLAIN.match(inside):
         return None
     if quote:
-        return f"{value[: quote.end()]}{MASK}{quote[1]}"
+        return hidden + closing
     if re.match(r"[A-Za-z_][\w.]*[(\[{]", value + text[found.end() : found.end() + 1]):  # a call, or an item
         return None
     if ":" in sign and "=" not in sign and re.search(r"\w $", text[max(0, assigned.start() - 2) : assigned.start()]):
@@ -157,13 +159,32 @@ def _masked_value(assigned: re.Match[str], found: re.Match[str]) -> str | None:
     spaced = sign.endswith((" ", "\t"))
     if "==" in sign or (spaced and re.fullmatch(r"[({\[].*|-?\d{1,3}|not|lambda", value)):
         return None
-    return MASK
+    return hidden + closing
+
+
+def _closing(text: str, start: int, value: str, hidden: str) -> str:
+    """The quotes that `value`, which begins at `start`, closes and `hidden` in its place would leave open.
+
+    With them the brackets and commas at the end, which are not of the value either.
+    """
+    if not re.search("[\"']", value):
+        return ""
+    before = text[max(0, start - QUOTE_REACH) : start].rpartition("\n")[2]
+    quotes = [q for q in sorted("\"'", key=value.rfind) if q in value and _is_open(before, q)]
+    closing = "".join(quote for quote in quotes if _is_open(value, quote) != _is_open(hidden, quote))
+    end = re.search(r"""["']([)\]},;]*)$""", value)
+    return closing + end[1] if closing and end else closing
+
+
+def _is_open(text: str, quote: str) -> bool:
+    return re.sub(r"\\.", "", text).count(quote) % 2 == 1
 
 
 def _masked_flag(match: re.Match[str]) -> str:
-    if not is_secret(match["name"]) or MASK in match["value"]:
+    value = match["value"]
+    if not is_secret(match["name"]) or MASK in value:
         return match[0]
-    return f"{match['name']}{match['sign']}{MASK}"
+    return f"{match['name']}{match['sign']}{MASK}{_closing(match.string, match.start('value'), value, MASK)}"
 
 
 def _masked_lines(match: re.Match[str]) -> str:

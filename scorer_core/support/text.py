@@ -1,5 +1,7 @@
 """Numbers and durations in the words that a user reads."""
 
+from collections.abc import Iterable
+
 
 def count(number: int, noun: str) -> str:
     """`1 pack`, `2 packs`, `1,000 packs`."""
@@ -12,3 +14,9 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def folded(words: Iterable[object], most: int = 4) -> str:
+    """`a, b, c, d and 3 more`: at most so many words, each once."""
+    known = list(dict.fromkeys(map(str, words)))
+    return ", ".join(known[:most]) + (f" and {len(known) - most:,} more" if len(known) > most else "")

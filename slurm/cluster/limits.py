@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from slurm.cluster.scheduler import Limits, SchedulerError, ask, pairs, user_name
+from slurm.cluster.scheduler import MARK, Limits, SchedulerError, ask, marked, pairs, user_name
 from slurm.profile import Profile
 
 REFUSED = re.compile(r"Submit\w*Limit|job submit limit|temporarily un(able|available)", re.IGNORECASE)
@@ -111,8 +111,8 @@ def _rows(answer: str, fields: int) -> list[list[str]]:
 
 
 def _queued(options: tuple[str, ...]) -> int:
-    answer = ask("squeue", "--noheader", "--array", *options, "--format", "%i|%T")
-    return sum(bool(re.match(r"\d+(_\d+)?\|", line)) for line in answer.splitlines())
+    answer = ask("squeue", "--array", *options, f"--format={MARK}%i")
+    return sum(bool(re.match(r"\d+(_\d+)?$", line)) for line in marked("squeue", answer))
 
 
 def explained(error: SchedulerError) -> SchedulerError:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from scorer_core.support.waiting import waiting
+from sweeps.reading import shortened
 
 PATIENCE_SECONDS = 20.0
 MARK = "scorer|"  # begins the lines that count: a site may replace Slurm's commands by scripts that print text
@@ -111,14 +112,13 @@ def marked(command: str, answer: str) -> list[str]:
     """
     lines = [line.split(MARK, 1)[1] for line in answer.splitlines() if MARK in line]
     if not lines:
-        raise SchedulerError(f"{command} answered '{shortened(answer)}'")
+        raise SchedulerError(not_understood(command, answer))
     return lines
 
 
-def shortened(answer: str) -> str:
-    """An answer on one line, and not too long."""
-    text = " ".join(answer.split())
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+def not_understood(command: str, answer: str) -> str:
+    """What to say of an answer that is not understood: one line, and not too long."""
+    return f"{command} answered '{shortened(' '.join(answer.split()), SHOWN_CHARACTERS)}'"
 
 
 def last_line(complaint: str) -> str:
@@ -200,7 +200,7 @@ def _queue_rows() -> list[tuple[str, ...]]:
     lines = marked("squeue", done.stdout)
     rows = [row.groups() for row in map(QUEUE_ROW.fullmatch, lines) if row]
     if len(lines) > 1 and not rows:
-        raise SchedulerError(f"squeue answered '{shortened(done.stdout)}'")
+        raise SchedulerError(not_understood("squeue", done.stdout))
     return rows
 
 

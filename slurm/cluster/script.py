@@ -17,7 +17,14 @@ from typing import Any
 from submitit.slurm.slurm import SlurmExecutor
 
 from scorer_core.records import replace_file
-from slurm.cluster.scheduler import NoAnswerError, SchedulerError, SubmissionUnknownError, all_lines, run, shortened
+from slurm.cluster.scheduler import (
+    NoAnswerError,
+    SchedulerError,
+    SubmissionUnknownError,
+    all_lines,
+    not_understood,
+    run,
+)
 from slurm.jobs.train_pack import INTERRUPTED
 from slurm.profile import LINE
 from slurm.submissions.submission import HEARTBEAT_SECONDS, PRIVATE, Request, Submission, last_command, setup
@@ -97,7 +104,7 @@ def job_number(answer: str) -> str:
     """
     found = JOB_NUMBER.search(answer)
     if not found:
-        raise SubmissionUnknownError(f"sbatch answered '{shortened(answer)}'")
+        raise SubmissionUnknownError(not_understood("sbatch", answer))
     return found.group(1)
 
 

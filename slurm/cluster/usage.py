@@ -145,17 +145,23 @@ def largest_and_median(values: Sequence[float | None]) -> tuple[float, float] | 
     return (max(known), median(known)) if known else None
 
 
-def proposal(board: Board, found: Usage) -> list[str]:
-    """Lines for the next profile: from the packs that are done, a quarter more than the largest value."""
+def proposal(board: Board, found: Usage) -> dict[str, str]:
+    """Fields of the next profile: from the packs that are done, a quarter more than the largest value."""
     done = [found.packs[name] for name, pack in board.packs.items() if pack.done and name in found.packs]
-    lines = []
+    fields = {}
     most = largest_and_median([used.megabytes for used in done])
     if most:
-        lines.append(f"memory: {memory(most[0] * MEMORY_MARGIN)}")
+        fields["memory"] = memory(most[0] * MEMORY_MARGIN)
     longest = largest_and_median([used.seconds for used in done])
     if longest:
-        lines.append(f"time: {max(5, 5 * math.ceil(longest[0] * TIME_MARGIN / 300))}")
-    return lines
+        fields["time"] = time_limit(longest[0] * TIME_MARGIN)
+    return fields
+
+
+def time_limit(seconds: float) -> str:
+    """Seconds as a profile has them: H:MM:SS, rounded up to 5 minutes, and at least so many."""
+    hours, rest = divmod(max(5, 5 * math.ceil(seconds / 300)), 60)
+    return f"{hours}:{rest:02}:00"
 
 
 def memory(amount: float) -> str:

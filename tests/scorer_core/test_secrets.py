@@ -1,5 +1,8 @@
 """Secrets are hidden; ordinary configuration and code stay as they are."""
 
+import json
+import shlex
+
 import pytest
 
 from scorer_core.support.secrets import MASK, is_secret, mask, mask_words, secret_lines
@@ -111,6 +114,32 @@ def test_the_rest_of_a_line_is_kept():
     assert mask('+password = "abc"  # note') == '+password = "***"  # note'
 
 
+QUOTED_LINES = """
+export FOO_TOKEN=S3CRET
+export FOO_TOKEN='S3CRET'
+export FOO_TOKEN="S3CRET"
+export FOO_TOKEN='S3"CRET' && true
+curl --token S3CRET
+curl --token 'S3CRET' https://host
+bash -c "export FOO_TOKEN='S3CRET'"
+"""
+
+
+@pytest.mark.parametrize("line", QUOTED_LINES.strip().splitlines())
+def test_a_line_that_is_quoted_for_a_shell_or_for_json_is_as_balanced_after_masking(line):
+    masked = mask(f"check $? 1 {shlex.quote(line)} && echo 'end'")
+    assert "S3CRET" not in masked
+    assert shlex.split(masked)[-1] == "end"
+    masked = mask(json.dumps({"setup": [line], "end": 1}))
+    assert "S3CRET" not in masked
+    assert json.loads(masked)["end"] == 1
+
+
+def test_a_quote_that_belongs_to_a_secret_is_hidden_with_it():
+    assert mask("PASSWORD=it's") == "PASSWORD=***"
+    assert mask("bash -c 'export HF_TOKEN=$TOKEN'") == "bash -c 'export HF_TOKEN=$TOKEN'"
+
+
 def test_the_value_after_an_option_with_a_secret_name_is_hidden():
     assert mask_words(["run", "--token", "abc", "--steps", "5"]) == ["run", "--token", "***", "--steps", "5"]
     assert mask_words(["--api-key=abc", "--lanes", "3"]) == ["--api-key=***", "--lanes", "3"]
@@ -128,7 +157,7 @@ def test_names_of_secrets_are_known_and_others_are_not():
 
 
 @pytest.mark.parametrize(
-    "unit", ["a", "a:", "https://", "'", "token=", "-----BEGIN PRIVATE KEY-----", "?key=", "a.b:c@"]
+    "unit", ["token=x'", "a", "a:", "https://", "'", "token=", "-----BEGIN PRIVATE KEY-----", "?key=", "a.b:c@"]
 )
 def test_a_long_line_takes_linear_time(unit):
     """In quadratic time, these 100,000 characters take minutes."""

@@ -92,6 +92,15 @@ def test_what_is_not_understood_is_silence_and_no_empty_queue(commands, body, me
     assert "\n" not in str(raised.value)
 
 
+def test_a_long_answer_that_is_not_understood_is_shown_with_its_beginning_and_its_end(commands):
+    commands("squeue", says("HELIOS: " + "maintenance " * 100, "squeue: see https://helios/status"))
+    with pytest.raises(
+        SchedulerError, match=r"^squeue answered 'HELIOS: .* \.\.\. .*https://helios/status'$"
+    ) as raised:
+        scheduler.queue()
+    assert len(str(raised.value)) < 300
+
+
 def test_the_user_is_the_one_of_the_process_whatever_LOGNAME_says(commands, monkeypatch):  # noqa: N802
     for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
         monkeypatch.setenv(name, "games")
@@ -201,6 +210,21 @@ def test_sbatch_that_does_not_end_may_have_submitted(commands, planned, tmp_path
     commands("sbatch", "case $2 in *-report.sh) echo 19;; *) exec sleep 5;; esac")
     commands("squeue", IN_QUEUE.format(bin=tmp_path / "bin"))
     assert send(planned).submission.requests[0].job == "18"
+
+
+def test_after_ctrl_c_and_after_a_crash_the_array_s_number_is_taken_from_the_queue(commands, planned, tmp_path):
+    commands("sbatch", "case $2 in *-report.sh) echo 19;; *) kill -INT $PPID; exec sleep 5;; esac")
+    commands("squeue", IN_QUEUE.format(bin=tmp_path / "bin"))
+    sent = send(planned)
+    assert (sent.interrupted, sent.packs) == (True, 1)
+    (submission,) = submissions(planned.folder)
+    assert submission.requests[0].job == "18"
+    submission.requests[0].job = None
+    submission.write()
+    assert submit.adopt(board(planned.folder)) == 1
+    (submission,) = submissions(planned.folder)
+    assert submission.last
+    assert (submission.requests[0].job, submission.last.job) == ("18", "19")
 
 
 # --- the environment of a job ---

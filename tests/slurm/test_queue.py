@@ -8,12 +8,15 @@ import pytest
 import typer
 
 from cli import common as asking
+from cli.usage_view import as_json, show
+from scorer_core.records import PackFolder
 from scorer_core.support import waiting
 from slurm.cluster.cancelling import report_jobs
 from slurm.cluster.limits import explained, room
 from slurm.cluster.scheduler import Limits, Queued, SchedulerError
-from slurm.cluster.usage import Used, memory, parse
-from slurm.profile import Profile
+from slurm.cluster.usage import Usage, Used, memory, parse, proposal, time_limit
+from slurm.profile import Profile, load_profile
+from slurm.status import Board, PackState
 from slurm.submissions.submission import Submission, new, shares
 from slurm.submit import turn
 
@@ -76,6 +79,9 @@ case "$*" in
 esac"""
 
 
+SQUEUE = "echo 'welcome, there are'; echo '2|R jobs'; echo 'scorer|JOBID'; echo 'scorer|1_0'; echo 'scorer|2'"
+
+
 @pytest.mark.parametrize(
     ("profile", "packs", "limit"),
     [
@@ -88,12 +94,17 @@ esac"""
 )
 def test_the_tightest_limit_is_found_and_named(tmp_path, monkeypatch, profile, packs, limit):
     """Two jobs count for each limit, and one is kept for the report."""
-    slurm_of(
-        tmp_path, monkeypatch, sacctmgr=SACCTMGR, scontrol=SCONTROL, squeue="echo welcome; echo '1_0|R'; echo '2|R'"
-    )
+    slurm_of(tmp_path, monkeypatch, sacctmgr=SACCTMGR, scontrol=SCONTROL, squeue=SQUEUE)
     found = room(SLURM.model_copy(update=profile), Limits(1001, None))
     assert found
     assert (found.packs, found.limit) == (packs, limit)
+
+
+def test_a_squeue_that_does_not_answer_with_a_queue_is_no_empty_queue(tmp_path, monkeypatch):
+    portal = "echo please use our portal"
+    slurm_of(tmp_path, monkeypatch, sacctmgr=SACCTMGR, scontrol=SCONTROL, squeue=portal)
+    with pytest.raises(SchedulerError, match=r"^squeue answered 'please use our portal'$"):
+        room(SLURM, Limits(1001, None))
 
 
 def test_limits_that_the_cluster_does_not_enforce_or_tell_do_not_count(tmp_path, monkeypatch):
@@ -188,3 +199,22 @@ def test_a_proposed_memory_is_a_value_that_a_profile_takes():
     for amount, text in ((1, "100M"), (901, "1000M"), (1001, "1G"), (1025, "2G"), (3000, "3G")):
         assert memory(amount) == text
         assert Profile(name="cluster", scheduler="slurm", memory=text).memory == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text", "minutes"),
+    [(1, "0:05:00", 5), (300, "0:05:00", 5), (301, "0:10:00", 10), (3600, "1:00:00", 60), (90_000, "25:00:00", 1500)],
+)
+def test_a_proposed_time_is_a_value_that_a_profile_takes_and_its_unit_is_clear(seconds, text, minutes, tmp_path):
+    assert time_limit(seconds) == text
+    (tmp_path / "cluster.yaml").write_text(f'scheduler: slurm\ntime: "{text}"\n')
+    assert load_profile(str(tmp_path / "cluster.yaml")).time == minutes
+
+
+def test_usage_proposes_memory_and_time_as_a_profile_is_written(tmp_path, capsys):
+    pack = PackState(PackFolder(tmp_path / "sweep" / "packs" / "a"), ["r"], {"r": {"status": "done"}}, {})
+    board = Board(tmp_path / "sweep", "", [], {"a": pack}, [])
+    found = Usage({"a": Used(seconds=60.0, megabytes=300.0)}, "accounting (sacct)")
+    assert as_json(board, found)["proposal"] == proposal(board, found) == {"memory": "400M", "time": "0:05:00"}
+    show(board, found)
+    assert 'memory: 400M, time: "0:05:00"' in capsys.readouterr().out

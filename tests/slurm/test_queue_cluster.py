@@ -223,7 +223,7 @@ def test_usage_compares_with_the_request_where_there_is_accounting(clean, tmp_pa
     assert used["asked_megabytes"] == 900
     assert used["limit_seconds"] == 1800
     assert used["seconds"] > 0
-    assert found["proposal"]["time"] == "5"
+    assert found["proposal"]["time"] == "0:05:00"
     shown = place.scorer("status", "--usage")
     assert "from accounting (sacct)" in shown
     assert "For the next profile" in shown

@@ -11,7 +11,7 @@ import pytest
 from slurm.profile import load_profile
 from sweeps import definition, search
 from sweeps.definition import DefinitionError
-from sweeps.reading import MAX_MESSAGE, TextLoader, parse_yaml, put
+from sweeps.reading import MAX_MESSAGE, TextLoader, parse_yaml, put, with_checksum
 
 MINE = "name: mine\nquestion: why?\ntasks: [minatar/breakout]\ntotal_steps: 2e4\nseeds: 2\n"
 
@@ -215,3 +215,18 @@ def test_a_task_whose_module_cannot_be_imported_is_one_line(tmp_path, monkeypatc
         with pytest.raises(DefinitionError, match=rf"mine.yaml: tasks.0: .*{reason}") as raised:
             load(tmp_path, MINE, f"tasks=['{task}']")
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("damaged", [b"w\xfcy?", b"[", b"wHy?", b"\t\x00"])
+def test_a_frozen_definition_with_any_other_byte_was_changed_after_scorer_wrote_it(tmp_path, damaged):
+    frozen = tmp_path / "sweep.yaml"
+    frozen.write_bytes(with_checksum(MINE))
+    assert definition.load(str(frozen)).question == "why?"
+    frozen.write_bytes(with_checksum(MINE).replace(b"why?", damaged))
+    with pytest.raises(
+        DefinitionError, match=r"sweep\.yaml: was changed after scorer wrote it .* remove its first line"
+    ):
+        definition.load(str(frozen))
+    frozen.write_bytes(MINE.encode().replace(b"why?", b"w\xfcy?"))
+    with pytest.raises(DefinitionError, match=r"is not UTF-8 text .* save it as UTF-8"):
+        definition.load(str(frozen))

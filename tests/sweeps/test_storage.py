@@ -65,6 +65,34 @@ def test_a_study_with_another_definition_is_refused_and_nothing_is_overwritten(t
         assert contents(tmp_path) == before
 
 
+def test_a_changed_frozen_search_is_noticed_and_can_be_written_again(tmp_path):
+    folder = tmp_path / "syn"
+    assert Worker(Study(search_of(trials=3), folder), SyntheticTrainer(), 3).work() == 0
+    frozen = folder / "search.yaml"
+    written = frozen.read_bytes()
+    assert study_in(folder).search == search_of(trials=3)
+    for damaged in (written.replace(b"total_steps: 4000", b"total_steps: 4001"), written + b"\xff"):
+        frozen.write_bytes(damaged)
+        with pytest.raises(DefinitionError) as refused:
+            study_in(folder)
+        assert f"{frozen}: was changed after scorer wrote it" in one_line(refused)
+    frozen.unlink()  # as the message says
+    assert len(Study(search_of(trials=3), folder).trials()) == 3
+    assert frozen.read_bytes() == written
+
+
+def test_a_frozen_search_without_a_checksum_is_read_and_not_written_by_who_only_looks(tmp_path):
+    folder = tmp_path / "syn"
+    Study(search_of(trials=3), folder)
+    frozen = folder / "search.yaml"
+    old = frozen.read_bytes().partition(b"\n")[2]
+    frozen.write_bytes(old)
+    assert study_in(folder).search == search_of(trials=3)
+    assert frozen.read_bytes() == old
+    Study(search_of(trials=4), folder)
+    assert frozen.read_bytes().startswith(b"# SHA-256")
+
+
 def test_a_study_of_that_name_that_is_not_ours_is_refused(tmp_path):
     url = f"sqlite:///{tmp_path}/theirs.db"
     optuna.create_study(study_name="syn", storage=url).optimize(lambda trial: trial.suggest_float("x", 0, 1), 2)
