@@ -1,7 +1,9 @@
 """Verbs that hand runs to a scheduler, or say what that would cost: plan, submit, retry, resume."""
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +13,14 @@ from scorer_core.commands import command, command_on, shown_path
 from slurm import scheduler, screen
 from slurm import submit as submitting
 from slurm.asking import Yes, answered, confirm, jobs_to_wait_for, submitted
-from slurm.board import board
+from slurm.board import Board, board
 from slurm.filters import Filter, Seeds, States, Tasks, Variants, make_filter
 from slurm.grid import grid_run
 from slurm.limits import room
 from slurm.profile import Profile, load_profile
 from slurm.scheduler import Queued, SchedulerError, SubmissionUnknownError
 from slurm.submission import Submission, alone, new, submit_command
+from slurm.waiting import waiting
 from sweeps import definition, folders
 from sweeps.definition import Sweep
 from sweeps.plan import Plan, make_plan
@@ -33,6 +36,7 @@ from sweeps.terminal import (
     Processes,
     SweepArgument,
     count,
+    err,
     out,
     print_json,
     stop,
@@ -41,6 +45,8 @@ from sweeps.verbs import plan_json, print_left_out, print_plan, print_price, pri
 
 app = typer.Typer()
 LANES_OF_A_JOB = 30
+STOP_PATIENCE_SECONDS = 60.0  # for packs that are cancelled and still run
+LONGEST_PAUSE_SECONDS = 8.0  # between two questions to the scheduler
 HERE = Profile(name="local", scheduler="local")
 
 ProfileOption = Annotated[
@@ -293,9 +299,7 @@ def _again(
     `as_submitted`: only what was submitted before, with the code it was submitted with; what Slurm holds is released.
     """
     folder = submitted(sweep, outputs)
-    found = board(folder, accounting=False)
-    if found.silence:
-        stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)
+    found = _answered_board(folder)
     earlier = [submission for submission in found.submissions if submission.packs]
     if not profile and not earlier:
         first = command("submit", shown_path(folder), "--profile", "NAME")
@@ -303,6 +307,8 @@ def _again(
     where = load_profile(profile) if profile else earlier[-1].whole_profile()
     jobs = _jobs_before(after, where, folder.parent)  # refused before any question
     wanted = wanted.among(cell.run for cell in found.cells)
+    if _stopping(found, wanted):
+        found = _once_stopped(folder, wanted)
     cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
     held: list[Queued] = []
     if as_submitted:
@@ -325,6 +331,10 @@ def _again(
         out.print(f"{count(len(held), 'pack')} {'to be released' if dry_run else 'released'}, which Slurm held.")
     if held and not again:
         return None
+    still = _stopping(found, wanted)
+    if still:
+        told = f"{count(still, 'pack')} cancelled and still stopping, not submitted; give this command again later"
+        err.print(told) if again else stop(told, FAILED)
     if not again:
         for line in screen.damage(found):
             out.print(line)
@@ -333,6 +343,34 @@ def _again(
     only = {cell.run.run_id for cell in again}
     loaded = definition.load_submitted(folder)
     return _submit(loaded, folder.parent, where, only, states, dry_run=dry_run, same_code=as_submitted, jobs=jobs)
+
+
+def _answered_board(folder: Path) -> Board:
+    """Where the sweep in `folder` stands by the files and the scheduler; silence of Slurm is one line."""
+    found = board(folder, accounting=False)
+    if found.silence:
+        stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)
+    return found
+
+
+def _stopping(found: Board, wanted: Filter) -> int:
+    """How many packs are cancelled, still run, and hold a run that `wanted` takes once it is cancelled."""
+    stopping = [cell for cell in found.cells if cell.pack and cell.pack.stopping and cell.state == "running"]
+    meant = [cell for cell in stopping if wanted.takes_cell(replace(cell, state="cancelled"))]
+    return len({cell.pack.folder.pack_id for cell in meant if cell.pack})
+
+
+@_until_interrupted()
+def _once_stopped(folder: Path, wanted: Filter) -> Board:
+    """Where the sweep stands when no pack that `wanted` takes is stopping any more, or after STOP_PATIENCE_SECONDS."""
+    end, pause = time.monotonic() + STOP_PATIENCE_SECONDS, 0.5
+    with waiting("packs that were cancelled to stop"):
+        while True:
+            found = _answered_board(folder)
+            if not _stopping(found, wanted) or time.monotonic() >= end:
+                return found
+            time.sleep(min(pause, max(0.0, end - time.monotonic())))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 @_until_interrupted()
