@@ -165,7 +165,7 @@ def test_what_is_written_to_a_pack_whose_folder_was_renamed_is_refused_and_makes
             with pytest.raises(MovedError, match=f"{folder.path}: this folder, or the lock in it, was moved"):
                 write()
     assert sorted(packs.parent.rglob("*")) == before
-    assert PackFolder(moved / folder.pack_id).last_commit().step == 100
+    assert PackFolder(moved / folder.pack_id).committed_step() == 100
 
 
 def test_a_pack_that_is_not_there_is_not_locked_and_not_made(tmp_path):

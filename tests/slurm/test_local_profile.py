@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +126,18 @@ def test_cancel_stops_what_is_named_resume_goes_on_and_logs_tell(place):
     assert "no such pack or run" in place.call("logs", "zzz", code=1)
 
 
-def test_resume_waits_until_a_cancelled_pack_has_stopped_and_then_submits_it(place, call, monkeypatch):
+def _go_on(process: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGCONT)
+
+
+def test_resume_waits_until_a_cancelled_pack_has_stopped_and_then_submits_it(place, call, monkeypatch, request):
     place.submit(*LONG, "--variant", "scorer")
     wait_for(lambda: place.training() == 1)
     (pack,) = place.packs
     process = pack.state()["pid"]
     os.kill(process, signal.SIGSTOP)  # it takes long to stop
+    request.addfinalizer(lambda: _go_on(process))
     place.call("cancel", "mine", "-y")
     assert place.status()["packs"][pack.pack_id]["state"] == "running"
     assert f"running pack {pack.pack_id} (2 runs): stopping: cancelled" in place.call("status", "mine")
