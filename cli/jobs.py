@@ -88,7 +88,7 @@ def status(
     return None
 
 
-@app.command(epilog="Example: scorer logs 3f2a -f  (any unique beginning of a run's or a pack's id)")
+@app.command(epilog="Example: scorer logs 3f2a -f  (any unique beginning of a run's or a pack's id, or a path)")
 def logs(
     name: Annotated[str, typer.Argument(metavar="RUN_OR_PACK")],
     outputs: Outputs = DEFAULT_OUTPUTS,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cli.console import out
 from scorer_core.records import PACK_NAME, PackFolder, RecordError
-from scorer_core.support.commands import command
+from scorer_core.support.commands import logs_command
 from scorer_core.support.secrets import mask
 from slurm.jobs.policy import halves
 from slurm.submissions.submission import submissions
@@ -18,9 +18,14 @@ STREAMS = ("stdout.log", "stderr.log")
 def find(outputs: Path, name: str) -> PackFolder:
     """The pack whose id, or one of whose runs' ids, begins with `name`; `SWEEP/name` where sweeps share it.
 
+    `name` may also be the path of a pack's folder.
+
     Raises:
         RecordError: if none does, or several.
     """
+    path = Path(name).absolute()
+    if PACK_NAME.fullmatch(path.name) and path.is_dir():
+        return PackFolder(path)
     sweep, _, start = name.rpartition("/")
     sweeps = sorted(outputs.glob("*/packs"))
     sweeps = [packs for packs in sweeps if not sweep or packs.parent.name == sweep]
@@ -40,10 +45,9 @@ def show(pack: PackFolder, attempt: int | None, follow: bool) -> None:
     Raises:
         RecordError: if there is no such attempt.
     """
-    halved = [half.pack_id for half in halves(pack)]
+    halved = [half.path for half in halves(pack)]
     if halved:
-        outputs = pack.path.parent.parent.parent
-        halves_logs = " , ".join(command("logs", name, outputs=outputs) for name in halved)
+        halves_logs = " , ".join(map(logs_command, halved))
         out.print(f"This pack ran out of memory and was halved: {halves_logs}")
     places = pack.attempts()
     if attempt is not None:

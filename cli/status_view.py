@@ -13,7 +13,7 @@ from rich.text import Text
 from cli.console import table
 from scorer_core import versions
 from scorer_core.records import RecordError, now
-from scorer_core.support.commands import command, command_on, retrain, run_command, shown_path
+from scorer_core.support.commands import command_on, logs_command, retrain, run_command, shown_path
 from scorer_core.support.secrets import mask
 from scorer_core.support.text import count, duration, folded
 from slurm.profile import Profile
@@ -101,7 +101,11 @@ def _remarks(board: Board, cells: Sequence[Cell]) -> list[Text]:
         lines += [_marked(state, COLOURS.get(state, "yellow"), f" {_line(pack)}") for pack in troubled[:SHOWN_PACKS]]
         if len(troubled) > SHOWN_PACKS:
             lines.append(Text(f"  and {count(len(troubled) - SHOWN_PACKS, 'more pack')} {state}"))
-    odd = [pack for pack in packs if pack.state == "running" and "," in pack.note]
+    stopping = [pack for pack in packs if pack.stopping]
+    lines += [_marked("running", COLOURS["running"], f" {_line(pack)}") for pack in stopping[:SHOWN_PACKS]]
+    if len(stopping) > SHOWN_PACKS:
+        lines.append(Text(f"  and {count(len(stopping) - SHOWN_PACKS, 'more pack')} stopping"))
+    odd = [pack for pack in packs if pack.state == "running" and "," in pack.note and not pack.stopping]
     lines += [_marked("silent", "yellow", f" {_line(pack)}") for pack in odd[:SHOWN_PACKS]]
     lines += versions_differ(board)
     halved = [pack for pack in packs if pack.halved_from]
@@ -146,10 +150,9 @@ def _advice(board: Board, cells: Sequence[Cell]) -> list[Text]:
     folder, states = board.folder, {cell.state for cell in cells}
     lines = []
     if states & {"failed", "cancelled"}:
-        first = next((cell.pack for cell in cells if cell.pack and cell.state in ("failed", "cancelled")), None)
-        why = command("logs", first.folder.pack_id if first else "PACK", outputs=folder.parent)
+        first = next(cell.pack for cell in cells if cell.pack and cell.state in ("failed", "cancelled"))
         again = command_on("retry", folder) if board.submissions else run_command(folder)
-        lines.append(f"Why: {why}. Again: {again}")
+        lines.append(f"Why: {logs_command(first.folder.path)}. Again: {again}")
     if "lost" in states:
         again = command_on("resume", folder) if board.submissions else run_command(folder)
         lines += board.advice or [f"Checkpoints are kept. To continue: {again}"]

@@ -1,7 +1,9 @@
 """Verbs that hand runs to a scheduler, or say what that would cost: plan, submit, retry, resume."""
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -9,18 +11,19 @@ import typer
 
 from cli import status_view as screen
 from cli.common import Yes, answered, confirm, jobs_to_wait_for, submitted
-from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, out, print_json, stop
+from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, err, out, print_json, stop
 from cli.filters import Filter, Seeds, States, Tasks, Variants, make_filter
 from cli.options import AsJson, Lanes, Outputs, Overrides, Processes, SweepArgument
 from cli.sweeps import plan_json, print_left_out, print_plan, print_price, print_problems, print_timescales
 from scorer_core.support.commands import command, command_on, shown_path
 from scorer_core.support.text import count
+from scorer_core.support.waiting import waiting
 from slurm import submit as submitting
 from slurm.cluster import scheduler
 from slurm.cluster.limits import room
 from slurm.cluster.scheduler import Queued, SchedulerError, SubmissionUnknownError
 from slurm.profile import Profile, load_profile
-from slurm.status import board
+from slurm.status import Board, board
 from slurm.submissions.submission import Submission, alone, new, submit_command
 from sweeps import definition, folders
 from sweeps.definition import Sweep
@@ -29,6 +32,8 @@ from sweeps.plan import Plan, make_plan
 
 app = typer.Typer()
 LANES_OF_A_JOB = 30
+STOP_PATIENCE_SECONDS = 60.0  # for packs that are cancelled and still run
+LONGEST_PAUSE_SECONDS = 8.0  # between two questions to the scheduler
 HERE = Profile(name="local", scheduler="local")
 
 ProfileOption = Annotated[
@@ -292,9 +297,7 @@ def _again(
     `as_submitted`: only what was submitted before, with the code it was submitted with; what Slurm holds is released.
     """
     folder = submitted(sweep, outputs)
-    found = board(folder, accounting=False)
-    if found.silence:
-        stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)
+    found = _answered_board(folder)
     earlier = [submission for submission in found.submissions if submission.packs]
     if not profile and not earlier:
         first = command("submit", shown_path(folder), "--profile", "NAME")
@@ -302,6 +305,8 @@ def _again(
     where = load_profile(profile) if profile else earlier[-1].whole_profile()
     jobs = _jobs_before(after, where, folder.parent)  # refused before any question
     wanted = wanted.among(cell.run for cell in found.cells)
+    if _stopping(found, wanted):
+        found = _once_stopped(folder, wanted)
     cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
     held: list[Queued] = []
     if as_submitted:
@@ -324,6 +329,10 @@ def _again(
         out.print(f"{count(len(held), 'pack')} {'to be released' if dry_run else 'released'}, which Slurm held.")
     if held and not again:
         return None
+    still = _stopping(found, wanted)
+    if still:
+        told = f"{count(still, 'pack')} cancelled and still stopping, not submitted; give this command again later"
+        err.print(told) if again else stop(told, FAILED)
     if not again:
         for line in screen.damage(found):
             out.print(line)
@@ -335,6 +344,34 @@ def _again(
     return _submit(
         loaded, source, folder.parent, where, only, states, dry_run=dry_run, same_code=as_submitted, jobs=jobs
     )
+
+
+def _answered_board(folder: Path) -> Board:
+    """Where the sweep in `folder` stands by the files and the scheduler; silence of Slurm is one line."""
+    found = board(folder, accounting=False)
+    if found.silence:
+        stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)
+    return found
+
+
+def _stopping(found: Board, wanted: Filter) -> int:
+    """How many packs are cancelled, still run, and hold a run that `wanted` takes once it is cancelled."""
+    stopping = [cell for cell in found.cells if cell.pack and cell.pack.stopping and cell.state == "running"]
+    meant = [cell for cell in stopping if wanted.takes_cell(replace(cell, state="cancelled"))]
+    return len({cell.pack.folder.pack_id for cell in meant if cell.pack})
+
+
+@_until_interrupted()
+def _once_stopped(folder: Path, wanted: Filter) -> Board:
+    """Where the sweep stands when no pack that `wanted` takes is stopping any more, or after STOP_PATIENCE_SECONDS."""
+    end, pause = time.monotonic() + STOP_PATIENCE_SECONDS, 0.5
+    with waiting("packs that were cancelled to stop"):
+        while True:
+            found = _answered_board(folder)
+            if not _stopping(found, wanted) or time.monotonic() >= end:
+                return found
+            time.sleep(min(pause, max(0.0, end - time.monotonic())))
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 @_until_interrupted()

@@ -98,6 +98,10 @@ Record = TypeVar("Record")
 log = logging.getLogger("scorer")
 
 
+class MovedError(RecordError):
+    """The folder of a pack, or its lock, is not where it was when the lock was taken; nothing is written there."""
+
+
 class DamagedError(RecordError):
     """A checkpoint or metrics part that is missing, or is not what was written."""
 
@@ -316,6 +320,7 @@ class PackFolder:
     def __init__(self, path: Path):
         self.path = path
         self._committed: dict[str, str] | None = None  # the parts of the last commit, once this process has read it
+        self._lock: IO[bytes] | None = None  # while this process holds it
 
     @classmethod
     def create(cls, packs: Path, configs: Sequence[RunConfig], compiled: bool = False, **notes: Any) -> "PackFolder":
@@ -393,15 +398,33 @@ class PackFolder:
         """True while this process alone may write here, False if another holds the folder.
 
         Raises:
-            RecordError: if the lock cannot be opened.
+            RecordError: if there is no such folder, or the lock cannot be opened.
         """
+        if not self.path.is_dir():
+            raise MovedError(f"{self.path}: there is no such folder; it was moved or removed")
         with open_lock(self.path / "lock") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 yield False
                 return
-            yield True
+            self._lock = file
+            try:
+                yield True
+            finally:
+                self._lock = None
+
+    def _check_place(self) -> None:
+        """Make sure that what the holder of the lock writes to this path goes into the folder that it locked.
+
+        Raises:
+            MovedError: if the folder was renamed, moved or removed since.
+        """
+        if self._lock and not is_still_at(self._lock, self.path / "lock"):
+            raise MovedError(
+                f"{self.path}: this folder, or the lock in it, was moved or removed while its runs were trained; what "
+                "was committed stays in the moved folder"
+            )
 
     # --- done ---
 
@@ -421,7 +444,9 @@ class PackFolder:
 
         Raises:
             RecordError: if a committed part is damaged, or done.json cannot be written.
+            MovedError: if the folder was moved since it was locked.
         """
+        self._check_place()
         parts = {name: self._check_part(name, checksum) for name, checksum in self._committed_parts().items()}
         write_json(self.path / "done.json", {"finished": now(), "runs": statuses, "parts": parts})
         for checkpoint in (self.path / "checkpoint").glob("*.ckpt*"):  # those that were set aside too
@@ -451,6 +476,13 @@ class PackFolder:
         return state.model_dump(exclude_unset=True) if state else {}
 
     def write_state(self, **state: Any) -> None:
+        """Replace the heartbeat.
+
+        Raises:
+            RecordError: if it cannot be written.
+            MovedError: if the folder was moved since it was locked.
+        """
+        self._check_place()
         write_json(self.path / "state.json", {"time": now(), "host": socket.gethostname(), "pid": os.getpid(), **state})
 
     # --- attempts ---
@@ -477,7 +509,13 @@ class PackFolder:
     # --- commits ---
 
     def commit(self, step: int, rows: pa.Table, checkpoint: bytes) -> None:
-        """Make everything up to `step` durable: the new metric rows, then the checkpoint that lists their part."""
+        """Make everything up to `step` durable: the new metric rows, then the checkpoint that lists their part.
+
+        Raises:
+            RecordError: if it cannot be written.
+            MovedError: if the folder was moved since it was locked.
+        """
+        self._check_place()
         if self._committed is None:
             self._committed = self._committed_parts()
         parts = dict(self._committed)
@@ -717,6 +755,20 @@ def open_lock(path: Path) -> IO[bytes]:
         RecordError: if it cannot be opened.
     """
     return os.fdopen(_open(path, os.O_RDWR), "r+b")
+
+
+def is_still_at(file: IO[bytes], path: Path) -> bool:
+    """Is `file`, which was opened at `path`, still there? Not if it, or a folder above it, was moved or removed.
+
+    Raises:
+        RecordError: if the file system does not tell.
+    """
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def open_log(path: Path) -> IO[bytes]:

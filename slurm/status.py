@@ -54,6 +54,7 @@ class PackState:
     index: int = 0
     queued: Queued | None = None
     damage: str = ""  # which file of it is damaged, and how
+    stopping: bool = False  # it was cancelled, and its process has not ended so far
 
     def state_of(self, run_id: str) -> str:
         return self.done[run_id]["status"] if run_id in self.done and self.state != "damaged" else self.state
@@ -229,7 +230,8 @@ def _judge(pack: PackState, submission: Submission, silence: str) -> None:
     phase = beat.get("phase") if said else None
     silent_for = age(beat["time"]) if said else submission.seconds_old
     if queued and queued.state == "running":
-        pack.state, pack.note = "running", f"on {queued.where}" if queued.where else ""
+        pack.state, pack.stopping = "running", pack.folder.cancelled
+        pack.note = "stopping: cancelled" if pack.stopping else f"on {queued.where}" if queued.where else ""
         if phase == "training" and silent_for > FRESH_SECONDS:
             pack.note += f", no heartbeat for {silent_for / 60:.0f} min"
     elif queued:

@@ -121,8 +121,9 @@ class Batch:
     def forget_start(self) -> None:
         """The worker ends in good order, or for a reason that is not the trials': it does not count."""
         self.starts.pop()
-        with suppress(RecordError):  # that the disk is full may be the reason
-            self.write()
+        if self.path.exists():  # the folder of the search may have been moved
+            with suppress(RecordError):  # that the disk is full may be the reason
+                self.write()
 
     def acquire(self) -> bool:
         return self._lock.acquire(patience=0)

@@ -23,6 +23,12 @@ def command_on(verb: str, folder: Path, *options: object) -> str:
     return command(*verb.split(), folder.name, *options, outputs=folder.parent)
 
 
+def logs_command(pack: Path) -> str:
+    """`scorer logs` on the folder of a pack, with the name of its sweep: its copy has packs of the same ids."""
+    sweep = pack.parent.parent.resolve()
+    return command("logs", f"{sweep.name}/{pack.name}", outputs=sweep.parent)
+
+
 def run_command(folder: Path) -> str:
     """`scorer run` on the folder of a sweep: by its path, because its name may also be that of a shipped sweep."""
     return command("run", shown_path(folder))

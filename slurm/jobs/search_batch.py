@@ -17,7 +17,7 @@ import numpy as np
 from optuna.trial import TrialState
 
 from scorer_core.config import RunConfig
-from scorer_core.records import PackFolder, RecordError
+from scorer_core.records import MovedError, PackFolder, RecordError
 from slurm.jobs.policy import is_out_of_memory
 from sweeps import scores
 from sweeps.definition import DefinitionError
@@ -53,7 +53,7 @@ class ToldToStopError(Exception):
 
 def is_not_the_trials(error: BaseException) -> bool:
     """Is the reason the storage, the disk or the device? Then no trial can be trained by this worker now."""
-    if isinstance(error, StorageError | ToldToStopError):
+    if isinstance(error, StorageError | ToldToStopError | MovedError):
         return True
     if isinstance(error, RecordError):
         return isinstance(error.__cause__, OSError) and error.__cause__.errno in OUTPUTS

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scorer_core.provenance import provenance
-from scorer_core.records import PackFolder, RecordError, open_log, write_json
+from scorer_core.records import MovedError, PackFolder, RecordError, open_log, write_json
 from scorer_core.support import streams
 from scorer_core.support.errors import reason
 from scorer_core.support.secrets import mask
@@ -112,6 +112,9 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:  # raised by the training itself: the signals only set TOLD_TO_STOP
             folder.write_state(phase="interrupted", **state)
             return INTERRUPTED
+        except MovedError as error:  # there is no place to record it but this log, which moved too
+            print(error, file=sys.stderr)
+            return FAILED
         except BaseException as error:  # also what an environment raises to end the process
             traceback.print_exc()
             message = mask(_message(folder, error))

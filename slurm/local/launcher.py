@@ -64,15 +64,13 @@ class LocalLauncher:
         before = {number: signal.signal(number, lambda *_: self._interrupt()) for number in numbers}
         try:
             while self._children or (outcome.waiting and not self._interrupts):
+                self._stop_cancelled(outcome)
                 while outcome.waiting and len(self._children) < self._processes and not self._interrupts:
                     folder = outcome.waiting.pop(0)
-                    if self._series and folder.cancelled:
-                        continue
                     self._states[folder] = _state(folder)
                     self._children[folder] = self._start(folder)
                     outcome.running.append(folder)
                 time.sleep(POLL_SECONDS)
-                self._stop_cancelled()
                 self._look_for_others(outcome)
                 self._reap(outcome)
                 on_tick(outcome)
@@ -90,8 +88,11 @@ class LocalLauncher:
         for child in self._children.values():
             child.send_signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
 
-    def _stop_cancelled(self) -> None:
-        for folder, child in self._children.items() if self._series else ():
+    def _stop_cancelled(self, outcome: Outcome) -> None:
+        if not self._series:
+            return
+        outcome.waiting = [folder for folder in outcome.waiting if not folder.cancelled]
+        for folder, child in self._children.items():
             if folder.cancelled:
                 child.send_signal(signal.SIGTERM)
 
@@ -132,6 +133,8 @@ def _why(folder: PackFolder, code: int, complaint: str) -> str:
     """One line on why an attempt failed: what it recorded itself, else its last words, else how it ended."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
+    if not folder.path.exists():
+        return f"{folder.path}: was moved or removed"
     try:
         state = folder.state()
     except RecordError as error:

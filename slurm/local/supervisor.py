@@ -13,13 +13,22 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
-from scorer_core.records import PackFolder, RecordError, open_lock, open_log, read_record, replace_file, write_json
+from scorer_core.records import (
+    PackFolder,
+    RecordError,
+    is_still_at,
+    open_lock,
+    open_log,
+    read_record,
+    replace_file,
+    write_json,
+)
 from scorer_core.support import streams
 from scorer_core.support.secrets import mask
 from slurm.cluster.scheduler import Queued, SchedulerError
-from slurm.jobs.train_pack import INTERRUPTED
+from slurm.jobs.train_pack import FAILED, INTERRUPTED
 from slurm.local.launcher import LocalLauncher, Outcome
 from slurm.submissions.snapshot import check_code
 from slurm.submissions.submission import PRIVATE, Submission, last_command, read, setup
@@ -87,16 +96,27 @@ def main() -> int:
     submission = read(arguments.submission)
     with open_lock(submission.folder / "lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # who only looks whether it is held holds it for a moment
-        return _workers(submission) if submission.command else _packs(submission)
+        try:
+            return _workers(submission, file) if submission.command else _packs(submission, file)
+        except RecordError as error:  # the processes that it started notice that it is gone, and stop
+            print(error, file=sys.stderr)
+            return FAILED
 
 
-def _packs(submission: Submission) -> int:
+def _check_place(submission: Submission, lock: IO[bytes]) -> None:
+    """Make sure that the folder of `submission`, in which this process locked the file `lock`, was not moved."""
+    if not is_still_at(lock, submission.folder / "lock"):
+        raise RecordError(f"{submission.folder}: was moved or removed; no further process is started")
+
+
+def _packs(submission: Submission, lock: IO[bytes]) -> int:
     profile = submission.profile
     folders = [PackFolder(submission.folder.parent.parent / "packs" / name) for name in submission.packs]
     places = {folder: index for index, folder in enumerate(folders)}
     shown: dict[str, str] = {}
 
     def show(outcome: Outcome) -> None:
+        _check_place(submission, lock)
         states = {str(places[folder]): "running" for folder in outcome.running}
         states |= {str(places[folder]): "pending" for folder in outcome.waiting}
         if states != shown:
@@ -117,7 +137,7 @@ def _packs(submission: Submission) -> int:
     return subprocess.run(last_command(submission)).returncode or bool(outcome.failed)
 
 
-def _workers(submission: Submission) -> int:
+def _workers(submission: Submission, lock: IO[bytes]) -> int:
     """Keep every worker going until it says it is done, or fails, or has used up its attempts."""
     assert submission.command
     told: list[int] = []
@@ -128,6 +148,7 @@ def _workers(submission: Submission) -> int:
     running: dict[int, subprocess.Popen[bytes]] = {}
     failed = 0
     while running or (attempts and not told):
+        _check_place(submission, lock)
         for worker in [w for w in attempts if w not in running][: max(0, bound - len(running)) if not told else 0]:
             attempts[worker] += 1
             with open_log(submission.folder / "logs" / f"worker-{worker}.log") as log:

@@ -13,6 +13,7 @@ from scorer_core.config import RunConfig
 from scorer_core.records import (
     METRICS,
     SCHEMA,
+    MovedError,
     PackFolder,
     RecordError,
     other_folders,
@@ -144,6 +145,34 @@ def test_one_process_at_a_time_holds_a_folder(folder):
             assert not second
     with PackFolder(folder.path).lock() as third:
         assert third
+
+
+@pytest.mark.parametrize("is_replaced", [False, True], ids=["renamed", "renamed, and another is at its place"])
+def test_what_is_written_to_a_pack_whose_folder_was_renamed_is_refused_and_makes_no_folder(folder, is_replaced):
+    packs, moved = folder.path.parent, folder.path.parent.with_name("moved")
+    with folder.lock():
+        folder.commit(100, rows(100), b"state")
+        packs.rename(moved)
+        if is_replaced:
+            PackFolder.create(packs, CONFIGS)
+        before = sorted(packs.parent.rglob("*"))
+        statuses = {config.run_id: {"status": "done"} for config in CONFIGS}
+        for write in (
+            lambda: folder.write_state(phase="training"),
+            lambda: folder.commit(200, rows(200), b"state"),
+            lambda: folder.finish(statuses),
+        ):
+            with pytest.raises(MovedError, match=f"{folder.path}: this folder, or the lock in it, was moved"):
+                write()
+    assert sorted(packs.parent.rglob("*")) == before
+    assert PackFolder(moved / folder.pack_id).committed_step() == 100
+
+
+def test_a_pack_that_is_not_there_is_not_locked_and_not_made(tmp_path):
+    gone = PackFolder(tmp_path / "packs" / "0123456789abcdef")
+    with pytest.raises(MovedError, match="0123456789abcdef: there is no such folder"), gone.lock():
+        pass
+    assert not (tmp_path / "packs").exists()
 
 
 def test_finishing_names_every_run_and_removes_the_checkpoints(folder):

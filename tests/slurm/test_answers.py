@@ -247,10 +247,12 @@ def in_job(submission: Submission, body: str, **environment: str) -> subprocess.
 def code(tmp_path_factory) -> Path:
     """A snapshot that shows that it runs, in a folder that needs quotes."""
     kept = snapshot.keep(tmp_path_factory.mktemp("home of ann's 100%"))
-    with (kept / "slurm" / "job.py").open("a") as file:
+    with (kept / "slurm" / "jobs" / "train_pack.py").open("a") as file:
         file.write("\nprint('SNAPSHOT')\n")
-    text = (kept / "slurm" / "job.py").read_text()
-    (kept / "slurm" / "job.py").write_text(text.replace("FINISHED, FAILED", "print('SNAPSHOT')\nFINISHED, FAILED", 1))
+    text = (kept / "slurm" / "jobs" / "train_pack.py").read_text()
+    (kept / "slurm" / "jobs" / "train_pack.py").write_text(
+        text.replace("FINISHED, FAILED", "print('SNAPSHOT')\nFINISHED, FAILED", 1)
+    )
     return kept
 
 

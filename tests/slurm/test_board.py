@@ -4,6 +4,7 @@ import io
 import json
 import math
 import os
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,40 @@ def test_where_slurm_is_silent_the_files_speak_and_the_rest_is_unknown_never_dea
     assert states == ["done", "running", "unknown", "failed", "unknown", "cancelled"]
     chosen = select(planned, found, BY_DEFAULT, None)
     assert chosen.packs == [], "nothing is submitted that may be running"
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETING"])
+def test_a_cancelled_job_that_slurm_still_has_is_running_and_said_to_be_stopping(planned, tmp_path, monkeypatch, state):
+    first, second, *_ = (pack.folder for pack in planned.packs)
+    (request,) = submissions(tmp_path / "mine")[0].requests
+    rows = [f"{scheduler.MARK}17|{index}|{state}|None|n1|{request.name}" for index in (0, 1)]
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\n" + "".join(f"echo '{row}'\n" for row in ["scorer|ARRAY_JOB_ID", *rows]))
+    squeue.chmod(0o755)
+    first.mark_cancelled(True)
+    found = board(planned.folder, accounting=False)
+    assert (found.silence, found.packs[second.pack_id].note) == ("", "on n1")
+    stopping = found.packs[first.pack_id]
+    assert (stopping.state, stopping.stopping, stopping.note) == ("running", True, "stopping: cancelled")
+    assert f"running pack {first.pack_id} (4 runs): stopping: cancelled" in [line.plain for line in remarks(found)]
+    squeue.write_text("#!/bin/sh\necho 'scorer|ARRAY_JOB_ID'\n")
+    assert board(planned.folder, accounting=False).packs[first.pack_id].state == "cancelled"
+
+
+def test_the_command_for_the_logs_works_where_a_copy_of_the_sweep_has_the_same_packs(planned, tmp_path, call):
+    pack = planned.packs[0].folder
+    (pack.new_attempt() / "stderr.log").write_text("out of luck\n")
+    beat(pack, phase="failed", error="out of luck")
+    shutil.copytree(tmp_path / "mine", tmp_path / "copy")
+    (tmp_path / "copy" / "packs" / pack.pack_id / "attempts" / "1" / "stderr.log").write_text("of the copy\n")
+    for sweep, log in (("mine", "out of luck"), ("copy", "of the copy")):
+        (why,) = (line.plain for line in remarks(board(tmp_path / sweep)) if line.plain.startswith("Why: "))
+        command, _, _ = why.removeprefix("Why: ").partition(". Again: ")
+        code, said, _ = call(*shlex.split(command)[1:])
+        assert (code, said.splitlines()[-1]) == (0, log)
+        code, said, _ = call("logs", tmp_path / sweep / "packs" / pack.pack_id)
+        assert (code, said.splitlines()[-1]) == (0, log)
+    assert call("logs", pack.pack_id, "--outputs", tmp_path)[0] == 1, "it does not say which of the two is meant"
 
 
 def test_the_share_of_runs_with_a_verdict_stands_beside_their_variant_and_task(planned):

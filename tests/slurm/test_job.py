@@ -276,6 +276,23 @@ def test_a_folder_that_cannot_be_read_is_a_failure_that_names_the_file(folder):
     assert "pack.json: missing, or names no run" in state["error"]
 
 
+def test_a_job_whose_folder_is_renamed_stops_in_one_line_and_the_next_one_goes_on_there(reference, folder, tmp_path):
+    process = start(folder, "--series", "1", "--heartbeat-seconds", "0.1")
+    wait_for(lambda: folder.committed_step() > 0)
+    os.kill(process.pid, signal.SIGSTOP)  # so that it is not done before the folder is renamed
+    folder.path.parent.rename(tmp_path / "renamed")
+    os.kill(process.pid, signal.SIGCONT)
+    moved = PackFolder(tmp_path / "renamed" / folder.pack_id)
+    if moved.done():
+        pytest.skip("the training was done before it could be interrupted")
+    assert code_of(process) == 1
+    (line,) = (moved.path / "attempts" / "1" / "stderr.log").read_text().splitlines()
+    assert line.startswith(f"{folder.path}: this folder, or the lock in it, was moved or removed")
+    assert not folder.path.parent.exists()
+    assert finish(moved) == 0
+    assert same_metrics(moved, reference[0])
+
+
 def test_provenance_says_what_ran(reference):
     provenance = json.loads((reference[1].path / "attempts" / "1" / "provenance.json").read_text())
     assert provenance["device"] == "cpu"

@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from cli import submit as verbs_submit
 from scorer_core.records import PackFolder, pack_folders
 from slurm.local import supervisor as local
 from slurm.submissions.submission import submissions
@@ -62,15 +64,16 @@ def place(tmp_path):
     """A folder to work in; whatever was started there ends with the test."""
     place = Place(tmp_path)
     yield place
-    for submission in submissions(place.outputs / "mine"):
-        if local.alive(submission):
-            os.kill(supervisor(place, submission.name), signal.SIGTERM)
-            wait_for(lambda submission=submission: not local.alive(submission))
+    for sweep in place.outputs.glob("*/"):
+        for submission in submissions(sweep):
+            if local.alive(submission):
+                os.kill(supervisor(place, submission.name, sweep.name), signal.SIGTERM)
+                wait_for(lambda submission=submission: not local.alive(submission))
 
 
-def supervisor(place: Place, submission: str) -> int:
+def supervisor(place: Place, submission: str, sweep: str = "mine") -> int:
     """The process that looks after a submission."""
-    folder = str(place.outputs / "mine" / "submissions" / submission)
+    folder = str(place.outputs / sweep / "submissions" / submission)
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().decode().split("\0")
@@ -122,6 +125,72 @@ def test_cancel_stops_what_is_named_resume_goes_on_and_logs_tell(place):
     assert "a word" in place.call("logs", f"mine/{cancelled.run_ids()[0]}", "--attempt", 2)
     assert "has no attempt 7" in place.call("logs", cancelled.pack_id, "--attempt", 7, code=1)
     assert "no such pack or run" in place.call("logs", "zzz", code=1)
+
+
+def _go_on(process: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGCONT)
+
+
+def test_resume_waits_until_a_cancelled_pack_has_stopped_and_then_submits_it(place, call, monkeypatch, request):
+    place.submit(*LONG, "--variant", "scorer")
+    wait_for(lambda: place.training() == 1)
+    (pack,) = place.packs
+    process = pack.state()["pid"]
+    os.kill(process, signal.SIGSTOP)  # it takes long to stop
+    request.addfinalizer(lambda: _go_on(process))
+    place.call("cancel", "mine", "-y")
+    assert place.status()["packs"][pack.pack_id]["state"] == "running"
+    assert f"running pack {pack.pack_id} (2 runs): stopping: cancelled" in place.call("status", "mine")
+    monkeypatch.setattr(verbs_submit, "STOP_PATIENCE_SECONDS", 0.1)
+    for verb in (("resume", "mine", "-y"), ("retry", "mine", "--state", "cancelled")):
+        told = "1 pack cancelled and still stopping, not submitted; give this command again later\n"
+        code, _, complaint = call(*verb, "--outputs", place.outputs)
+        assert (code, complaint) == (1, told)
+    command = [sys.executable, "-m", "scorer", "resume", "mine", "-y", "--outputs", str(place.outputs)]
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as resume:
+        assert resume.stderr
+        line = resume.stderr.readline()
+        os.kill(process, signal.SIGCONT)
+        said, _ = resume.communicate(timeout=120)
+    assert line.startswith("waiting for packs that were cancelled to stop")
+    assert resume.returncode == 0, said
+    assert "1 pack submitted" in said
+    wait_for(lambda: pack.state().get("attempt") == 2 and pack.state()["phase"] == "training")
+
+
+def test_a_pack_that_waits_for_a_process_leaves_the_queue_when_it_is_cancelled(place):
+    place = Place(place.folder, processes=1)
+    place.submit(*LONG)
+    wait_for(lambda: place.training() == 1)
+    assert place.status()["counts"] == {"running": 2, "pending": 2}
+    assert "1 pack cancelled" in place.call("cancel", "mine", "--state", "pending", "-y")
+    wait_for(lambda: "pending" not in place.status()["counts"])
+    assert place.status()["counts"] == {"running": 2, "cancelled": 2}
+
+
+def test_jobs_of_a_renamed_sweep_stop_and_make_no_new_folder_and_resume_goes_on_there(place):
+    place = Place(place.folder, processes=1)
+    place.submit(*LONG)
+    wait_for(lambda: any(pack.committed_step() for pack in place.packs))
+    (pack,) = (pack for pack in place.packs if pack.committed_step())
+    process, watching = pack.state()["pid"], supervisor(place, "1")
+    renamed = place.outputs / "renamed"
+    (place.outputs / "mine").rename(renamed)
+    moved = PackFolder(renamed / "packs" / pack.pack_id)
+    committed = moved.committed_step()
+    wait_for(lambda: not Path(f"/proc/{process}").exists() and not Path(f"/proc/{watching}").exists())
+    assert not (place.outputs / "mine").exists()
+    assert moved.committed_step() >= committed > 0
+    (line,) = (moved.attempts()[-1].joinpath("stderr.log")).read_text().splitlines()
+    assert line.startswith(f"{pack.path}: this folder, or the lock in it, was moved or removed")
+    log = (renamed / "submissions" / "1" / "logs" / "supervisor.log").read_text()
+    assert "submissions/1: was moved or removed; no further process is started" in log
+    assert "Traceback" not in log
+    wait_for(lambda: json.loads(place.call("status", "renamed", "--json"))["counts"] == {"lost": 4})
+    assert "2 packs submitted" in place.call("resume", "renamed", "-y")
+    wait_for(lambda: moved.state().get("attempt") == 2 and moved.state()["phase"] == "training")
+    assert moved.state()["step"] >= committed
 
 
 def test_a_pack_that_is_killed_is_started_again_and_the_supervisor_s_death_loses_nothing(place):

@@ -6,9 +6,11 @@ import signal
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import PATIENCE_SECONDS, Workplace, wait_for
+from tests.test_search_verbs import SEARCH
 
 pytestmark = pytest.mark.timeout(600)
 # Packs of one lane that wait for an hour; the arrays of this cluster have at most 4 tasks.
@@ -145,6 +147,29 @@ def test_after_a_job_or_after_all_jobs_of_another_sweep(clean, tmp_path):
     ended = second.run("retry", "--after", "first")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
     assert "no job of first is in the queue" in ended.stderr
+
+
+def test_the_workers_of_a_search_are_waited_for_by_after_and_cancelled_by_its_name(clean, tmp_path):
+    place = Workplace(clean, tmp_path, EIGHT, **HELD)
+    definition, out = tmp_path / "sought.yaml", ("--outputs", str(place.outputs))
+    definition.write_text(yaml.safe_dump(SEARCH | {"name": "sought"}))
+    begun = place.run_words("search", str(definition), "--profile", str(place.profile), "--workers", "3", *out)
+    assert "3 workers submitted" in begun.stdout, begun.stderr
+    (workers,) = set(clean.command("squeue", "--noheader", "--format=%F").split())
+    place.scorer("submit", "--after", "sought", "--seed", "0")
+    (array,) = dependencies(clean).keys() - {workers}
+    assert set(re.findall(r"afterany:(\d+)", dependencies(clean)[array])) == {workers}
+    assert "Cancel 3 workers of sought?" in place.run_words("cancel", "sought", *out).stderr
+    refused = place.run_words("cancel", "sought", "--seed", "0", "-y", *out)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+    assert "sought: is a search, and filters are not used with it" in refused.stderr
+    assert len(names(clean)) == 6, "three workers, two packs and their report"
+    assert "3 workers cancelled" in place.run_words("cancel", "sought", "-y", *out).stdout
+    wait_for(lambda: len(names(clean)) == 3, every=0.3)
+    assert "Slurm has no worker of sought" in place.run_words("cancel", "sought", "-y", *out).stdout
+    ended = place.run("submit", "--after", "sought", "--seed", "1")
+    assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)
+    assert "no job of sought is in the queue" in ended.stderr
 
 
 def test_all_arrays_of_a_sweep_keep_to_one_throttle(clean, tmp_path):
