@@ -210,7 +210,7 @@ def _axes(summary: Summary) -> dict[str, dict[str, list[tuple[Any, str]]]]:
     found: dict[str, dict[str, list[tuple[Any, str]]]] = {}
     for point in summary.results.points:
         for setting, value in point.point if point.name in summary.raw else ():
-            others = Variant(point.family, tuple(item for item in point.point if item[0] != setting))
+            others = Variant(point.base_name, tuple(item for item in point.point if item[0] != setting))
             found.setdefault(setting, {}).setdefault(others.name, []).append((value, point.name))
     lines = {setting: {n: p for n, p in named.items() if len(p) > 1} for setting, named in found.items()}
     return {setting: named for setting, named in lines.items() if named}
@@ -257,12 +257,12 @@ def _pairs(summary: Summary) -> list[tuple[str, str]]:
 
 def heat_maps(summary: Summary, venue: Venue, pair: tuple[str, str]) -> ReportFigure:
     crossed = [p for p in summary.results.points if tuple(k for k, _ in p.point) == pair and p.name in summary.raw]
-    families = list(dict.fromkeys(point.family for point in crossed))
+    families = list(dict.fromkeys(point.base_name for point in crossed))
     panels = [(family, panel) for family in families for panel in _panels(summary)]
     figure, axes = _grid(panels, WIDTHS[venue][0], 2.1)
     for ax, (family, panel) in zip(axes, panels, strict=True):
         every = {p: float(_estimate(summary, p.name, panel).value) for p in crossed}
-        cells = {(p.point[0][1], p.point[1][1]): value for p, value in every.items() if p.family == family}
+        cells = {(p.point[0][1], p.point[1][1]): value for p, value in every.items() if p.base_name == family}
         figures.heat_map(cells, ax, np.nanmin(list(every.values())), np.nanmax(list(every.values())), pair)
         ax.set_title(figure_text(f"{family} {_title(summary, panel)}".strip()))
     caption = _caption(

@@ -8,11 +8,11 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from cli.console import FAILED, USAGE, err, stop
+from cli.console import FAILED, USAGE, err, exit_with_error
 from scorer_core.support import waiting
 from scorer_core.support.commands import command
 from slurm.cluster import scheduler
-from slurm.cluster.scheduler import Queued, SchedulerError
+from slurm.cluster.scheduler import QueuedJob, SchedulerError
 from slurm.submissions.submission import Submission, submissions
 from sweeps import definition
 from sweeps.definition import DefinitionError
@@ -30,12 +30,12 @@ def _print_waiting(line: str) -> None:
 waiting.hook = _print_waiting
 
 
-def submitted(sweep: str, outputs: Path) -> Path:
+def submitted_folder(sweep: str, outputs: Path) -> Path:
     """The folder of a sweep that was submitted; by name, or by the definition that names it."""
     folder = sweep_folder(sweep, outputs)
     if not (folder / "sweep.yaml").exists():
         again = command("submit", sweep, "--profile", "NAME", outputs=outputs)
-        stop(f"{folder}: nothing was submitted here; to submit it: {again}", FAILED)
+        exit_with_error(f"{folder}: nothing was submitted here; to submit it: {again}", FAILED)
     if is_definition(sweep):
         changed = definition.changed(definition.read(sweep)[0], sweep, folder)
         if changed:
@@ -49,12 +49,12 @@ def search_folder(name: str, outputs: Path) -> Path | None:
     return folder.resolve() if (folder / "search.yaml").exists() else None
 
 
-def answered(call: Callable[[], T]) -> T:
+def slurm_or_exit(call: Callable[[], T]) -> T:
     """The answer of `call`; Slurm's refusal, or its silence, is one line."""
     try:
         return call()
     except SchedulerError as error:
-        stop(f"Slurm: {error}", FAILED)
+        exit_with_error(f"Slurm: {error}", FAILED)
 
 
 def confirm(question: str, yes: bool) -> None:
@@ -62,12 +62,12 @@ def confirm(question: str, yes: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        stop(f"{question} Add -y to confirm: there is no terminal to answer on. Nothing was done.", USAGE)
+        exit_with_error(f"{question} Add -y to confirm: there is no terminal to answer on. Nothing was done.", USAGE)
     if not typer.confirm(question):
-        stop("Nothing was done.", FAILED)
+        exit_with_error("Nothing was done.", FAILED)
 
 
-def in_queue(sent: Sequence[Submission]) -> dict[str, dict[int, Queued]]:
+def in_queue(sent: Sequence[Submission]) -> dict[str, dict[int, QueuedJob]]:
     """The jobs that Slurm has of these submissions, report jobs included: by name, then by index.
 
     Raises:
@@ -87,7 +87,7 @@ def jobs_to_wait_for(name: str, outputs: Path) -> list[str]:
     """
     if re.fullmatch(r"\d+(_\d+)?", name):
         try:
-            answer = scheduler.ask("squeue", "--noheader", "--jobs", name, "--format", scheduler.MARK + "%A")
+            answer = scheduler.run_command("squeue", "--noheader", "--jobs", name, "--format", scheduler.MARK + "%A")
         except SchedulerError as error:
             if "Invalid job id" not in str(error):
                 raise
@@ -95,7 +95,7 @@ def jobs_to_wait_for(name: str, outputs: Path) -> list[str]:
         if scheduler.MARK not in answer:
             raise DefinitionError(f"--after {name}: Slurm has no job {name} in the queue; give another, or no --after")
         return [name]
-    found = in_queue(submissions(search_folder(name, outputs) or submitted(name, outputs)))
+    found = in_queue(submissions(search_folder(name, outputs) or submitted_folder(name, outputs)))
     if not found:
         raise DefinitionError(f"--after {name}: no job of {name} is in the queue; submit without --after")
     return sorted({task.job for tasks in found.values() for task in tasks.values()}, key=int)

@@ -25,7 +25,7 @@ def print_json(value: Any, indent: int | None = 1) -> None:
     sys.stdout.write(json.dumps(value, indent=indent) + "\n")
 
 
-def stop(message: str, code: int) -> NoReturn:
+def exit_with_error(message: str, code: int) -> NoReturn:
     """End the program with one line on what is wrong."""
     err.print(message)
     raise typer.Exit(code)

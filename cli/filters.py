@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from slurm.status import STATES, Cell
+from slurm.status import STATES, RunStatus
 from sweeps.definition import DefinitionError
 from sweeps.grid import GridRun
 
@@ -48,7 +48,7 @@ class Filter:
             DefinitionError: if no variant or task of `runs` matches a word.
         """
         runs = list(runs)
-        variants = {name for run in runs for name in (run.variant, run.family)}
+        variants = {name for run in runs for name in (run.variant, run.base_name)}
         tasks = {name for run in runs for name in (run.task, run.task.rpartition("/")[2])}
         return replace(
             self,
@@ -56,16 +56,16 @@ class Filter:
             tasks=[_literal("--task", word, tasks) for word in self.tasks],
         )
 
-    def takes_cell(self, cell: Cell) -> bool:
+    def takes_cell(self, cell: RunStatus) -> bool:
         run = cell.run
-        return self.empty or self.takes(run.variant, run.family, run.task, run.seed, cell.state)
+        return self.empty or self.takes(run.variant, run.base_name, run.task, run.seed, cell.state)
 
     def takes_pack(self, state: str) -> bool:
         """Is a pack in this state meant whose runs are not known?"""
         return not (self.variants or self.tasks or self.seeds) and _chosen(self.states, lambda name: name == state)
 
     def takes_run(self, run: GridRun) -> bool:
-        return self.takes(run.variant, run.family, run.task, run.seed)
+        return self.takes(run.variant, run.base_name, run.task, run.seed)
 
 
 def make_filter(

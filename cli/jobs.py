@@ -14,8 +14,8 @@ from cli import logs as following
 from cli import status_view as screen
 from cli import submit as verbs_submit
 from cli import usage_view as usage_screen
-from cli.common import Yes, answered, confirm, in_queue, search_folder, submitted
-from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, out, print_json, stop
+from cli.common import Yes, confirm, in_queue, search_folder, slurm_or_exit, submitted_folder
+from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, exit_with_error, out, print_json
 from cli.filters import Filter, Seeds, States, Tasks, Variants, make_filter
 from cli.options import AsJson, Outputs, SweepArgument
 from cli.profile import profile_app
@@ -23,9 +23,9 @@ from scorer_core.support.commands import command_on, shown_path
 from scorer_core.support.text import count
 from slurm.cluster import cancelling, scheduler, throttling
 from slurm.cluster import usage as measuring
-from slurm.status import Board, board
+from slurm.status import SweepStatus, read_status
 from slurm.submissions import cleaning
-from slurm.submissions.submission import alone, submissions
+from slurm.submissions.submission import submissions, sweep_lock
 from sweeps.definition import load_submitted
 from sweeps.left_out import OnDisk, left_out
 
@@ -53,12 +53,12 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """Show where every run stands, and what needs attention; from the files and one question to Slurm."""
-    folder = submitted(sweep, outputs)
+    folder = submitted_folder(sweep, outputs)
     wanted = make_filter(variants, tasks, seeds, states)
     left: list[str] = []
 
-    def look(accounting: bool) -> Board:
-        found = board(folder, accounting, tolerant=True)
+    def look(accounting: bool) -> SweepStatus:
+        found = read_status(folder, accounting, tolerant=True)
         left[:] = _left_out(found)
         chosen = wanted.among(cell.run for cell in found.cells)
         found.cells = [cell for cell in found.cells if chosen.takes_cell(cell)]
@@ -71,8 +71,8 @@ def status(
     if as_json:
         return print_json(screen.as_json(found) | {"left_out": left}, indent=None)
     if not watch:
-        out.print(screen.standing(found))
-        for line in screen.remarks(found):
+        out.print(screen.status_table(found))
+        for line in screen.status_notes(found):
             out.print(line)
         for line in left:
             out.print(f"note: {line}")
@@ -118,17 +118,19 @@ def cancel(
     search = search_folder(sweep, outputs)
     if search:
         if not wanted.empty:
-            stop(f"{sweep}: is a search, and filters are not used with it; leave them out to cancel all workers", USAGE)
+            exit_with_error(
+                f"{sweep}: is a search, and filters are not used with it; leave them out to cancel all workers", USAGE
+            )
         return _cancel_workers(search, yes)
-    folder = submitted(sweep, outputs)
-    with alone(folder):
-        found = board(folder, accounting=False)
-        if found.silence:
-            stop(f"Slurm does not answer, nothing was cancelled: {found.silence}", FAILED)
+    folder = submitted_folder(sweep, outputs)
+    with sweep_lock(folder):
+        found = read_status(folder, accounting=False)
+        if found.scheduler_error:
+            exit_with_error(f"Slurm does not answer, nothing was cancelled: {found.scheduler_error}", FAILED)
         wanted = wanted.among(cell.run for cell in found.cells)
         packs = _packs(found, wanted, ("running", "pending"))
         packs = {name: pack for name, pack in packs.items() if pack.submission}
-        queued = answered(lambda: in_queue(found.submissions))
+        queued = slurm_or_exit(lambda: in_queue(found.submissions))
         if not packs and not (queued and wanted.empty):
             return out.print("None of these runs is running or in the queue.")
         jobs = {pack.queued for pack in packs.values() if pack.queued and pack.queued.job}
@@ -141,7 +143,7 @@ def cancel(
         confirm(f"Cancel {what}{drawn}?", yes)
         for pack in packs.values():
             pack.folder.mark_cancelled(True)
-        answered(lambda: cancelling.cancel(arrays, reports))
+        slurm_or_exit(lambda: cancelling.cancel(arrays, reports))
     told = f"{count(len(packs), 'pack')} cancelled{f', {drawn[5:]} too' if reports else ''}."
     return out.print(f"{told} To go on: {command_on('resume', folder)}")
 
@@ -153,17 +155,17 @@ def throttle(
     outputs: Outputs = DEFAULT_OUTPUTS,
 ) -> None:
     """Change how many jobs of a sweep run at a time; jobs that run already go on."""
-    folder = submitted(sweep, outputs)
-    with alone(folder):
+    folder = submitted_folder(sweep, outputs)
+    with sweep_lock(folder):
         sent = [submission for submission in submissions(folder) if submission.profile.scheduler == "slurm"]
         if not sent:
-            stop(
+            exit_with_error(
                 f"{folder.name}: runs on this machine, where the throttle is `processes` of the profile; submit again "
                 "with another value",
                 USAGE,
             )
-        queued = answered(lambda: in_queue(sent))
-        limited, running = answered(lambda: throttling.change(sent, queued, jobs))
+        queued = slurm_or_exit(lambda: in_queue(sent))
+        limited, running = slurm_or_exit(lambda: throttling.change(sent, queued, jobs))
     if not limited:
         return out.print(f"Nothing of {folder.name} is in the queue.")
     out.print(f"{count(limited, 'array')} changed: at most {count(jobs, 'job')} of {folder.name} at a time.")
@@ -183,10 +185,10 @@ def clean(
     yes: Yes = False,
 ) -> None:
     """Remove old logs of finished packs, unused code and leftovers; with a filter, all records of those packs."""
-    folder = submitted(sweep, outputs)
+    folder = submitted_folder(sweep, outputs)
     wanted = make_filter(variants, tasks, seeds, states)
-    with alone(folder):
-        found = board(folder, accounting=False)
+    with sweep_lock(folder):
+        found = read_status(folder, accounting=False)
         wanted = wanted.among(cell.run for cell in found.cells)
         if wanted.empty:
             doomed, what = cleaning.leftovers(found), "leftovers"
@@ -208,19 +210,19 @@ def clean(
 
 def _cancel_workers(folder: Path, yes: bool) -> None:
     """Cancel all workers of a search that Slurm has."""
-    with alone(folder):
-        queued = answered(lambda: in_queue(submissions(folder)))
+    with sweep_lock(folder):
+        queued = slurm_or_exit(lambda: in_queue(submissions(folder)))
         workers = {task for tasks in queued.values() for task in tasks.values()}
         if not workers:
             return out.print(f"Slurm has no worker of {folder.name}.")
         confirm(f"Cancel {count(len(workers), 'worker')} of {folder.name}?", yes)
-        answered(lambda: scheduler.cancel(workers))
+        slurm_or_exit(lambda: scheduler.cancel(workers))
     return out.print(
         f"{count(len(workers), 'worker')} cancelled. To go on: {command_on('search', folder, '--profile', 'PROFILE')}"
     )
 
 
-def _left_out(found: Board) -> list[str]:
+def _left_out(found: SweepStatus) -> list[str]:
     """Lines on runs on disk that are not of the definition as it was submitted; `found` has all its cells."""
     packs = [OnDisk(pack.folder, pack.run_ids, bool(pack.done)) for pack in found.packs.values() if not pack.damage]
     wanted = [cell.run.run_id for cell in found.cells]
@@ -228,20 +230,20 @@ def _left_out(found: Board) -> list[str]:
     return left_out(found.folder, packs, wanted, lambda: load_submitted(found.folder), source)
 
 
-def _watched(found: Board, left: list[str]) -> Group:
-    lines = [*screen.remarks(found), *(Text(f"note: {line}") for line in left)]
+def _watched(found: SweepStatus, left: list[str]) -> Group:
+    lines = [*screen.status_notes(found), *(Text(f"note: {line}") for line in left)]
     for line in lines:  # a line longer than the screen would put the next frame in the wrong place
         line.no_wrap, line.overflow = False, "fold"
-    return Group(screen.standing(found), *lines)
+    return Group(screen.status_table(found), *lines)
 
 
-def _packs(found: Board, wanted: Filter, states: Collection[str]) -> dict[str, screen.PackState]:
+def _packs(found: SweepStatus, wanted: Filter, states: Collection[str]) -> dict[str, screen.PackStatus]:
     """The packs in one of `states` that hold a run that is meant."""
     packs = {cell.pack.folder.pack_id: cell.pack for cell in found.cells if cell.pack and wanted.takes_cell(cell)}
     return {name: pack for name, pack in packs.items() if pack.state in states}
 
 
-def _count(found: Board, packs: dict[str, screen.PackState], wanted: Filter) -> str:
+def _count(found: SweepStatus, packs: dict[str, screen.PackStatus], wanted: Filter) -> str:
     """So many packs and runs; and how many of the runs share a pack with those that are meant but are not meant."""
     runs = sum(len(pack.run_ids) for pack in packs.values())
     meant = sum(wanted.takes_cell(cell) for cell in found.cells if cell.pack and cell.pack.folder.pack_id in packs)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from scorer_core.records import PackFolder, RecordError
 from scorer_core.support.text import count, duration
-from slurm.local.launcher import Outcome
+from slurm.local.launcher import LaunchState
 from sweeps.plan import PlannedPack
 
 SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw bars on
@@ -47,7 +47,7 @@ def progress(console: Console) -> Progress:
     )  # fmt: skip
 
 
-class Bars:
+class ProgressBars:
     """Progress bars over a plan: lanes done and environment steps in all, and a bar for each running pack."""
 
     def __init__(self, packs: Sequence[PlannedPack], console: Console):
@@ -65,7 +65,7 @@ class Bars:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._progress.stop()
 
-    def show(self, outcome: Outcome) -> None:
+    def show(self, outcome: LaunchState) -> None:
         """Draw how far `outcome` is."""
         speed = 0.0
         for folder in outcome.running:

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, Score, Venue
-from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, err, out, stop
+from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, err, exit_with_error, out
 from cli.options import Outputs, Overrides, SweepArgument
 from cli.results_table import ResultsTable
 from scorer_core.support.commands import command, shown_path
@@ -48,7 +48,7 @@ def report(
     from analysis.summary import Settings
 
     for strange in set(formats or ()) - set(get_args(Format)):
-        stop(f"--format: '{strange}' is not one of {', '.join(get_args(Format))}", USAGE)
+        exit_with_error(f"--format: '{strange}' is not one of {', '.join(get_args(Format))}", USAGE)
     settings = Settings(
         score=score,
         scheme=normalise,
@@ -145,7 +145,7 @@ def _levels(thresholds: list[str] | None) -> dict[str, list[float]] | None:
         except ValueError:
             number = math.nan
         if not task or not math.isfinite(number):
-            stop(f"--threshold {threshold}: not of the form TASK=RETURN, with a finite number", USAGE)
+            exit_with_error(f"--threshold {threshold}: not of the form TASK=RETURN, with a finite number", USAGE)
         levels.setdefault(task, []).append(number)
     return levels or None
 
@@ -156,7 +156,7 @@ def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
     if not (folder / "sweep.yaml").exists():
         given = (word for override in overrides or () for word in ("-s", override))
         again = command("run", sweep, *given, outputs=outputs)
-        stop(f"{folder}: nothing has been trained here; to train: {again}", FAILED)
+        exit_with_error(f"{folder}: nothing has been trained here; to train: {again}", FAILED)
     notes = []
     if folders.is_definition(sweep):
         notes = [definition.changed(definition.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
@@ -176,7 +176,7 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except ReportError as error:
-        stop(str(error), FAILED)
+        exit_with_error(str(error), FAILED)
 
 
 def report_on(folder: Path, *settings: Any, **drawn: Any) -> None:

@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, err, out, stop
+from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, err, exit_with_error, out
 from cli.options import Lanes, Outputs, Overrides, Processes, SweepArgument
-from cli.progress import Bars
+from cli.progress import ProgressBars
 from cli.report import report_on
 from cli.sweeps import print_plan, print_price
 from scorer_core.provenance import CODE_ROOT, code_version
@@ -15,7 +15,7 @@ from scorer_core.records import PackFolder
 from scorer_core.support.commands import command
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count
-from slurm.local.launcher import LocalLauncher, Outcome
+from slurm.local.launcher import LaunchState, LocalLauncher
 from sweeps import folders
 from sweeps.plan import Compile, make_plan
 
@@ -42,18 +42,20 @@ def run(
     try:
         planned.write()
     except RecordError as error:
-        stop(str(error), USAGE)
+        exit_with_error(str(error), USAGE)
     code_version(CODE_ROOT)  # warns of a secret in the diff, which every attempt records
     if not planned.packs:
         if planned.damaged:
             report_on(planned.folder)
-            stop(f"{count(len(planned.damaged), 'run')} not trained: a record of their pack is damaged", FAILED)
+            exit_with_error(
+                f"{count(len(planned.damaged), 'run')} not trained: a record of their pack is damaged", FAILED
+            )
         out.print("Nothing is missing.")
         return report_on(planned.folder)
     launcher = LocalLauncher(planned.layout.processes, device, commit_seconds)
     named: set[PackFolder] = set()
 
-    def show(outcome: Outcome) -> None:
+    def show(outcome: LaunchState) -> None:
         bars.show(outcome)
         for folder in outcome.elsewhere.keys() - named:
             named.add(folder)
@@ -61,14 +63,14 @@ def run(
             told = f"Pack {folder.pack_id} is trained by another command ({who}). Waiting for it."
             out.print(told)
 
-    with Bars(planned.packs, out) as bars:
+    with ProgressBars(planned.packs, out) as bars:
         outcome = launcher.run([pack.folder for pack in planned.packs], show)
     for folder, why in outcome.failed:
         err.print(Text.assemble((f"pack {folder.pack_id} failed:", "red"), f" {why}"))
         err.print(f"  its log: {command('logs', folder.pack_id, outputs=outputs)}")
     again = command("run", sweep, *(word for override in overrides or () for word in ("-s", override)), outputs=outputs)
     if outcome.interrupted or outcome.waiting:
-        stop(f"interrupted; all is committed. To go on: {again}", INTERRUPTED)
+        exit_with_error(f"interrupted; all is committed. To go on: {again}", INTERRUPTED)
     report_on(planned.folder)
     if outcome.failed or planned.damaged:
         raise typer.Exit(FAILED)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, err, out, stop
+from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, err, exit_with_error, out
 from cli.options import Outputs, Overrides, SearchArgument
 from scorer_core.records import replace_file
 from scorer_core.support.commands import command, command_on
@@ -42,8 +42,8 @@ def run(
     commit_seconds: Annotated[float, typer.Option(min=0, help="Seconds between commits.")] = 60.0,
 ) -> None:
     """Search, going on where it was cut off. The storage is a file, or the database whose URL is in SCORER_STORAGE."""
-    from cli.search_progress import SearchBars
-    from slurm.local.search_workers import LocalWorkers, train_here, trials_together
+    from cli.search_progress import SearchProgressBar
+    from slurm.local.search_workers import LocalWorkers, train_here, trials_per_batch
     from sweeps.study import Study
 
     changes = [*(overrides or ()), *([f"trials={trials}"] if trials else [])]
@@ -57,24 +57,24 @@ def run(
     where = load_profile(profile) if profile else None
     lanes = lanes or (where.lanes if where else None) or definitions.LANES
     workers = workers or (JOBS if where else os.cpu_count() or 1)
-    together = trials_together(definition, study.trials_left(), workers, lanes)
+    together = trials_per_batch(definition, study.trials_left(), workers, lanes)
     out.print(summary(definition, together))
-    out.print(f"Storage: {study.place}")
+    out.print(f"Storage: {study.storage_location}")
     if where:
         again = command("search", search, *given, "--profile", profile, outputs=outputs)
         return _send(study, where, again, workers, together, lanes)
     here = LocalWorkers(study.folder, together, lanes, device, commit_seconds)
-    with SearchBars(study, out) as bars:
+    with SearchProgressBar(study, out) as bars:
         codes = train_here(study, here, workers, bars.show)
     unfinished = sum(not trial.state.is_finished() for trial in study.trials())
     for code in sorted({code for code in codes if code not in (0, INTERRUPTED)}):
         err.print(Text.assemble((f"a worker ended with {code}", "red"), f"; its log: {study.folder}/workers/*.log"))
     again = command("search", search, *given, outputs=outputs)
     if here.interrupts:
-        stop(f"interrupted; all is committed. To go on: {again}", INTERRUPTED)
+        exit_with_error(f"interrupted; all is committed. To go on: {again}", INTERRUPTED)
     _end(study)
     if unfinished or study.trials_left():
-        stop(f"{count(study.trials_left(), 'trial')} left to finish. To go on: {again}", FAILED)
+        exit_with_error(f"{count(study.trials_left(), 'trial')} left to finish. To go on: {again}", FAILED)
     if any(codes):
         raise typer.Exit(FAILED)
     return None
@@ -88,7 +88,7 @@ def _end(study: "Study") -> None:
     for line in failures_in_words(study):
         err.print(line)
     if study.all_failed():
-        stop(f"every trial of {study.search.name} failed. {study.how_to_retry(len(study.trials()))}", FAILED)
+        exit_with_error(f"every trial of {study.search.name} failed. {study.how_to_retry(len(study.trials()))}", FAILED)
 
 
 def _send(study: "Study", where: Profile, again: str, workers: int, together: int, lanes: int) -> None:
@@ -98,13 +98,15 @@ def _send(study: "Study", where: Profile, again: str, workers: int, together: in
 
     there = live_workers(study.folder)
     if there is None:
-        stop(f"{where.name}: the scheduler does not answer, so it is not known how many workers there are", FAILED)
+        exit_with_error(
+            f"{where.name}: the scheduler does not answer, so it is not known how many workers there are", FAILED
+        )
     if there < workers:
         command = worker_command(study.folder.resolve(), together, lanes, where.device, where.commit_seconds)
         try:
             submit_workers(where, command, workers - there, study.folder)
         except SchedulerError as error:
-            stop(f"{where.name}: {error}", FAILED)
+            exit_with_error(f"{where.name}: {error}", FAILED)
     begun = f", beside {there} that run or wait" if there else ""
     out.print(f"{count(max(0, workers - there), 'worker')} submitted to {where.name}{begun}.")
     out.print(f"To see how far they are: {command_on('search show', study.folder)}")

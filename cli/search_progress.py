@@ -17,7 +17,7 @@ from sweeps.study import Batch, Study
 TOLD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
-class SearchBars:
+class SearchProgressBar:
     """How far a search is: trials told, environment steps a second, and the best so far."""
 
     def __init__(self, study: Study, console: Console):

@@ -129,7 +129,7 @@ def _as_json(summary: "SearchSummary") -> dict[str, Any]:
 
     return {
         "search": summary.search.name,
-        "storage": summary.study.place,
+        "storage": summary.study.storage_location,
         "notes": summary.notes,
         "objectives": [objective.name for objective in summary.search.objective],
         "steps_trained": summary.steps_trained,

@@ -17,7 +17,7 @@ from scorer_core.support.commands import command_on, logs_command, retrain, run_
 from scorer_core.support.secrets import mask
 from scorer_core.support.text import count, duration, folded
 from slurm.profile import Profile
-from slurm.status import STATES, Board, Cell, PackState, age
+from slurm.status import STATES, PackStatus, RunStatus, SweepStatus, age
 from slurm.submissions.submission import ENVIRONMENT, HEARTBEAT_SECONDS, Submission, submit_command
 from slurm.submit import Selection
 from sweeps import price
@@ -30,7 +30,7 @@ FILES_OF_A_PACK = 5  # pack.json, lock, state.json, done.json, and the report of
 FILES_OF_AN_ATTEMPT = 3
 
 
-def standing(board: Board) -> RenderableType:
+def status_table(board: SweepStatus) -> RenderableType:
     """The board as a table, a row for each variant and task of its cells."""
     cells = board.cells
     used = [state for state in STATES if any(cell.state == state for cell in cells)]
@@ -42,7 +42,7 @@ def standing(board: Board) -> RenderableType:
     if judged:
         columns.append(Column("verdicts", style="yellow"))
     drawn = table(*columns)
-    rows: dict[tuple[str, str], list[Cell]] = {}
+    rows: dict[tuple[str, str], list[RunStatus]] = {}
     for cell in cells:
         rows.setdefault((cell.run.variant, cell.run.task), []).append(cell)
     for (variant, task), group in rows.items():
@@ -58,12 +58,12 @@ def standing(board: Board) -> RenderableType:
     return Group(head, drawn)
 
 
-def remarks(board: Board) -> list[Text]:
+def status_notes(board: SweepStatus) -> list[Text]:
     """What needs attention, a line each."""
     return [*_remarks(board, board.cells), *_advice(board, board.cells)]
 
 
-def _pace(cells: Sequence[Cell]) -> tuple[str, str]:
+def _pace(cells: Sequence[RunStatus]) -> tuple[str, str]:
     """Steps a second of the lanes of `cells`, and the time until the slowest of their packs is done."""
     lanes = Counter(cell.pack.folder.pack_id for cell in cells if cell.pack and cell.pack.speed)
     packs = {cell.pack.folder.pack_id: cell.pack for cell in cells if cell.pack and cell.pack.speed}
@@ -73,22 +73,24 @@ def _pace(cells: Sequence[Cell]) -> tuple[str, str]:
     return f"{speed:,.0f}", duration(max(pack.steps_to_go / pack.speed for pack in packs.values()))
 
 
-def _verdicts(cells: Sequence[Cell]) -> str:
+def _verdicts(cells: Sequence[RunStatus]) -> str:
     """How many of the finished runs of `cells` earned each verdict."""
     done = [cell.pack.done[cell.run.run_id] for cell in cells if cell.pack and _is_done(cell)]
     earned = Counter(verdict for entry in done for verdict in entry.get("verdicts", []))
     return ", ".join(f"{verdict} {many} of {len(done)}" for verdict, many in earned.items())
 
 
-def _is_done(cell: Cell) -> bool:
+def _is_done(cell: RunStatus) -> bool:
     return cell.pack is not None and not cell.pack.damage and cell.run.run_id in cell.pack.done
 
 
-def _remarks(board: Board, cells: Sequence[Cell]) -> list[Text]:
+def _remarks(board: SweepStatus, cells: Sequence[RunStatus]) -> list[Text]:
     packs = {cell.pack.folder.pack_id: cell.pack for cell in cells if cell.pack}.values()
     lines = []
-    if board.silence:
-        lines.append(_marked("Slurm does not answer", "yellow", f" ({board.silence}): this is what the files say."))
+    if board.scheduler_error:
+        lines.append(
+            _marked("Slurm does not answer", "yellow", f" ({board.scheduler_error}): this is what the files say.")
+        )
     lines += damage(board)
     reasons = Counter(pack.note for pack in packs if pack.state == "pending")
     if reasons:
@@ -114,7 +116,7 @@ def _remarks(board: Board, cells: Sequence[Cell]) -> list[Text]:
     return lines
 
 
-def versions_differ(board: Board) -> list[Text]:
+def versions_differ(board: SweepStatus) -> list[Text]:
     """A line on each pack that was resumed with other versions, and one if packs ran with different versions."""
     folders = [pack.folder for pack in board.packs.values()]
     lines = [line for folder in folders if len(folder.attempts()) > 1 for line in versions.upgrades(folder)]
@@ -125,7 +127,7 @@ def versions_differ(board: Board) -> list[Text]:
     return [Text(line) for line in lines]
 
 
-def damage(board: Board) -> list[Text]:
+def damage(board: SweepStatus) -> list[Text]:
     """A line on each record that cannot be read and each damaged pack, and how to train these again."""
     lines = [_marked("problem:", "red", f" {problem}") for problem in board.problems]
     damaged = [pack for pack in board.packs.values() if pack.damage]  # no cell has one whose runs are not known
@@ -137,7 +139,7 @@ def damage(board: Board) -> list[Text]:
     return lines
 
 
-def _line(pack: PackState) -> str:
+def _line(pack: PackStatus) -> str:
     return f"pack {pack.folder.pack_id} ({count(len(pack.run_ids), 'run')}): {pack.damage or pack.note}"
 
 
@@ -145,7 +147,7 @@ def _marked(mark: str, style: str, rest: str) -> Text:
     return Text.assemble((mark, style), rest)
 
 
-def _advice(board: Board, cells: Sequence[Cell]) -> list[Text]:
+def _advice(board: SweepStatus, cells: Sequence[RunStatus]) -> list[Text]:
     """What the report has, and what to do about the rest."""
     folder, states = board.folder, {cell.state for cell in cells}
     lines = []
@@ -163,7 +165,7 @@ def _advice(board: Board, cells: Sequence[Cell]) -> list[Text]:
     ):
         lines.append(f"To submit what is missing: {submit_command(folder, board.submissions)}")
     report, page = board.report, shown_path(folder / "report")
-    if board.last:
+    if board.report_jobs:
         lines.append("The report is drawn when these jobs have ended.")
     elif report:
         without = f", without {count(len(report.runs), 'run')}" if report.runs else ", with every run"
@@ -180,7 +182,7 @@ def _advice(board: Board, cells: Sequence[Cell]) -> list[Text]:
     return list(map(Text, lines))
 
 
-def _has_return(pack: PackState) -> bool:
+def _has_return(pack: PackStatus) -> bool:
     """Did a finished run of `pack` log a return? A report of none is refused."""
     if not pack.done or pack.damage:
         return False
@@ -191,7 +193,7 @@ def _has_return(pack: PackState) -> bool:
     return any(value is not None and math.isfinite(value) for value in returns)
 
 
-def _is_drawn(board: Board) -> bool:
+def _is_drawn(board: SweepStatus) -> bool:
     """Is there a page that is younger than all that is done?"""
     page = board.folder / "report" / "report.html"
     done = [pack.folder.path / "done.json" for pack in board.packs.values() if pack.done]
@@ -202,14 +204,14 @@ def _written(path: Path) -> float:
     return path.stat().st_mtime
 
 
-def as_json(board: Board) -> dict[str, Any]:
+def as_json(board: SweepStatus) -> dict[str, Any]:
     """The board for a script; a run's pack says how far it is."""
     packs = {cell.pack.folder.pack_id: cell.pack for cell in board.cells if cell.pack}
     return {
         "sweep": board.folder.name,
         "folder": str(board.folder),
         "time": now(),
-        "scheduler": board.silence or "answered",
+        "scheduler": board.scheduler_error or "answered",
         "counts": dict(Counter(cell.state for cell in board.cells)),
         "runs": {
             cell.run.run_id: {
@@ -234,25 +236,25 @@ def as_json(board: Board) -> dict[str, Any]:
             }
             for name, pack in packs.items()
         },
-        "report_pending": bool(board.last),
+        "report_pending": bool(board.report_jobs),
         "problems": [*board.problems, *(pack.damage for pack in board.packs.values() if pack.damage)],
     }
 
 
-def selection(planned: Plan, chosen: Selection) -> list[str]:
+def submit_summary(planned: Plan, chosen: Selection) -> list[str]:
     """One line on each group of packs, and what becomes of it."""
     runs = {pack.folder.pack_id: len(pack.configs) for pack in planned.packs}
     lines = [
         f"To submit: {count(len(chosen.packs), 'pack')}, {count(sum(runs[name] for name in chosen.packs), 'run')}."
     ]
-    if chosen.live:
-        lines.append(f"Running or waiting already: {count(chosen.live, 'pack')}.")
-    if chosen.beyond:
+    if chosen.already_queued:
+        lines.append(f"Running or waiting already: {count(chosen.already_queued, 'pack')}.")
+    if chosen.over_limit:
         lines.append(
-            f"{count(chosen.beyond, 'pack')} beyond what may be queued at a time ({chosen.limit}): submit again when "
-            "there is room."
+            f"{count(chosen.over_limit, 'pack')} beyond what may be queued at a time ({chosen.limit}): submit again "
+            "when there is room."
         )
-    for state, many in chosen.held.items():
+    for state, many in chosen.skipped.items():
         again = (
             f"; to submit them too: {command_on('retry', planned.folder, '--state', state)}"
             if state != "unknown"
@@ -284,7 +286,7 @@ def cost(packs: Sequence[PlannedPack], profile: Profile, at_a_time: int | None =
     return lines
 
 
-def rehearsal(planned: Plan, submission: Submission) -> list[str]:
+def dry_run_text(planned: Plan, submission: Submission) -> list[str]:
     """What `--dry-run` shows: the packs, the script of the first array, and what it all costs in files and calls."""
     packs = {pack.folder.pack_id: pack for pack in planned.packs}
     variants = {run.run_id: run.variant.name for run in planned.sweep.runs}

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from cli import status_view as screen
-from cli.common import Yes, answered, confirm, jobs_to_wait_for, submitted
-from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, err, out, print_json, stop
+from cli.common import Yes, confirm, jobs_to_wait_for, slurm_or_exit, submitted_folder
+from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, err, exit_with_error, out, print_json
 from cli.filters import Filter, Seeds, States, Tasks, Variants, make_filter
 from cli.options import AsJson, Lanes, Outputs, Overrides, Processes, SweepArgument
 from cli.sweeps import plan_json, print_left_out, print_plan, print_price, print_problems, print_timescales
@@ -20,11 +20,11 @@ from scorer_core.support.text import count
 from scorer_core.support.waiting import waiting
 from slurm import submit as submitting
 from slurm.cluster import scheduler
-from slurm.cluster.limits import room
-from slurm.cluster.scheduler import Queued, SchedulerError, SubmissionUnknownError
+from slurm.cluster.limits import free_slots
+from slurm.cluster.scheduler import QueuedJob, SchedulerError, SubmissionUnknownError
 from slurm.profile import Profile, load_profile
-from slurm.status import Board, board
-from slurm.submissions.submission import Submission, alone, new, submit_command
+from slurm.status import SweepStatus, read_status
+from slurm.submissions.submission import Submission, new, submit_command, sweep_lock
 from sweeps import definition, folders
 from sweeps.definition import Sweep
 from sweeps.grid import grid_run
@@ -160,7 +160,9 @@ def _until_interrupted() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        stop("Interrupted; no further jobs were submitted. To go on, give the same command again.", INTERRUPTED)
+        exit_with_error(
+            "Interrupted; no further jobs were submitted. To go on, give the same command again.", INTERRUPTED
+        )
 
 
 @_until_interrupted()
@@ -185,55 +187,55 @@ def _submit(
         except SchedulerError as error:
             out.print(f"Without the cluster's limits: {error}")
     elif profile.scheduler == "slurm":
-        limits = answered(lambda: scheduler.limits(profile.account))
+        limits = slurm_or_exit(lambda: scheduler.limits(profile.account))
     with nullcontext() if dry_run else _usable(folder):
         planned = _plan(loaded, outputs, profile, lanes, only)
         if profile.scheduler == "local":
             profile = profile.model_copy(update={"processes": planned.layout.processes})
-        found = board(folder.resolve(), accounting=False)
-        if found.silence and not dry_run:
-            stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)
-        adopted = 0 if dry_run else submitting.adopt(found)
+        found = read_status(folder.resolve(), accounting=False)
+        if found.scheduler_error and not dry_run:
+            exit_with_error(f"Slurm does not answer, nothing was submitted: {found.scheduler_error}", FAILED)
+        adopted = 0 if dry_run else submitting.recover_job_ids(found)
         if adopted:
             told = "Found in Slurm, of a submission that was cut off before it could note them"
             out.print(f"{told}: {count(adopted, 'array')}.")
-        space = answered(lambda: room(profile, limits)) if limits else None
-        chosen = submitting.select(planned, found, states, space)
+        space = slurm_or_exit(lambda: free_slots(profile, limits)) if limits else None
+        chosen = submitting.select_packs(planned, found, states, space)
         print_problems(planned.problems)
         print_left_out(planned, source)
-        out.print("\n".join(screen.selection(planned, chosen)))
+        out.print("\n".join(screen.submit_summary(planned, chosen)))
         if chosen.packs and profile.scheduler == "slurm":
             going = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
             out.print("\n".join(screen.cost(going, profile)))
         if dry_run:
-            arrays = submitting.sizes(len(chosen.packs), profile, limits)
-            throttle, before = submitting.turn(found, profile.throttle)
+            arrays = submitting.array_sizes(len(chosen.packs), profile, limits)
+            throttle, before = submitting.remaining_throttle(found, profile.throttle)
             snapshot = folder.resolve() / "code" / "SNAPSHOT"
             would = new(
                 folder.resolve(), profile, snapshot, arrays, throttle, packs=chosen.packs, after=[*jobs, *before]
             )
-            text = "\n".join(screen.rehearsal(planned, would))
+            text = "\n".join(screen.dry_run_text(planned, would))
             return out.print(text)
         if not chosen.packs:
             return None
-        parts = submitting.by_code(chosen, found) if same_code else [(None, chosen)]
+        parts = submitting.group_by_snapshot(chosen, found) if same_code else [(None, chosen)]
         for number, (code, part) in enumerate(parts):
             if number:
-                found = board(folder.resolve(), accounting=False)  # with the arrays of the part before
+                found = read_status(folder.resolve(), accounting=False)  # with the arrays of the part before
             try:
                 sent = submitting.send(planned, found, part, profile, limits, code, jobs)
             except SubmissionUnknownError as error:
-                stop(f"Slurm: {error}", FAILED)
+                exit_with_error(f"Slurm: {error}", FAILED)
             except SchedulerError as error:
-                stop(f"Nothing was submitted: {error}", FAILED)
+                exit_with_error(f"Nothing was submitted: {error}", FAILED)
             if sent.interrupted:
-                stop(_interrupted(folder, sent), INTERRUPTED)
+                exit_with_error(_interrupted(folder, sent), INTERRUPTED)
             told = f"{count(sent.packs, 'pack')} submitted. To watch: {command_on('status', folder, '--watch')}"
             out.print(told)
             for line in _order(folder, sent.submission):
                 out.print(line)
             if sent.refused:
-                stop(f"Slurm refused the rest: {sent.refused}; submit again for it", FAILED)
+                exit_with_error(f"Slurm refused the rest: {sent.refused}; submit again for it", FAILED)
     return None
 
 
@@ -253,7 +255,7 @@ def _order(folder: Path, submission: Submission) -> list[str]:
     return lines
 
 
-def _interrupted(folder: Path, sent: submitting.Sent) -> str:
+def _interrupted(folder: Path, sent: submitting.SubmitResult) -> str:
     """What was submitted until Ctrl-C, and how to go on or to take it back."""
     submission = sent.submission
     arrays = [f"array {r.job} ({count(r.count, 'pack')})" for r in submission.requests if r.job]
@@ -296,19 +298,19 @@ def _again(
 
     `as_submitted`: only what was submitted before, with the code it was submitted with; what Slurm holds is released.
     """
-    folder = submitted(sweep, outputs)
+    folder = submitted_folder(sweep, outputs)
     found = _answered_board(folder)
     earlier = [submission for submission in found.submissions if submission.packs]
     if not profile and not earlier:
         first = command("submit", shown_path(folder), "--profile", "NAME")
-        stop(f"{folder}: was never submitted; to submit it: {first}", FAILED)
+        exit_with_error(f"{folder}: was never submitted; to submit it: {first}", FAILED)
     where = load_profile(profile) if profile else earlier[-1].whole_profile()
     jobs = _jobs_before(after, where, folder.parent)  # refused before any question
     wanted = wanted.among(cell.run for cell in found.cells)
     if _stopping(found, wanted):
         found = _once_stopped(folder, wanted)
     cells = [cell for cell in found.cells if wanted.takes_cell(cell)]
-    held: list[Queued] = []
+    held: list[QueuedJob] = []
     if as_submitted:
         never = [cell for cell in cells if cell.state == "missing" and not (cell.pack and cell.pack.submission)]
         if never:
@@ -325,14 +327,14 @@ def _again(
         confirm(f"{question[0].upper()}{question[1:]}?", yes)
     if held:
         if not dry_run:
-            answered(lambda: scheduler.release(held))
+            slurm_or_exit(lambda: scheduler.release(held))
         out.print(f"{count(len(held), 'pack')} {'to be released' if dry_run else 'released'}, which Slurm held.")
     if held and not again:
         return None
     still = _stopping(found, wanted)
     if still:
         told = f"{count(still, 'pack')} cancelled and still stopping, not submitted; give this command again later"
-        err.print(told) if again else stop(told, FAILED)
+        err.print(told) if again else exit_with_error(told, FAILED)
     if not again:
         for line in screen.damage(found):
             out.print(line)
@@ -346,15 +348,15 @@ def _again(
     )
 
 
-def _answered_board(folder: Path) -> Board:
+def _answered_board(folder: Path) -> SweepStatus:
     """Where the sweep in `folder` stands by the files and the scheduler; silence of Slurm is one line."""
-    found = board(folder, accounting=False)
-    if found.silence:
-        stop(f"Slurm does not answer, nothing was submitted: {found.silence}", FAILED)
+    found = read_status(folder, accounting=False)
+    if found.scheduler_error:
+        exit_with_error(f"Slurm does not answer, nothing was submitted: {found.scheduler_error}", FAILED)
     return found
 
 
-def _stopping(found: Board, wanted: Filter) -> int:
+def _stopping(found: SweepStatus, wanted: Filter) -> int:
     """How many packs are cancelled, still run, and hold a run that `wanted` takes once it is cancelled."""
     stopping = [cell for cell in found.cells if cell.pack and cell.pack.stopping and cell.state == "running"]
     meant = [cell for cell in stopping if wanted.takes_cell(replace(cell, state="cancelled"))]
@@ -362,7 +364,7 @@ def _stopping(found: Board, wanted: Filter) -> int:
 
 
 @_until_interrupted()
-def _once_stopped(folder: Path, wanted: Filter) -> Board:
+def _once_stopped(folder: Path, wanted: Filter) -> SweepStatus:
     """Where the sweep stands when no pack that `wanted` takes is stopping any more, or after STOP_PATIENCE_SECONDS."""
     end, pause = time.monotonic() + STOP_PATIENCE_SECONDS, 0.5
     with waiting("packs that were cancelled to stop"):
@@ -380,14 +382,14 @@ def _jobs_before(after: str | None, profile: Profile, outputs: Path) -> list[str
     if after is None:
         return []
     if profile.scheduler == "local":
-        stop("--after: not used with scheduler: local; leave it out", USAGE)
-    return answered(lambda: jobs_to_wait_for(after, outputs))
+        exit_with_error("--after: not used with scheduler: local; leave it out", USAGE)
+    return slurm_or_exit(lambda: jobs_to_wait_for(after, outputs))
 
 
 def _usable(folder: Path) -> AbstractContextManager[None]:
     """The sweep to ourselves, or one line on why its folder cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return alone(folder)
+        return sweep_lock(folder)
     except OSError as error:
-        stop(f"{folder}: cannot be written: {error.strerror}", USAGE)
+        exit_with_error(f"{folder}: cannot be written: {error.strerror}", USAGE)

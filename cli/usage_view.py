@@ -8,10 +8,10 @@ from rich.text import Text
 from cli.console import out
 from scorer_core.support.text import count, duration
 from slurm.cluster.usage import Usage, Used, largest_and_median, memory, proposal, rows
-from slurm.status import Board
+from slurm.status import SweepStatus
 
 
-def show(board: Board, found: Usage) -> None:
+def show(board: SweepStatus, found: Usage) -> None:
     """A row per variant, and lines for the next profile."""
     if found.complaint:
         out.print(Text(f"There is no accounting ({found.complaint}), so memory is not known."))
@@ -33,7 +33,7 @@ def show(board: Board, found: Usage) -> None:
     return None
 
 
-def as_json(board: Board, found: Usage) -> dict[str, Any]:
+def as_json(board: SweepStatus, found: Usage) -> dict[str, Any]:
     """The same for a script: per variant, seconds and megabytes of each pack."""
     return {
         "source": found.source,

@@ -18,10 +18,10 @@ from scorer_core.records import PackFolder, RecordError, Time, now, other_folder
 from scorer_core.support.commands import command_on
 from scorer_core.support.text import duration
 from slurm.cluster import losses, scheduler
-from slurm.cluster.scheduler import Queued, SchedulerError
+from slurm.cluster.scheduler import QueuedJob, SchedulerError
 from slurm.local import supervisor as local
 from slurm.profile import profiles
-from slurm.submissions.submission import Request, Submission, submissions
+from slurm.submissions.submission import JobArray, Submission, submissions
 from sweeps.grid import Grid, GridRun, grid
 
 STATES = ("done", "diverged", "running", "pending", "failed", "lost", "damaged", "cancelled", "unknown", "missing")
@@ -39,7 +39,7 @@ class MadeReport(BaseModel):
 
 
 @dataclass
-class PackState:
+class PackStatus:
     """One pack: its state is that of its runs, unless `done` names them one by one."""
 
     folder: PackFolder
@@ -50,9 +50,9 @@ class PackState:
     state: str = "missing"
     note: str = ""
     submission: str = ""  # the newest that has it
-    request: Request | None = None
+    request: JobArray | None = None
     index: int = 0
-    queued: Queued | None = None
+    queued: QueuedJob | None = None
     damage: str = ""  # which file of it is damaged, and how
     stopping: bool = False  # it was cancelled, and its process has not ended so far
 
@@ -71,30 +71,30 @@ class PackState:
 
 
 @dataclass(frozen=True)
-class Cell:
+class RunStatus:
     """One run of the sweep as defined, and where it stands."""
 
     run: GridRun
-    pack: PackState | None
+    pack: PackStatus | None
     state: str
 
 
 @dataclass
-class Board:
+class SweepStatus:
     folder: Path
     question: str
-    cells: list[Cell]
-    packs: dict[str, PackState]
+    cells: list[RunStatus]
+    packs: dict[str, PackStatus]
     submissions: list[Submission]
-    silence: str = ""  # why the scheduler's side is missing
+    scheduler_error: str = ""  # why the scheduler's side is missing
     problems: list[str] = field(default_factory=list)  # records that cannot be read, but for those of damaged packs
     report: MadeReport | None = None  # of the newest submission, once it is made
-    last: dict[str, Queued] = field(default_factory=dict)  # jobs that will draw the report, by submission
+    report_jobs: dict[str, QueuedJob] = field(default_factory=dict)  # jobs that will draw the report, by submission
     jobs: dict[str, str] = field(default_factory=dict)  # Slurm's number of each array that it has, by name
     advice: list[str] = field(default_factory=list)  # what to change before the lost runs are submitted again
 
 
-def board(folder: Path, accounting: bool = True, tolerant: bool = False) -> Board:
+def read_status(folder: Path, accounting: bool = True, tolerant: bool = False) -> SweepStatus:
     """Everything about the sweep in `folder`: at most one call of squeue, and one of sacct if runs are lost.
 
     `tolerant` is for commands that only show: a submission that cannot be read is one of the problems, and an
@@ -146,12 +146,12 @@ def board(folder: Path, accounting: bool = True, tolerant: bool = False) -> Boar
     advice = _explain_the_lost(packs.values(), sent, folder)
     by_run = {run_id: pack for pack in packs.values() for run_id in pack.run_ids}
     known = grid(folder) if (folder / "sweep.yaml").exists() else Grid(folder.name, "", [])
-    cells = [_cell(run, by_run.get(run.run_id)) for run in known.runs]
-    return Board(folder, known.question, cells, packs, sent, silence, problems, report, last, numbers, advice)
+    runs = [_cell(run, by_run.get(run.run_id)) for run in known.runs]
+    return SweepStatus(folder, known.question, runs, packs, sent, silence, problems, report, last, numbers, advice)
 
 
-def _cell(run: GridRun, pack: PackState | None) -> Cell:
-    return Cell(run, pack, pack.state_of(run.run_id) if pack else "missing")
+def _cell(run: GridRun, pack: PackStatus | None) -> RunStatus:
+    return RunStatus(run, pack, pack.state_of(run.run_id) if pack else "missing")
 
 
 def _report_of(folder: Path, sent: Sequence[Submission]) -> MadeReport | None:
@@ -161,11 +161,11 @@ def _report_of(folder: Path, sent: Sequence[Submission]) -> MadeReport | None:
     return made if made and made.time >= newest else None
 
 
-def _read_packs(packs: Path, problems: list[str]) -> dict[str, PackState]:
+def _read_packs(packs: Path, problems: list[str]) -> dict[str, PackStatus]:
     """Two small files per pack, and the metrics parts of a finished one; configurations are not built."""
     found = {}
     for pack in pack_folders(packs):
-        state = PackState(pack, [], {}, {})
+        state = PackStatus(pack, [], {}, {})
         try:
             state.done = pack.done()
             if state.done:
@@ -187,12 +187,12 @@ def _read_packs(packs: Path, problems: list[str]) -> dict[str, PackState]:
 
 def _jobs(
     sent: Sequence[Submission], packs: Path, reported: bool, unreadable: list[str] | None
-) -> tuple[dict[str, dict[int, Queued]], str]:
+) -> tuple[dict[str, dict[int, QueuedJob]], str]:
     """What the schedulers have, by the name of the request and its index; and why Slurm does not say.
 
     With `unreadable`, a local queue that cannot be read is left out and the reason added.
     """
-    jobs: dict[str, dict[int, Queued]] = {}
+    jobs: dict[str, dict[int, QueuedJob]] = {}
     for submission in sent:
         if submission.profile.scheduler == "local":
             try:
@@ -211,9 +211,9 @@ def _jobs(
         return jobs, str(error)
 
 
-def _live(sent: Sequence[Submission], jobs: dict[str, dict[int, Queued]]) -> dict[str, Queued]:
+def _live(sent: Sequence[Submission], jobs: dict[str, dict[int, QueuedJob]]) -> dict[str, QueuedJob]:
     """What any submission, not only the newest, has queued, by pack; of two the one that runs."""
-    live: dict[str, Queued] = {}
+    live: dict[str, QueuedJob] = {}
     for submission in sent:
         for request in submission.requests if submission.packs else ():
             for index, queued in jobs.get(request.name, {}).items():
@@ -223,7 +223,7 @@ def _live(sent: Sequence[Submission], jobs: dict[str, dict[int, Queued]]) -> dic
     return live
 
 
-def _judge(pack: PackState, submission: Submission, silence: str) -> None:
+def _judge(pack: PackStatus, submission: Submission, silence: str) -> None:
     """The state of a pack that was submitted and is not done."""
     beat, queued = pack.heartbeat, pack.queued
     said = beat.get("series") == submission.name  # an older attempt's last words say nothing of this submission
@@ -251,7 +251,7 @@ def _judge(pack: PackState, submission: Submission, silence: str) -> None:
         pack.state, pack.note = "lost", _last_words(beat) if said else losses.NO_RECORD
 
 
-def _judge_without_submission(pack: PackState) -> None:
+def _judge_without_submission(pack: PackStatus) -> None:
     """`scorer run` left it, or is at it: who trains holds the lock."""
     phase = pack.heartbeat.get("phase")
     if phase is None:
@@ -281,17 +281,17 @@ def age(time: str) -> float:
     return max(0.0, (datetime.fromisoformat(now()) - datetime.fromisoformat(time)).total_seconds())
 
 
-def _ask_how_the_lost_ended(packs: Iterable[PackState]) -> None:
+def _ask_how_the_lost_ended(packs: Iterable[PackStatus]) -> None:
     """Accounting, where there is any, knows more than that a job is gone."""
     lost = [pack for pack in packs if pack.state == "lost" and pack.request and pack.request.job]
-    ended = scheduler.ends(sorted({pack.request.job for pack in lost if pack.request and pack.request.job}))
+    ended = scheduler.final_states(sorted({pack.request.job for pack in lost if pack.request and pack.request.job}))
     for pack in lost:
         how = ended.get((pack.request.job or "", pack.index)) if pack.request else None
         if how:
             pack.note = f"{how}: {pack.note}"
 
 
-def _explain_the_lost(packs: Iterable[PackState], sent: Sequence[Submission], folder: Path) -> list[str]:
+def _explain_the_lost(packs: Iterable[PackStatus], sent: Sequence[Submission], folder: Path) -> list[str]:
     """Add the line of its job's log that explains the loss to each lost pack; what to do about these reasons."""
     by_name = {submission.name: submission for submission in sent}
     lost = [pack for pack in packs if pack.state == "lost" and pack.request]

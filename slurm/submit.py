@@ -14,17 +14,17 @@ from typing import Any
 from scorer_core.records import PackFolder, refuse_links, replace_file
 from scorer_core.support.waiting import waiting
 from slurm.cluster import scheduler
-from slurm.cluster.limits import Room, explained
+from slurm.cluster.limits import FreeSlots, explained
 from slurm.cluster.scheduler import Limits, SchedulerError, SubmissionUnknownError
 from slurm.local import supervisor as local
 from slurm.profile import STORAGE_VARIABLE, Profile
-from slurm.status import Board
+from slurm.status import SweepStatus
 from slurm.submissions import snapshot
-from slurm.submissions.submission import Submission, alone, new, submissions
+from slurm.submissions.submission import Submission, new, submissions, sweep_lock
 from sweeps.grid import grid
 from sweeps.plan import Plan
 
-NEVER_AGAIN = ("done", "diverged", "running", "pending")
+DONE_OR_QUEUED = ("done", "diverged", "running", "pending")
 BY_DEFAULT = ("missing", "lost")  # `failed` and `cancelled` wait for `scorer retry`; `unknown` for an answer
 
 
@@ -33,21 +33,23 @@ class Selection:
     """The packs of a plan, sorted by whether they are to be submitted."""
 
     packs: list[str]  # to be submitted now
-    live: int = 0  # running or queued
-    held: dict[str, int] = field(default_factory=dict)  # by state: those that are not submitted without being told to
-    beyond: int = 0  # more than the cluster takes at a time
+    already_queued: int = 0  # running or queued
+    skipped: dict[str, int] = field(
+        default_factory=dict
+    )  # by state: those that are not submitted without being told to
+    over_limit: int = 0  # more than the cluster takes at a time
     limit: str = ""  # which limit says so
 
 
 @dataclass
-class Sent:
+class SubmitResult:
     submission: Submission
     packs: int
     refused: str = ""  # why not all were taken
     interrupted: bool = False  # by Ctrl-C, before all were sent
 
 
-def select(planned: Plan, standing: Board, states: Collection[str], room: Room | None) -> Selection:
+def select_packs(planned: Plan, standing: SweepStatus, states: Collection[str], room: FreeSlots | None) -> Selection:
     """Which packs of `planned` to submit: those in one of `states`, no more than there is room for."""
     chosen = Selection([])
     for pack in planned.packs:
@@ -55,17 +57,17 @@ def select(planned: Plan, standing: Board, states: Collection[str], room: Room |
         state = standing.packs[name].state if name in standing.packs else "missing"
         if state in states:
             chosen.packs.append(name)
-        elif state in NEVER_AGAIN:
-            chosen.live += 1
+        elif state in DONE_OR_QUEUED:
+            chosen.already_queued += 1
         else:
-            chosen.held[state] = chosen.held.get(state, 0) + 1
+            chosen.skipped[state] = chosen.skipped.get(state, 0) + 1
     if room is not None:
-        chosen.beyond, chosen.limit = max(0, len(chosen.packs) - room.packs), room.limit
+        chosen.over_limit, chosen.limit = max(0, len(chosen.packs) - room.packs), room.limit
         chosen.packs = chosen.packs[: room.packs]
     return chosen
 
 
-def turn(standing: Board, throttle: int | None) -> tuple[int | None, list[str]]:
+def remaining_throttle(standing: SweepStatus, throttle: int | None) -> tuple[int | None, list[str]]:
     """The throttle of a new submission, and jobs that it waits for: all arrays of a sweep keep to one `throttle`.
 
     What earlier arrays in the queue leave of it is for the new ones. If they leave nothing, the new ones start after
@@ -89,14 +91,14 @@ def turn(standing: Board, throttle: int | None) -> tuple[int | None, list[str]]:
     return throttle, sorted(tasks)
 
 
-def sizes(tasks: int, profile: Profile, limits: Limits | None) -> list[int]:
+def array_sizes(tasks: int, profile: Profile, limits: Limits | None) -> list[int]:
     """Tasks in arrays as equal as they can be, each with its last index below MaxArraySize."""
     most = limits.max_array_size if limits else scheduler.DEFAULT_MAX_ARRAY_SIZE
     count = 1 if profile.scheduler == "local" else -(-tasks // most)
     return [tasks * (i + 1) // count - tasks * i // count for i in range(count)] if tasks else []
 
 
-def by_code(chosen: Selection, standing: Board) -> list[tuple[Path | None, Selection]]:
+def group_by_snapshot(chosen: Selection, standing: SweepStatus) -> list[tuple[Path | None, Selection]]:
     """`chosen` in parts, each with the kept code that its packs were last submitted with; None for the code of now."""
     parts: dict[Path | None, Selection] = {}
     for name in chosen.packs:
@@ -105,14 +107,14 @@ def by_code(chosen: Selection, standing: Board) -> list[tuple[Path | None, Selec
     return list(parts.items())
 
 
-def adopt(standing: Board) -> int:
+def recover_job_ids(standing: SweepStatus) -> int:
     """Write down the numbers of arrays that Slurm has and a crash kept us from noting; how many there were."""
     found = 0
     for submission in standing.submissions:
         noted = _note(submission, standing.jobs)
         if noted:
             submission.write()
-            if submission.name not in standing.last:
+            if submission.name not in standing.report_jobs:
                 _send_report(submission, [])
         found += noted
     return found
@@ -128,13 +130,13 @@ def _note(submission: Submission, jobs: Mapping[str, str]) -> int:
 
 def send(
     planned: Plan,
-    standing: Board,
+    standing: SweepStatus,
     chosen: Selection,
     profile: Profile,
     limits: Limits | None,
     code: Path | None = None,
     after: Sequence[str] = (),
-) -> Sent:
+) -> SubmitResult:
     """Put the submission on disk, then hand it to the scheduler. The caller holds `alone`; `code` is a snapshot.
 
     The jobs start when those in `after` have ended.
@@ -147,9 +149,9 @@ def send(
     folder = planned.folder.resolve()
     grid(folder)  # writes the index of runs, so that `status` builds no configuration
     with waiting("the copy of the code"):
-        code = code or snapshot.keep(folder / "code")
-    throttle, before = turn(standing, profile.throttle)
-    arrays = sizes(len(chosen.packs), profile, limits)
+        code = code or snapshot.save_snapshot(folder / "code")
+    throttle, before = remaining_throttle(standing, profile.throttle)
+    arrays = array_sizes(len(chosen.packs), profile, limits)
     submission = new(folder, profile, code, arrays, throttle, packs=chosen.packs, after=[*after, *before])
     for name in chosen.packs:
         PackFolder(folder / "packs" / name).mark_cancelled(False)
@@ -173,9 +175,9 @@ def submit_workers(profile: Profile, command: Sequence[str], count: int, folder:
             f"profile {profile.name}: sbatch.export: with {export}, jobs do not get {STORAGE_VARIABLE}; add it"
         )
     limits = scheduler.limits(profile.account) if profile.scheduler == "slurm" else None
-    with alone(folder):
-        code = snapshot.keep(folder / "code")
-        arrays = sizes(count, profile, limits)
+    with sweep_lock(folder):
+        code = snapshot.save_snapshot(folder / "code")
+        arrays = array_sizes(count, profile, limits)
         submission = new(folder, profile, code, arrays, command=list(command), workers=count)
         sent = _hand_over(submission, [])
     if sent.refused:
@@ -196,7 +198,7 @@ def live_workers(folder: Path) -> int | None:
     return sum(len(jobs.get(request.name, {})) for submission in sent for request in submission.requests)
 
 
-def _hand_over(submission: Submission, earlier: list[str]) -> Sent:
+def _hand_over(submission: Submission, earlier: list[str]) -> SubmitResult:
     """Files first, then sbatch, array by array; a refusal ends it, and the rest is for the next call."""
     refuse_links(submission.folder)
     (submission.folder / "logs").mkdir(parents=True)
@@ -207,7 +209,7 @@ def _hand_over(submission: Submission, earlier: list[str]) -> Sent:
     if submission.profile.scheduler == "local":
         with waiting("the process that starts the packs"):
             local.start(submission)
-        return Sent(submission, len(submission.packs))
+        return SubmitResult(submission, len(submission.packs))
     from slurm.cluster import script  # and submitit with it: only now
 
     taken, refused = 0, None
@@ -229,10 +231,12 @@ def _hand_over(submission: Submission, earlier: list[str]) -> Sent:
         with suppress(SchedulerError):  # the next `submit` or `resume` asks again
             _note(submission, {name: next(iter(tasks.values())).job for name, tasks in scheduler.queue().items()})
         submission.write()
-        return Sent(submission, sum(request.count for request in submission.requests if request.job), interrupted=True)
+        return SubmitResult(
+            submission, sum(request.count for request in submission.requests if request.job), interrupted=True
+        )
     if isinstance(refused, SubmissionUnknownError):
         raise SubmissionUnknownError(f"{taken} tasks were submitted; of the next array, {refused}")
-    return Sent(submission, taken, str(refused or without_report))
+    return SubmitResult(submission, taken, str(refused or without_report))
 
 
 def _send_report(submission: Submission, earlier: list[str]) -> str:
@@ -244,7 +248,7 @@ def _send_report(submission: Submission, earlier: list[str]) -> str:
     after = [*earlier, *(request.job for request in submission.requests if request.job)]
     try:
         last = script.executor(submission, submission.last, array=False, after=after)
-        submission.last.job = _send(last, script.last_body(submission))
+        submission.last.job = _send(last, script.report_body(submission))
     except SchedulerError as error:
         return f"the job that draws the report: {explained(error)}"
     finally:

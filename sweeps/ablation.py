@@ -19,9 +19,11 @@ class Ablate(BaseModel):
     toggle: Annotated[list[Annotated[dict[str, Any], Field(min_length=1)]], Field(min_length=1)]
     how: Literal["one_at_a_time", "leave_one_out", "both"] = "one_at_a_time"
 
-    def families(self) -> dict[str, Sequence[Mapping[str, Any]]]:
+    def variants(self) -> dict[str, Sequence[Mapping[str, Any]]]:
         """By name, the toggles of each new variant, as layers over those of `from`."""
-        names = [", ".join(f"{field}={shown(value)}" for field, value in toggle.items()) for toggle in self.toggle]
+        names = [
+            ", ".join(f"{field}={format_value(value)}" for field, value in toggle.items()) for toggle in self.toggle
+        ]
         found: dict[str, Sequence[Mapping[str, Any]]] = {}
         if self.how != "leave_one_out":
             found |= {f"{self.from_} {name}": [toggle] for name, toggle in zip(names, self.toggle, strict=True)}
@@ -33,10 +35,10 @@ class Ablate(BaseModel):
         return found
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A setting in a variant's name."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return "x".join(map(shown, value))
+        return "x".join(map(format_value, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -75,7 +75,7 @@ def compared(study: Study) -> list[Confirmed]:
         return []
     sweep = definition.load_submitted(folder)
     trials = {_variant(trial): trial for trial in study.trials()}
-    confirmed = {variant.family: found for variant, found in scores_of(study.search, sweep, folder).items()}
+    confirmed = {variant.base_name: found for variant, found in scores_of(study.search, sweep, folder).items()}
     nothing = np.zeros((len(study.search.objective), 0))
     return [
         Confirmed(

@@ -26,8 +26,8 @@ from scorer_core.config import (
 )
 from scorer_core.registry import check_task
 from scorer_core.support.commands import command
-from sweeps.ablation import Ablate, shown
-from sweeps.reading import DefinitionError, put, read_mapping, read_text, shortened
+from sweeps.ablation import Ablate, format_value
+from sweeps.reading import DefinitionError, apply_override, read_mapping, read_text, shortened
 
 SHIPPED = Path(__file__).parent
 LONGEST_NAME = 80  # characters; a figure has no room for a longer label
@@ -40,12 +40,15 @@ SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "hold", "preset"} - set(AT_THE
 class Variant:
     """One setting of everything but task and seed."""
 
-    family: str  # its name under `variants`; "" in a sweep without
+    base_name: str  # its name under `variants`; "" in a sweep without
     point: tuple[tuple[str, Any], ...] = ()  # where it stands on the axes that matter to it
 
     @property
     def name(self) -> str:
-        return " ".join([self.family, *(f"{field}={shown(value)}" for field, value in self.point)]).strip() or "only"
+        return (
+            " ".join([self.base_name, *(f"{field}={format_value(value)}" for field, value in self.point)]).strip()
+            or "only"
+        )
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One cell of the grid before `exclude`."""
 
     run: Run
@@ -218,7 +221,7 @@ class Sweep(BaseModel):
     def _grid_is_not_too_large(self) -> Self:
         paired = [next(iter(self.zip.values()))] if self.zip else []
         points = math.prod(len(values) for values in [*self.axes.values(), *paired])
-        families = len(self.variants or "1") + (len(self.ablate.families()) if self.ablate else 0)
+        families = len(self.variants or "1") + (len(self.ablate.variants()) if self.ablate else 0)
         runs = families * points * len(self.tasks) * len(self.seeds)
         if runs > MAX_RUNS:
             raise ValueError(
@@ -243,7 +246,7 @@ class Sweep(BaseModel):
         return runs
 
     @cached_property
-    def _cells(self) -> list[Cell]:
+    def _cells(self) -> list[GridCell]:
         """Every cell of the grid. Points that compute the same are one cell; it goes if all of them are excluded."""
         cells = []
         for variant, points in self._variants_with_settings():
@@ -252,7 +255,7 @@ class Sweep(BaseModel):
                 configs = [_run_config(variant, settings | place) for settings in points[: None if self.exclude else 1]]
                 matched = [self._excluded_by(variant, config) for config in configs]
                 kept = next((config for config, by in zip(configs, matched, strict=True) if not by), None)
-                cells.append(Cell(Run(variant, kept or configs[0]), kept is None, set().union(*matched)))
+                cells.append(GridCell(Run(variant, kept or configs[0]), kept is None, set().union(*matched)))
         return cells
 
     def check_exclusions(self) -> None:
@@ -262,7 +265,7 @@ class Sweep(BaseModel):
             DefinitionError: if an entry names an unknown variant or task, or matches no cell.
         """
         known = [cell.run.variant for cell in self._cells]
-        variants = {name for variant in known for name in (variant.family, variant.name) if name}
+        variants = {name for variant in known for name in (variant.base_name, variant.name) if name}
         for place, entry in enumerate(self.exclude):
             for field, there in (("variant", variants), ("task", set(self.tasks))):
                 for value in _listed(entry.get(field, [])):
@@ -277,8 +280,8 @@ class Sweep(BaseModel):
     def _check_toggles(self, runs: list[Run]) -> None:
         ids: dict[str, set[str]] = {}
         for run in runs:
-            ids.setdefault(run.variant.family, set()).add(run.run_id)
-        for name in self.ablate.families() if self.ablate else ():
+            ids.setdefault(run.variant.base_name, set()).add(run.run_id)
+        for name in self.ablate.variants() if self.ablate else ():
             if self.ablate and ids.get(name) and ids.get(name) == ids.get(self.ablate.from_):
                 raise DefinitionError(f"ablate.toggle: '{name}' changes nothing of {self.ablate.from_}")
 
@@ -306,7 +309,9 @@ class Sweep(BaseModel):
         if wanted is None:
             return points if len(self.variants) == len(points) == 1 else []
         if isinstance(wanted, str):
-            return [v for v in points if v.family and v.family == wanted] or [v for v in points if v.name == wanted]
+            return [v for v in points if v.base_name and v.base_name == wanted] or [
+                v for v in points if v.name == wanted
+            ]
         return [v for v in points if _has(v, wanted)]
 
     @cached_property
@@ -365,14 +370,14 @@ class Sweep(BaseModel):
             families[name] = [settings]
         if self.ablate:
             whole = families[self.ablate.from_]
-            for name, toggles in self.ablate.families().items():
+            for name, toggles in self.ablate.variants().items():
                 families[name] = [*whole, *toggles]
         return families
 
     def _excluded_by(self, variant: Variant, config: RunConfig) -> set[int]:
         def matches(field: str, wanted: Any) -> bool:
             if field == "variant":
-                actual = {variant.family, variant.name}
+                actual = {variant.base_name, variant.name}
             elif field == "follower_objective":
                 actual = _objective_as_written(config)
             else:
@@ -444,7 +449,7 @@ def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]
             raise DefinitionError(f"{name}: no such file, and no shipped sweep or search; there is {there}")
     raw = read_mapping(path)
     for override in overrides:
-        put(raw, override)
+        apply_override(raw, override)
     return raw, str(path)
 
 
@@ -511,7 +516,7 @@ def _run_config(variant: Variant, settings: Settings) -> RunConfig:
 
 
 def _place(variant: Variant) -> str:
-    return f"variant '{variant.name}': " if variant.family or variant.point else ""
+    return f"variant '{variant.name}': " if variant.base_name or variant.point else ""
 
 
 def one_line(error: ValidationError) -> str:
@@ -536,7 +541,7 @@ def _written(value: Any) -> str:
 
 def _has(variant: Variant, wanted: Settings) -> bool:
     """Has this point all values that `wanted` names?"""
-    actual = dict(variant.point) | {"variant": variant.family}
+    actual = dict(variant.point) | {"variant": variant.base_name}
     return all(field in actual and _same(actual[field], value) for field, value in wanted.items())
 
 

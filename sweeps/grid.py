@@ -19,13 +19,13 @@ IDENTITY = [Path(module.__file__ or "") for module in (config, identity, registr
 class GridRun(NamedTuple):
     run_id: str
     variant: str
-    family: str
+    base_name: str
     task: str
     seed: int
 
 
 def grid_run(run: definition.Run) -> GridRun:
-    return GridRun(run.run_id, run.variant.name, run.variant.family, run.config.task, run.config.seed)
+    return GridRun(run.run_id, run.variant.name, run.variant.base_name, run.config.task, run.config.seed)
 
 
 class Index(BaseModel):

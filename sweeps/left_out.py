@@ -8,7 +8,7 @@ from typing import NamedTuple
 from scorer_core.config import DEFAULTS, RunConfig
 from scorer_core.records import PackFolder, RecordError, pack_folders
 from scorer_core.support.text import folded
-from sweeps.ablation import shown
+from sweeps.ablation import format_value
 from sweeps.definition import DefinitionError, Sweep, load_submitted
 
 SHOWN = 5  # groups of runs in a line
@@ -133,7 +133,7 @@ def _settings(config: RunConfig, fields: Collection[str]) -> list[str]:
     if "follower_lr" in values and config.ratio is not None:
         del values["follower_lr"]
         values["ratio"] = config.ratio
-    return [f"{name}={shown(value)}" for name, value in values.items()]
+    return [f"{name}={format_value(value)}" for name, value in values.items()]
 
 
 def _difference(config: RunConfig, other: RunConfig) -> set[str]:

@@ -121,7 +121,7 @@ def make_plan(
     folder = outputs / sweep.name
     wanted = {run.run_id: run.config for run in sweep.runs}
     done: dict[str, str] = {}
-    begun: list[tuple[PackFolder, list[RunConfig], bool]] = []
+    started: list[tuple[PackFolder, list[RunConfig], bool]] = []
     broken: dict[str, set[str]] = {}  # damaged packs with their runs, as far as these are known
     problems = [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
     for pack in pack_folders(folder / "packs"):
@@ -133,7 +133,7 @@ def make_plan(
             else:
                 configs = pack.configs()
                 if {config.run_id for config in configs} <= set(pack.run_ids()):  # else it computes something else
-                    begun.append((pack, configs, pack.compiled()))
+                    started.append((pack, configs, pack.compiled()))
         except RecordError as error:
             broken[pack.pack_id] = pack.known_runs() & wanted.keys()
             problems.append(f"{error}; this pack is damaged and is not trained")
@@ -141,7 +141,7 @@ def make_plan(
     left = set(wanted if only is None else only) - done.keys() - damaged
     missing = {run_id: config for run_id, config in wanted.items() if run_id in left}
     packs = []
-    for pack, configs, compiled_before in begun:
+    for pack, configs, compiled_before in started:
         if any(config.run_id in missing for config in configs):
             packs.append(PlannedPack(pack, configs, True, compiled_before))
             for config in configs:

@@ -243,7 +243,7 @@ def read_mapping(path: Path, loader: type[Loader] = Loader) -> dict[str, Any]:
     return raw
 
 
-def put(raw: dict[str, Any], override: str) -> None:
+def apply_override(raw: dict[str, Any], override: str) -> None:
     """Set what `override`, a dotted.key=value, says in `raw`.
 
     Raises:

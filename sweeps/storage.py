@@ -149,7 +149,7 @@ def open_storage(folder: Path) -> BaseStorage:
         DefinitionError: if SCORER_STORAGE is no database's URL.
     """
     url = os.environ.get(STORAGE_VARIABLE) or _recorded_url(folder)
-    with told_in_a_line(shown(url) if url else str(folder / JOURNAL)):
+    with as_storage_error(redact_url(url) if url else str(folder / JOURNAL)):
         if url is None:
             folder.mkdir(parents=True, exist_ok=True)
             journal = folder / JOURNAL
@@ -167,13 +167,13 @@ def _recorded_url(folder: Path) -> str | None:
     return found.url if found else None
 
 
-def where(folder: Path) -> str:
+def storage_location(folder: Path) -> str:
     """Of the storage of the search in `folder`, in a form that may be shown."""
     url = os.environ.get(STORAGE_VARIABLE) or _recorded_url(folder)
-    return shown(url) if url else str(folder / JOURNAL)
+    return redact_url(url) if url else str(folder / JOURNAL)
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """Scheme, host and database of `url`: nothing that can hold a secret.
 
     Raises:
@@ -209,7 +209,7 @@ def _parsed(url: str) -> URL:
 
 
 @contextmanager
-def told_in_a_line(place: str) -> Iterator[None]:
+def as_storage_error(place: str) -> Iterator[None]:
     """Whatever a storage does not do becomes a StorageError of one line that names `place`.
 
     Raises:

@@ -36,7 +36,7 @@ from sweeps.definition import DefinitionError
 from sweeps.reading import with_checksum
 from sweeps.samplers import make_sampler
 from sweeps.search import Search, Settings, dump, load
-from sweeps.storage import STORAGE_ERRORS, Lock, StorageError, open_storage, told_in_a_line, where
+from sweeps.storage import STORAGE_ERRORS, Lock, StorageError, as_storage_error, open_storage, storage_location
 
 ASKING_PATIENCE_SECONDS = 900.0  # hundreds of workers that start together ask one after the other
 STARTS_WITHOUT_PROGRESS = 3  # workers that were killed one after the other, at the same place
@@ -148,7 +148,7 @@ class Study:
         frozen = folder / "search.yaml"
         if frozen.exists():
             self._refuse_another(load(str(frozen)).identity, str(frozen))
-        with self._asking.held(ASKING_PATIENCE_SECONDS), told_in_a_line(self.place):
+        with self._asking.held(ASKING_PATIENCE_SECONDS), as_storage_error(self.storage_location):
             storage = open_storage(folder)
             try:
                 self.optuna = optuna.load_study(study_name=search.name, storage=storage)
@@ -161,22 +161,24 @@ class Study:
             bound = self.optuna.user_attrs.get(BOUND_TO)
             if bound is None:
                 raise DefinitionError(
-                    f"search {search.name}: storage {self.place} holds a study of this name that is not ours; "
+                    f"search {search.name}: storage {self.storage_location} holds a study of this name that is not "
+                    "ours; "
                     "give the search another `name`"
                 )
             if bound["optuna"].split(".")[0] != optuna.__version__.split(".")[0]:
                 raise DefinitionError(
-                    f"search {search.name}: its study in {self.place} was begun with Optuna {bound['optuna']}, "
+                    f"search {search.name}: its study in {self.storage_location} was begun with Optuna "
+                    f"{bound['optuna']}, "
                     f"this is {optuna.__version__}"
                 )
-            self._refuse_another(bound["definition"], self.place)
+            self._refuse_another(bound["definition"], self.storage_location)
             content = dump(search)
             if not frozen.exists() or frozen.read_bytes() not in (with_checksum(content), content.encode()):
                 replace_file(frozen, with_checksum(content))
 
     @property
-    def place(self) -> str:
-        return where(self.folder)
+    def storage_location(self) -> str:
+        return storage_location(self.folder)
 
     def _refuse_another(self, there: Mapping[str, Any], place: str) -> None:
         here = self.search.identity
@@ -196,7 +198,7 @@ class Study:
         Raises:
             StorageError: if the storage cannot be used.
         """
-        with self._asking.held(ASKING_PATIENCE_SECONDS), told_in_a_line(self.place):
+        with self._asking.held(ASKING_PATIENCE_SECONDS), as_storage_error(self.storage_location):
             self._failed_to_draw = ""
             orphans: list[FrozenTrial] = []
             for trial in self.optuna.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
@@ -311,11 +313,11 @@ class Study:
         Raises:
             StorageError: if the storage cannot be used, or the attributes of a trial are damaged.
         """
-        with told_in_a_line(self.place):
+        with as_storage_error(self.storage_location):
             trials = self.optuna.get_trials(deepcopy=False)
         for trial in trials:
             if fault := self._fault_of(trial):
-                raise StorageError(f"storage {self.place}: damaged: trial {trial.number}: {fault}")
+                raise StorageError(f"storage {self.storage_location}: damaged: trial {trial.number}: {fault}")
         return trials
 
     def _fault_of(self, trial: FrozenTrial) -> str:
@@ -382,7 +384,7 @@ class Study:
 
     def note(self, number: int, attributes: Mapping[str, Any]) -> None:
         """Attach attributes to a trial that is still running; nothing happens to one that has been told."""
-        with told_in_a_line(self.place):
+        with as_storage_error(self.storage_location):
             storage, trial_id = self.optuna._storage, self._id(number)
             if not storage.get_trial(trial_id).state.is_finished():
                 for key, value in attributes.items():
@@ -390,7 +392,7 @@ class Study:
 
     def report(self, number: int, value: float, step: int) -> None:
         """A value on the way, as a dashboard shows it."""
-        with told_in_a_line(self.place):
+        with as_storage_error(self.storage_location):
             storage, trial_id = self.optuna._storage, self._id(number)
             if not storage.get_trial(trial_id).state.is_finished():
                 storage.set_trial_intermediate_value(trial_id, step, value)
@@ -403,7 +405,7 @@ class Study:
 
     def tell(self, number: int, state: TrialState, values: list[float] | None = None) -> None:
         """End a trial; one that has been told is left as it is."""
-        with told_in_a_line(self.place):
+        with as_storage_error(self.storage_location):
             self.optuna.sampler = RandomSampler()  # which does nothing about it; a grid's would stop the process
             self.optuna.tell(number, values, state, skip_if_finished=True)
 

@@ -81,7 +81,7 @@ class SyntheticTrainer:
         folder.write_state(phase="done", step=total, lanes=len(configs))
         return True
 
-    def part(self, old: PackFolder, new: PackFolder) -> None:
+    def split(self, old: PackFolder, new: PackFolder) -> None:
         commit = old.last_commit()
         if commit is None:
             raise RecordError(f"{old.path}: nothing is committed")

@@ -14,7 +14,7 @@ from slurm.local import supervisor as local
 from slurm.profile import Profile
 from slurm.submissions import snapshot
 from slurm.submissions.cleaning import remove
-from slurm.submissions.submission import alone, new
+from slurm.submissions.submission import new, sweep_lock
 from slurm.submit import submit_workers
 from sweeps.storage import Lock, StorageError, open_storage
 
@@ -60,7 +60,7 @@ def locks(sweep: Path) -> None:
 
 
 def locks_submissions(sweep: Path) -> None:
-    with alone(sweep):
+    with sweep_lock(sweep):
         pass
 
 
@@ -101,7 +101,7 @@ PLANTED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "submissions": ("submissions", submits),
     "the next submission": ("submissions/1", write_in("submissions/1/submission.json")),
     "the logs of a submission": ("submissions/1/logs", lambda sweep: append(sweep / "submissions/1/logs")),
-    "code": ("code", lambda sweep: snapshot.keep(sweep / "code")),
+    "code": ("code", lambda sweep: snapshot.save_snapshot(sweep / "code")),
     "the report": ("report", write_in("report/report.html")),
     "imported runs": ("imported", write_in("imported/a.parquet")),
     "the log of a worker": ("workers/0.log", lambda sweep: open_log(sweep / "workers" / "0.log").close()),
@@ -196,11 +196,11 @@ def test_clean_removes_nothing_behind_a_folder_that_is_a_link(sweep, target):
 
 
 def test_a_kept_copy_of_the_code_that_was_changed_is_refused(tmp_path):
-    kept = snapshot.keep(tmp_path / "code")
-    assert snapshot.keep(tmp_path / "code") == kept
+    kept = snapshot.save_snapshot(tmp_path / "code")
+    assert snapshot.save_snapshot(tmp_path / "code") == kept
     (kept / "slurm" / "submit.py").write_text("edited")
     with pytest.raises(RecordError, match=rf"^{kept}: its files were changed after they were copied; remove this"):
-        snapshot.keep(tmp_path / "code")
+        snapshot.save_snapshot(tmp_path / "code")
 
 
 def test_no_profile_no_hidden_file_and_no_key_is_copied_with_the_code(tmp_path):
@@ -213,6 +213,6 @@ def test_no_profile_no_hidden_file_and_no_key_is_copied_with_the_code(tmp_path):
     ):
         (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "tree" / name).write_text("x")
-    kept = snapshot.keep(tmp_path / "code", tmp_path / "tree")
+    kept = snapshot.save_snapshot(tmp_path / "code", tmp_path / "tree")
     found = sorted(os.fspath(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file())
     assert found == ["slurm/submit.py", "snapshot.json"]

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from analysis.load import load_results
-from cli.status_view import remarks
+from cli.status_view import status_notes
 from scorer_core.records import MEASURED, METRICS, SCHEMA, PackFolder, pack_folders
 from scorer_core.train import train
-from slurm.status import board
+from slurm.status import read_status
 from sweeps.definition import load_submitted
 from sweeps.plan import find_run, make_plan
 from sweeps.study import study_in
@@ -72,11 +72,11 @@ def test_a_return_of_0_before_the_first_episode_is_not_taken_for_a_return(output
 
 
 def test_status_finds_every_run(outputs):
-    assert {cell.state for cell in board(outputs / "old").cells} == {"done"}
-    cut = board(outputs / "cut")
+    assert {cell.state for cell in read_status(outputs / "old").cells} == {"done"}
+    cut = read_status(outputs / "cut")
     assert {cell.state for cell in cut.cells} == {"lost", "missing"}
     command = f"To continue: scorer run {outputs / 'cut'}"
-    assert any(command in line for line in remarks(cut)), "it was never submitted, so `scorer resume` would refuse"
+    assert any(command in line for line in status_notes(cut)), "it was never submitted, so `scorer resume` would refuse"
 
 
 def test_a_run_is_found_by_its_new_id(outputs):

@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence, Set
 
 from slurm.cluster import scheduler
-from slurm.cluster.scheduler import Queued
+from slurm.cluster.scheduler import QueuedJob
 from slurm.submissions.submission import Submission
 
 NEVER = "DependencyNeverSatisfied"
 
 
 def report_jobs(
-    sent: Sequence[Submission], queued: Mapping[str, Mapping[int, Queued]], cancelled: Set[Queued]
-) -> set[Queued]:
+    sent: Sequence[Submission], queued: Mapping[str, Mapping[int, QueuedJob]], cancelled: Set[QueuedJob]
+) -> set[QueuedJob]:
     """The report jobs in the queue to cancel together with `cancelled`.
 
     These are the ones that are cancelled by themselves, whose dependency can never be satisfied, and those of a
@@ -29,7 +29,7 @@ def report_jobs(
     return found
 
 
-def cancel(tasks: Set[Queued], reports: Set[Queued]) -> None:
+def cancel(tasks: Set[QueuedJob], reports: Set[QueuedJob]) -> None:
     """Cancel tasks of arrays, and report jobs, which are no arrays.
 
     Raises:
@@ -37,4 +37,4 @@ def cancel(tasks: Set[Queued], reports: Set[Queued]) -> None:
     """
     scheduler.cancel(tasks)
     if reports:
-        scheduler.ask("scancel", "--quiet", *sorted({job.job for job in reports}))
+        scheduler.run_command("scancel", "--quiet", *sorted({job.job for job in reports}))

@@ -21,10 +21,10 @@ from scorer_core.provenance import CODE_ROOT
 from scorer_core.records import open_lock, read_json, write_json
 from slurm.cluster import losses, scheduler, script
 from slurm.cluster.profile_check import Finding
-from slurm.cluster.scheduler import Queued, SchedulerError
+from slurm.cluster.scheduler import QueuedJob, SchedulerError
 from slurm.profile import Profile
 from slurm.submissions.snapshot import check_code
-from slurm.submissions.submission import Request, Submission
+from slurm.submissions.submission import JobArray, Submission
 
 POLL_SECONDS = 2.0  # of the folder
 ASK_SECONDS = 30.0  # of Slurm
@@ -32,7 +32,7 @@ CLOCKS_APART_SECONDS = 5.0  # less is how long a file takes to be seen
 NONCE, LOCK, SEEN = "nonce.json", "lock", "seen.json"
 
 
-def look(profile: Profile, outputs: Path, patience: float, on_wait: Callable[[str], None]) -> list[Finding]:
+def run_check_job(profile: Profile, outputs: Path, patience: float, on_wait: Callable[[str], None]) -> list[Finding]:
     """Submit the probe under `profile`, wait for it at most `patience` seconds, and say what it saw.
 
     Raises:
@@ -40,7 +40,7 @@ def look(profile: Profile, outputs: Path, patience: float, on_wait: Callable[[st
     """
     folder = outputs.resolve() / f".probe-{uuid.uuid4().hex[:8]}"
     submission = Submission(folder=folder, profile=profile, code=CODE_ROOT, packs=["probe"])
-    request = Request(name=f"scorer{folder.name}")
+    request = JobArray(name=f"scorer{folder.name}")
     submission.write()
     write_json(folder / NONCE, folder.name)
     (folder / "logs").mkdir()
@@ -77,7 +77,7 @@ def _wait(
 def _state(job: str) -> str | None:
     """State and reason of a job, `gone` when Slurm has it no more, None when Slurm does not answer."""
     try:
-        answer = scheduler.ask("squeue", f"--jobs={job}", f"--format={scheduler.MARK}%T (%r)")
+        answer = scheduler.run_command("squeue", f"--jobs={job}", f"--format={scheduler.MARK}%T (%r)")
         rows = scheduler.marked("squeue", answer)[1:]
         return rows[0] if rows else "gone"
     except SchedulerError as error:
@@ -89,7 +89,7 @@ def _unseen(folder: Path, job: str, told: str, seconds: float) -> Iterator[Findi
     found = [losses.explain(log, last_line=True) for log in (folder / "logs").iterdir()]
     loss = next((loss for loss in found if loss), None)
     if told != "gone":
-        scheduler.cancel([Queued("running", job=job)])
+        scheduler.cancel([QueuedJob("running", job=job)])
         advice = "it was cancelled; see the reason above, or wait longer with --wait"
         yield Finding("problem", "probe", f"job {job} is {told} after {seconds:.0f} s", advice)
     elif loss:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from slurm.cluster.scheduler import MARK, Limits, SchedulerError, ask, marked, pairs, user_name
+from slurm.cluster.scheduler import MARK, Limits, SchedulerError, marked, pairs, run_command, user_name
 from slurm.profile import Profile
 
 REFUSED = re.compile(r"Submit\w*Limit|job submit limit|temporarily un(able|available)", re.IGNORECASE)
@@ -21,14 +21,14 @@ class SubmitLimit:
 
 
 @dataclass(frozen=True)
-class Room:
+class FreeSlots:
     """How many more packs the queue takes, and which limit says so."""
 
     packs: int
     limit: str
 
 
-def room(profile: Profile, limits: Limits | None) -> Room | None:
+def free_slots(profile: Profile, limits: Limits | None) -> FreeSlots | None:
     """The room that the tightest limit leaves, less one job for the report; None if no limit is known.
 
     Raises:
@@ -42,14 +42,18 @@ def room(profile: Profile, limits: Limits | None) -> Room | None:
         known.append(SubmitLimit("MaxSubmitJobs of your account", limits.max_submit, mine))
     known += submit_limits(profile)
     queued = {limit.counted: _queued(limit.counted) for limit in known}
-    rooms = [Room(max(0, limit.most - queued[limit.counted] - 1), f"{limit.name}: {limit.most}") for limit in known]
+    rooms = [
+        FreeSlots(max(0, limit.most - queued[limit.counted] - 1), f"{limit.name}: {limit.most}") for limit in known
+    ]
     return min(rooms, key=lambda room: room.packs, default=None)
 
 
 def submit_limits(profile: Profile) -> list[SubmitLimit]:
     """The limits of the QOS and of the account that a job of `profile` gets; empty where Slurm enforces none."""
     try:
-        enforced = re.search(r"^AccountingStorageEnforce\s*=\s*(\S+)", ask("scontrol", "show", "config"), re.MULTILINE)
+        enforced = re.search(
+            r"^AccountingStorageEnforce\s*=\s*(\S+)", run_command("scontrol", "show", "config"), re.MULTILINE
+        )
         if not enforced or not {"limits", "safe", "all"} & set(enforced[1].split(",")):
             return []
         return list(_submit_limits(profile))
@@ -60,13 +64,13 @@ def submit_limits(profile: Profile) -> list[SubmitLimit]:
 def _submit_limits(profile: Profile) -> Iterator[SubmitLimit]:
     mine = ("--user", str(os.getuid()))
     fields = "format=DefaultAccount,Account,DefaultQOS,QOS,GrpSubmitJobs"
-    ours = _rows(ask("sacctmgr", "-nP", "show", "user", user_name(), "withassoc", fields), 5)
+    ours = _rows(run_command("sacctmgr", "-nP", "show", "user", user_name(), "withassoc", fields), 5)
     ours = [row for row in ours if row[1] == (profile.account or row[0])]
     for _, account, _, _, most in ours:
         if most.isdigit():
             yield SubmitLimit(f"GrpSubmitJobs of your account {account}", int(most), (*mine, "--account", account))
         for member, total in _rows(
-            ask("sacctmgr", "-nP", "show", "assoc", f"account={account}", "format=User,GrpSubmitJobs"), 2
+            run_command("sacctmgr", "-nP", "show", "assoc", f"account={account}", "format=User,GrpSubmitJobs"), 2
         ):
             if not member and total.isdigit():
                 yield SubmitLimit(f"GrpSubmitJobs of account {account}", int(total), ("--account", account))
@@ -76,7 +80,7 @@ def _submit_limits(profile: Profile) -> Iterator[SubmitLimit]:
     if qos:
         places[qos] = ("--qos", qos)
     fields = "format=Name,MaxSubmitJobsPerUser,MaxSubmitJobsPerAccount,GrpSubmitJobs"
-    for name, per_user, per_account, total in _rows(ask("sacctmgr", "-nP", "show", "qos", fields), 4):
+    for name, per_user, per_account, total in _rows(run_command("sacctmgr", "-nP", "show", "qos", fields), 4):
         for limit, most, whose in (
             ("MaxSubmitJobsPerUser", per_user, mine),
             ("MaxSubmitJobsPerAccount", per_account, ("--account", account)),
@@ -97,7 +101,7 @@ def _default_qos(ours: list[list[str]]) -> str:
 def _partition_qos(profile: Profile) -> Iterator[tuple[str, str]]:
     """The partitions that jobs of `profile` may go to, each with its QOS if it has one."""
     wanted = profile.partition.split(",") if profile.partition else []
-    for line in ask("scontrol", "--oneliner", "show", "partition").splitlines():
+    for line in run_command("scontrol", "--oneliner", "show", "partition").splitlines():
         partition = pairs(line)
         name = partition.get("PartitionName", "")
         if (name in wanted if wanted else partition.get("Default") == "YES") and partition.get("QoS", "N/A") != "N/A":
@@ -111,7 +115,7 @@ def _rows(answer: str, fields: int) -> list[list[str]]:
 
 
 def _queued(options: tuple[str, ...]) -> int:
-    answer = ask("squeue", "--array", *options, f"--format={MARK}%i")
+    answer = run_command("squeue", "--array", *options, f"--format={MARK}%i")
     return sum(bool(re.match(r"\d+(_\d+)?$", line)) for line in marked("squeue", answer))
 
 

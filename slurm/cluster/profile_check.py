@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from slurm.cluster.scheduler import DEFAULT_MAX_ARRAY_SIZE, MARK, SchedulerError, ask, marked, pairs, user_name
+from slurm.cluster.scheduler import DEFAULT_MAX_ARRAY_SIZE, MARK, SchedulerError, marked, pairs, run_command, user_name
 from slurm.profile import Profile, minutes
 
 Level = Literal["ok", "note", "problem"]
@@ -27,15 +27,15 @@ class Finding:
     advice: str = ""
 
 
-def examine(profile: Profile) -> list[Finding]:
+def check_profile(profile: Profile) -> list[Finding]:
     """What can be known without submitting anything."""
     if profile.scheduler == "local":
         return [Finding("ok", "scheduler", "this machine; no limits but its own")]
     try:
-        config = _config(ask("scontrol", "show", "config"))
-        partitions = [pairs(line) for line in ask("scontrol", "--oneliner", "show", "partition").splitlines()]
+        config = _config(run_command("scontrol", "show", "config"))
+        partitions = [pairs(line) for line in run_command("scontrol", "--oneliner", "show", "partition").splitlines()]
         partitions = [partition for partition in partitions if "PartitionName" in partition]
-        nodes = _nodes(ask("sinfo", "--Node", f"--format={MARK}%R|%N|%G|%T"))
+        nodes = _nodes(run_command("sinfo", "--Node", f"--format={MARK}%R|%N|%G|%T"))
     except SchedulerError as error:
         return [Finding("problem", "slurm", str(error), "run this on a login node; is SLURM_CONF right?")]
     found = [Finding("ok", "slurm", f"version {config.get('SLURM_VERSION', 'unknown')}")]
@@ -200,8 +200,8 @@ def _accounting(profile: Profile, config: dict[str, str]) -> Iterator[Finding]:
         return
     try:
         user = f"user={user_name()}"
-        answer = ask("sacctmgr", "-nP", "show", "assoc", user, "format=account,partition,qos,maxsubmitjobs")
-        limits = ask("sacctmgr", "-nP", "show", "qos", "format=name,maxsubmitjobsperuser")
+        answer = run_command("sacctmgr", "-nP", "show", "assoc", user, "format=account,partition,qos,maxsubmitjobs")
+        limits = run_command("sacctmgr", "-nP", "show", "qos", "format=name,maxsubmitjobsperuser")
     except SchedulerError as error:
         yield Finding("note", "accounting", f"does not answer: {error}", "status goes on without it")
         yield _submit_limit(profile, [])

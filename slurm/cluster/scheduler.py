@@ -37,7 +37,7 @@ class SubmissionUnknownError(SchedulerError):
 
 
 @dataclass(frozen=True)
-class Queued:
+class QueuedJob:
     """A job that the scheduler has: `running`, or `pending` for a reason."""
 
     state: str
@@ -59,7 +59,7 @@ class Limits:
 
 
 @contextmanager
-def scrubbed() -> Iterator[None]:
+def without_slurm_env() -> Iterator[None]:
     """For as long as this lasts, the environment is without what belongs to a job we may be in."""
     inherited = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SUBMITIT_")
     taken = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith(inherited) and k not in KEPT_OF_SLURM}
@@ -69,19 +69,19 @@ def scrubbed() -> Iterator[None]:
         os.environ.update(taken)
 
 
-def ask(*command: str, patience: float = PATIENCE_SECONDS) -> str:
+def run_command(*command: str, patience: float = PATIENCE_SECONDS) -> str:
     """What `command` prints.
 
     Raises:
         SchedulerError: if it is not installed, fails, or takes longer than `patience` seconds.
     """
-    done = run(*command, patience=patience)
+    done = run_process(*command, patience=patience)
     if done.returncode:
         raise SchedulerError(last_line(done.stderr) or f"{command[0]}: exit code {done.returncode}")
     return done.stdout
 
 
-def run(*command: str, patience: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
+def run_process(*command: str, patience: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
     """`command` with its exit code, output and errors; bytes that are not UTF-8 (another locale's) are replaced.
 
     Raises:
@@ -89,7 +89,7 @@ def run(*command: str, patience: float = PATIENCE_SECONDS) -> subprocess.Complet
         NoAnswerError: if it takes longer than `patience` seconds.
     """
     try:
-        with scrubbed(), waiting(command[0]):
+        with without_slurm_env(), waiting(command[0]):
             return subprocess.run(
                 command, capture_output=True, encoding="utf-8", errors="replace", timeout=patience,
                 stdin=subprocess.DEVNULL,
@@ -159,11 +159,11 @@ def limits(account: str | None = None) -> Limits:
     Raises:
         SchedulerError: if Slurm does not answer.
     """
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", ask("scontrol", "show", "config"), re.MULTILINE)
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", run_command("scontrol", "show", "config"), re.MULTILINE)
     size = int(found.group(1)) if found else DEFAULT_MAX_ARRAY_SIZE
     question = ("show", "assoc", f"user={user_name()}", "format=Account,MaxSubmitJobs")
     try:
-        answer = ask("sacctmgr", "-nP", *question)
+        answer = run_command("sacctmgr", "-nP", *question)
     except SchedulerError:
         return Limits(size, None)
     rows = [line.split("|") for line in answer.splitlines()]
@@ -172,18 +172,18 @@ def limits(account: str | None = None) -> Limits:
     return Limits(size, min(numbers, default=None))
 
 
-def queue() -> dict[str, dict[int, Queued]]:
+def queue() -> dict[str, dict[int, QueuedJob]]:
     """Every job of this user, in one call: by name, then by index (0 where it is no array).
 
     Raises:
         SchedulerError: if Slurm does not answer.
     """
-    jobs: dict[str, dict[int, Queued]] = {}
+    jobs: dict[str, dict[int, QueuedJob]] = {}
     for job, index, state, reason, where, name in _queue_rows():
         known = "running" if state in ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED") else "pending"
         place = int(index) if index.isdecimal() else 0
         told = reason if reason != "None" else state.capitalize()
-        jobs.setdefault(name, {})[place] = Queued(known, told, where, job, place)
+        jobs.setdefault(name, {})[place] = QueuedJob(known, told, where, job, place)
     return jobs
 
 
@@ -194,7 +194,7 @@ def _queue_rows() -> list[tuple[str, ...]]:
         SchedulerError: if Slurm does not answer, or answers about nobody.
     """
     command = ("squeue", "--array", f"--user={os.getuid()}", f"--format={QUEUE_FORMAT}")
-    done = run(*command)
+    done = run_process(*command)
     if done.returncode or "invalid user" in done.stderr.lower():  # an unknown user is no error to some versions
         raise SchedulerError(last_line(done.stderr) or f"squeue: exit code {done.returncode}")
     lines = marked("squeue", done.stdout)
@@ -204,10 +204,10 @@ def _queue_rows() -> list[tuple[str, ...]]:
     return rows
 
 
-def ends(jobs: Sequence[str]) -> dict[tuple[str, int], str]:
+def final_states(jobs: Sequence[str]) -> dict[tuple[str, int], str]:
     """How tasks of array `jobs` ended, as accounting has it, in one call; empty where there is none."""
     try:
-        answer = ask("sacct", "-nPX", "-j", ",".join(jobs), "-o", "JobID,State") if jobs else ""
+        answer = run_command("sacct", "-nPX", "-j", ",".join(jobs), "-o", "JobID,State") if jobs else ""
     except SchedulerError:
         return {}
     found = {}
@@ -218,7 +218,7 @@ def ends(jobs: Sequence[str]) -> dict[tuple[str, int], str]:
     return found
 
 
-def cancel(tasks: Iterable[Queued]) -> None:
+def cancel(tasks: Iterable[QueuedJob]) -> None:
     """Cancel these tasks of arrays.
 
     Raises:
@@ -226,10 +226,10 @@ def cancel(tasks: Iterable[Queued]) -> None:
     """
     names = _names(tasks)
     if names:
-        ask("scancel", "--quiet", *names)
+        run_command("scancel", "--quiet", *names)
 
 
-def release(tasks: Iterable[Queued]) -> None:
+def release(tasks: Iterable[QueuedJob]) -> None:
     """Let these tasks of arrays, which are held, wait for their turn again.
 
     Raises:
@@ -237,10 +237,10 @@ def release(tasks: Iterable[Queued]) -> None:
     """
     names = _names(tasks)
     if names:
-        ask("scontrol", "release", ",".join(names))
+        run_command("scontrol", "release", ",".join(names))
 
 
-def _names(tasks: Iterable[Queued]) -> list[str]:
+def _names(tasks: Iterable[QueuedJob]) -> list[str]:
     """What Slurm's commands call these tasks, those of one array together."""
     indices: dict[str, list[int]] = {}
     for task in set(tasks):

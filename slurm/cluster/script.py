@@ -23,11 +23,11 @@ from slurm.cluster.scheduler import (
     SubmissionUnknownError,
     all_lines,
     not_understood,
-    run,
+    run_process,
 )
 from slurm.jobs.train_pack import INTERRUPTED
 from slurm.profile import LINE
-from slurm.submissions.submission import HEARTBEAT_SECONDS, PRIVATE, Request, Submission, last_command, setup
+from slurm.submissions.submission import HEARTBEAT_SECONDS, PRIVATE, JobArray, Submission, report_command, setup
 
 JOB_NUMBER = re.compile(r"^[ \t]*([0-9]+)(;\S+)?[ \t\r]*$", re.MULTILINE)
 CONNECTION_LOST = re.compile("timed out|Zero Bytes were transmitted", re.IGNORECASE)
@@ -85,7 +85,7 @@ class ArrayExecutor(SlurmExecutor):
         path = Path(self.folder) / f"{self.parameters['job_name']}.sh"
         replace_file(path, self.text(body).encode(), PRIVATE)
         try:
-            done = run("sbatch", "--parsable", str(path), patience=SBATCH_SECONDS)
+            done = run_process("sbatch", "--parsable", str(path), patience=SBATCH_SECONDS)
         except NoAnswerError as error:
             raise SubmissionUnknownError(str(error)) from None
         if done.returncode == 0:
@@ -108,7 +108,7 @@ def job_number(answer: str) -> str:
     return found.group(1)
 
 
-def executor(submission: Submission, request: Request, array: bool = True, after: list[str] | None = None) -> Any:
+def executor(submission: Submission, request: JobArray, array: bool = True, after: list[str] | None = None) -> Any:
     """The request to sbatch for `request`; `after` are jobs that must have ended, whichever way, before it starts."""
     profile, before, after = submission.profile, setup(submission), after or request.after
     executor = ArrayExecutor(submission.folder)
@@ -132,7 +132,7 @@ def executor(submission: Submission, request: Request, array: bool = True, after
     return executor
 
 
-def array_body(submission: Submission, request: Request) -> str:
+def array_body(submission: Submission, request: JobArray) -> str:
     """What each task of an array does, after the profile's setup."""
     folder = shlex.quote(str(submission.folder))
     lines = ["set -o pipefail", f"log={folder}/logs/${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}.log"]
@@ -160,6 +160,6 @@ def job_command(submission: Submission) -> list[str]:
     return [*command, "--series", submission.name, "--max-attempts", str(profile.max_attempts)]
 
 
-def last_body(submission: Submission) -> str:
+def report_body(submission: Submission) -> str:
     """What the job that draws the report does."""
-    return f"exec {shlex.join(last_command(submission))}"
+    return f"exec {shlex.join(report_command(submission))}"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from scorer_core.records import RecordError
-from slurm.cluster.scheduler import SchedulerError, ask
+from slurm.cluster.scheduler import SchedulerError, run_command
 from slurm.profile import minutes
-from slurm.status import Board, PackState
+from slurm.status import PackStatus, SweepStatus
 
 MEMORY_MARGIN, TIME_MARGIN = 1.25, 1.25  # of a proposal over the largest value that was used
 FIELDS = "JobID,State,ElapsedRaw,Timelimit,ReqMem,MaxRSS,NNodes,NCPUS"
@@ -35,7 +35,7 @@ class Usage:
     complaint: str = ""
 
 
-def usage(board: Board) -> Usage:
+def usage(board: SweepStatus) -> Usage:
     """What each started pack of `board` used: from accounting, and otherwise from its files (wall time only)."""
     places = {
         (request.job, index): name
@@ -50,7 +50,7 @@ def usage(board: Board) -> Usage:
         return Usage(from_files(board.packs.values()), "the packs' files")
     try:
         # -D: also the attempts before a requeue.
-        found = parse(ask("sacct", "-nPD", "--units=M", "-j", ",".join(jobs), "-o", FIELDS))
+        found = parse(run_command("sacct", "-nPD", "--units=M", "-j", ",".join(jobs), "-o", FIELDS))
     except SchedulerError as error:
         return Usage(from_files(board.packs.values()), "the packs' files", str(error))
     packs: dict[str, Used] = {}
@@ -113,7 +113,7 @@ def _together(one: Used, other: Used) -> Used:
     )
 
 
-def from_files(packs: Iterable[PackState]) -> dict[str, Used]:
+def from_files(packs: Iterable[PackStatus]) -> dict[str, Used]:
     """The wall time of each finished pack that needed one attempt: from its provenance to its done.json."""
     found = {}
     for pack in packs:
@@ -130,7 +130,7 @@ def from_files(packs: Iterable[PackState]) -> dict[str, Used]:
     return found
 
 
-def rows(board: Board, found: Usage) -> list[tuple[str, list[Used]]]:
+def rows(board: SweepStatus, found: Usage) -> list[tuple[str, list[Used]]]:
     """Each variant of the board's cells with what the packs used that train its runs."""
     groups: dict[str, dict[str, Used]] = {}
     for cell in board.cells:
@@ -145,7 +145,7 @@ def largest_and_median(values: Sequence[float | None]) -> tuple[float, float] | 
     return (max(known), median(known)) if known else None
 
 
-def proposal(board: Board, found: Usage) -> dict[str, str]:
+def proposal(board: SweepStatus, found: Usage) -> dict[str, str]:
     """Fields of the next profile: from the packs that are done, a quarter more than the largest value."""
     done = [found.packs[name] for name, pack in board.packs.items() if pack.done and name in found.packs]
     fields = {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from scorer_core.records import now, open_lock, write_json
 from scorer_core.support import streams
 from scorer_core.support.text import count
-from slurm.status import MISSING, board
+from slurm.status import MISSING, read_status
 from slurm.submissions.snapshot import check_code
 
 
@@ -23,7 +23,7 @@ def main() -> int:
     folder = arguments.submission.resolve().parent.parent
     with open_lock(folder / "submissions" / "report.lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # of two submissions that end at once, one draws after the other
-        standing = board(folder)
+        standing = read_status(folder)
         absent = [cell for cell in standing.cells if cell.state not in ("done", "diverged")]
         for (variant, task), number in Counter((cell.run.variant, cell.run.task) for cell in absent).items():
             print(f"missing: {variant} on {task}, {count(number, 'run')}")

@@ -9,25 +9,25 @@ from scorer_core.config import RunConfig
 from scorer_core.records import HALVED, HalvedRecord, PackFolder, read_record, write_json
 from scorer_core.support.errors import UserCodeError, reason
 
-NO_PROGRESS = 2  # attempts that end where they began
+MAX_ATTEMPTS_WITHOUT_PROGRESS = 2  # attempts that end where they began
 
 
-def history(folder: PackFolder, series: str) -> dict[str, Any]:
+def attempt_history(folder: PackFolder, series: str) -> dict[str, Any]:
     """What the state of a pack carries from attempt to attempt of one series: at which step each began."""
     before = folder.state()
     starts = before.get("starts", []) if before.get("series") == series else []
     return {"series": series, "starts": [*starts, folder.committed_step()]}
 
 
-def refusal(folder: PackFolder, starts: list[int], max_attempts: int) -> str | None:
+def reason_to_stop_retrying(folder: PackFolder, starts: list[int], max_attempts: int) -> str | None:
     """Why another attempt, the last of `starts`, would be a loop and no help; None if it may go on."""
     last_words = folder.state().get("error")
     why = f"; the last one: {last_words}" if last_words else ""
     if len(starts) > max_attempts:
         return f"not finished in {max_attempts} attempts (max_attempts){why}"
-    recent = starts[-1 - NO_PROGRESS :]
-    if len(recent) > NO_PROGRESS and len(set(recent)) == 1:
-        return f"no progress in {NO_PROGRESS} attempts, both from step {recent[0]:,}{why}"
+    recent = starts[-1 - MAX_ATTEMPTS_WITHOUT_PROGRESS :]
+    if len(recent) > MAX_ATTEMPTS_WITHOUT_PROGRESS and len(set(recent)) == 1:
+        return f"no progress in {MAX_ATTEMPTS_WITHOUT_PROGRESS} attempts, both from step {recent[0]:,}{why}"
     return None
 
 

@@ -42,18 +42,18 @@ class Trainer(Protocol):
         """Train from the last commit to the end, or until the first vector step from `until` on; True at the end."""
         ...
 
-    def part(self, old: PackFolder, new: PackFolder) -> None:
+    def split(self, old: PackFolder, new: PackFolder) -> None:
         """Let `new`, of some of the runs of `old`, go on from the last commit of `old`."""
         ...
 
 
-class ToldToStopError(Exception):
+class StopRequestedError(Exception):
     """Told to stop; everything is committed."""
 
 
 def is_not_the_trials(error: BaseException) -> bool:
     """Is the reason the storage, the disk or the device? Then no trial can be trained by this worker now."""
-    if isinstance(error, StorageError | ToldToStopError | MovedError):
+    if isinstance(error, StorageError | StopRequestedError | MovedError):
         return True
     if isinstance(error, RecordError):
         return isinstance(error.__cause__, OSError) and error.__cause__.errno in OUTPUTS
@@ -235,7 +235,7 @@ class BatchTraining:
                     if held and not _is_finished(new):
                         new.reopen()
                         if new.last_commit() is None and folder.last_commit() is not None:
-                            self._trainer.part(folder, new)
+                            self._trainer.split(folder, new)
                 made.append(new)
         return made
 
@@ -254,10 +254,10 @@ class BatchTraining:
                     if not _is_finished(folder):
                         folder.reopen()
                         if not self._trainer.train(folder, until) and self._should_stop():
-                            raise ToldToStopError
+                            raise StopRequestedError
                     return
             if self._should_stop():
-                raise ToldToStopError
+                raise StopRequestedError
             if not waiting:
                 log.info("pack %s: another worker trains it; waiting until that worker stops", folder.pack_id)
                 waiting = True

@@ -21,7 +21,7 @@ from optuna.trial import TrialState
 from scorer_core.provenance import provenance
 from scorer_core.records import PackFolder, RecordError, write_json
 from scorer_core.support import streams
-from slurm.jobs.search_batch import BatchTraining, ToldToStopError, Trainer, is_not_the_trials
+from slurm.jobs.search_batch import BatchTraining, StopRequestedError, Trainer, is_not_the_trials
 from slurm.jobs.train_pack import FAILED, FINISHED, INTERRUPTED
 from slurm.submissions.snapshot import check_code
 from sweeps.definition import DefinitionError
@@ -43,7 +43,7 @@ class TorchTrainer:
         attempt = int(place.name)
         return train(folder, self.device, self._commit_seconds, self._should_stop, until, attempt=attempt)
 
-    def part(self, old: PackFolder, new: PackFolder) -> None:
+    def split(self, old: PackFolder, new: PackFolder) -> None:
         from scorer_core.train import split_pack
 
         split_pack(old, new, self.device)
@@ -97,7 +97,7 @@ class Worker:
             log.info("trials %s%s", ", ".join(map(str, batch.points)), ", taken over" if batch.adopted else "")
             try:
                 self._train(batch)
-            except ToldToStopError:
+            except StopRequestedError:
                 batch.forget_start()
                 return INTERRUPTED
             except (RecordError, OSError):  # the storage or the disk: the next worker goes on with these trials

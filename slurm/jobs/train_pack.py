@@ -24,14 +24,14 @@ from scorer_core.support import streams
 from scorer_core.support.errors import reason
 from scorer_core.support.secrets import mask
 from scorer_core.versions import upgrades
-from slurm.jobs.policy import halve, halves, history, is_out_of_memory, refusal
+from slurm.jobs.policy import attempt_history, halve, halves, is_out_of_memory, reason_to_stop_retrying
 from slurm.submissions.snapshot import check_code
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 75
 HALVED = -1  # the pack is now two: to be started anew, in a process that holds none of the first one's memory
 LOCK_PATIENCE_SECONDS = 15.0  # a cut-off process may still be writing its last commit
 
-TOLD_TO_STOP: list[int] = []  # the signals that arrived; nothing else happens in a handler
+stop_signals: list[int] = []  # the signals that arrived; nothing else happens in a handler
 
 
 def main() -> int:
@@ -49,11 +49,11 @@ def main() -> int:
     arguments = parser.parse_args()
     check_code()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-        signal.signal(number, lambda number, _: TOLD_TO_STOP.append(number))
+        signal.signal(number, lambda number, _: stop_signals.append(number))
     folder = PackFolder(arguments.folder)
     try:
         parts = halves(folder) or [folder]
-        codes = [_alone(part, arguments) if not TOLD_TO_STOP else INTERRUPTED for part in parts]
+        codes = [_alone(part, arguments) if not stop_signals else INTERRUPTED for part in parts]
     except RecordError as error:
         print(error, file=sys.stderr)
         return FAILED
@@ -69,7 +69,7 @@ def _alone(folder: PackFolder, arguments: argparse.Namespace) -> int:
             if held:
                 if folder.done():
                     return FINISHED
-                return died(folder, arguments.died) if arguments.died else attempt(folder, arguments)
+                return record_kill(folder, arguments.died) if arguments.died else attempt(folder, arguments)
         if arguments.wait and _should_stop(arguments):
             return INTERRUPTED
         if not arguments.wait and time.monotonic() - started > LOCK_PATIENCE_SECONDS:
@@ -79,7 +79,7 @@ def _alone(folder: PackFolder, arguments: argparse.Namespace) -> int:
 
 
 def _should_stop(arguments: argparse.Namespace) -> bool:
-    return bool(TOLD_TO_STOP) or (arguments.parent is not None and os.getppid() != arguments.parent)
+    return bool(stop_signals) or (arguments.parent is not None and os.getppid() != arguments.parent)
 
 
 def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
@@ -89,8 +89,8 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
     except RecordError as error:
         print(f"{error}; it is replaced, and earlier attempts do not count against --max-attempts", file=sys.stderr)
         folder.write_state(phase="starting")
-    state: dict[str, Any] = history(folder, arguments.series) if arguments.series else {}
-    refused = refusal(folder, state["starts"], arguments.max_attempts) if state else None
+    state: dict[str, Any] = attempt_history(folder, arguments.series) if arguments.series else {}
+    refused = reason_to_stop_retrying(folder, state["starts"], arguments.max_attempts) if state else None
     if refused:
         before = folder.state()
         kept = {key: before[key] for key in ("attempt", "series", "starts") if key in before}
@@ -136,7 +136,7 @@ def _message(folder: PackFolder, error: BaseException) -> str:
     return f"{task}: {reason(error)}"
 
 
-def died(folder: PackFolder, number: int) -> int:
+def record_kill(folder: PackFolder, number: int) -> int:
     """Record an attempt that was killed before it could speak; whether it was for its memory, the host knows."""
     state = folder.state()
     kept = {key: state[key] for key in ("attempt", "series", "starts", "step", "total_steps", "lanes") if key in state}

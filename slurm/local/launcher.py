@@ -17,7 +17,7 @@ POLL_SECONDS = 0.25
 
 
 @dataclass
-class Outcome:
+class LaunchState:
     """Where each pack has got to; `waiting` ones were not started yet, or never."""
 
     waiting: list[PackFolder]
@@ -57,9 +57,9 @@ class LocalLauncher:
         self._states: dict[PackFolder, dict[str, Any]] = {}  # of each pack when its process was started
         self._interrupts = 0
 
-    def run(self, folders: Sequence[PackFolder], on_tick: Callable[[Outcome], None]) -> Outcome:
+    def run(self, folders: Sequence[PackFolder], on_tick: Callable[[LaunchState], None]) -> LaunchState:
         """Train `folders` in their order; `on_tick` sees where they are a few times a second."""
-        outcome = Outcome(waiting=list(folders))
+        outcome = LaunchState(waiting=list(folders))
         numbers = signal.SIGINT, signal.SIGTERM
         before = {number: signal.signal(number, lambda *_: self._interrupt()) for number in numbers}
         try:
@@ -88,7 +88,7 @@ class LocalLauncher:
         for child in self._children.values():
             child.send_signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
 
-    def _stop_cancelled(self, outcome: Outcome) -> None:
+    def _stop_cancelled(self, outcome: LaunchState) -> None:
         if not self._series:
             return
         outcome.waiting = [folder for folder in outcome.waiting if not folder.cancelled]
@@ -96,13 +96,13 @@ class LocalLauncher:
             if folder.cancelled:
                 child.send_signal(signal.SIGTERM)
 
-    def _look_for_others(self, outcome: Outcome) -> None:
+    def _look_for_others(self, outcome: LaunchState) -> None:
         for folder, child in self._children.items():
             state = _state(folder)
             if state.get("pid") not in (None, child.pid) and state.get("time") != self._states[folder].get("time"):
                 outcome.elsewhere[folder] = f"process {state['pid']} on {state.get('host') or 'an unknown host'}"
 
-    def _reap(self, outcome: Outcome) -> None:
+    def _reap(self, outcome: LaunchState) -> None:
         for folder, child in list(self._children.items()):
             code = child.poll()
             if code is None:

@@ -24,7 +24,7 @@ def worker_command(folder: Path, together: int, lanes: int, device: str, commit_
     return [*command, "--lanes", str(lanes), "--device", device, "--commit-seconds", str(commit_seconds)]
 
 
-def trials_together(search: Search, trials: int, workers: int, lanes: int) -> int:
+def trials_per_batch(search: Search, trials: int, workers: int, lanes: int) -> int:
     """As many as fill packs of at most `lanes` runs, but no more than leave each worker an equal share of `trials`."""
     full = max(1, lanes // len(search.seeds))
     rounds = -(-trials // (workers * full)) or 1

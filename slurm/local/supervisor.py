@@ -27,11 +27,11 @@ from scorer_core.records import (
 )
 from scorer_core.support import streams
 from scorer_core.support.secrets import mask
-from slurm.cluster.scheduler import Queued, SchedulerError
+from slurm.cluster.scheduler import QueuedJob, SchedulerError
 from slurm.jobs.train_pack import FAILED, INTERRUPTED
-from slurm.local.launcher import LocalLauncher, Outcome
+from slurm.local.launcher import LaunchState, LocalLauncher
 from slurm.submissions.snapshot import check_code
-from slurm.submissions.submission import PRIVATE, Submission, last_command, read, setup
+from slurm.submissions.submission import PRIVATE, Submission, read, report_command, setup
 
 START_PATIENCE_SECONDS = 60.0
 
@@ -74,7 +74,7 @@ def alive(submission: Submission) -> bool:
     return False
 
 
-def queue(submission: Submission) -> dict[str, dict[int, Queued]]:
+def queue(submission: Submission) -> dict[str, dict[int, QueuedJob]]:
     """What runs and what waits here, as `slurm.cluster.scheduler.queue` has it for a cluster."""
     if not alive(submission):
         return {}
@@ -82,8 +82,8 @@ def queue(submission: Submission) -> dict[str, dict[int, Queued]]:
     content = read_record(path, dict[int, Literal["running", "pending"]]) or {}
     if strange := content.keys() - set(range(len(submission.packs) or submission.workers)):
         raise RecordError(f"{path}: the submission has no pack number {min(strange)}")
-    first = {i: Queued(s, "all processes are busy" if s == "pending" else "", "") for i, s in content.items()}
-    report = {submission.last.name: {0: Queued("pending", "Dependency")}} if submission.last else {}
+    first = {i: QueuedJob(s, "all processes are busy" if s == "pending" else "", "") for i, s in content.items()}
+    report = {submission.last.name: {0: QueuedJob("pending", "Dependency")}} if submission.last else {}
     return {submission.requests[0].name: first, **report}
 
 
@@ -115,7 +115,7 @@ def _packs(submission: Submission, lock: IO[bytes]) -> int:
     places = {folder: index for index, folder in enumerate(folders)}
     shown: dict[str, str] = {}
 
-    def show(outcome: Outcome) -> None:
+    def show(outcome: LaunchState) -> None:
         _check_place(submission, lock)
         states = {str(places[folder]): "running" for folder in outcome.running}
         states |= {str(places[folder]): "pending" for folder in outcome.waiting}
@@ -124,7 +124,7 @@ def _packs(submission: Submission, lock: IO[bytes]) -> int:
             shown.clear()
             shown.update(states)
 
-    show(Outcome(waiting=folders))
+    show(LaunchState(waiting=folders))
     launcher = LocalLauncher(
         profile.processes or os.cpu_count() or 1, profile.device, profile.commit_seconds, 1.0,
         submission.name, profile.max_attempts,
@@ -134,7 +134,7 @@ def _packs(submission: Submission, lock: IO[bytes]) -> int:
         print(f"pack {folder.pack_id} failed: {why}", file=sys.stderr)
     if outcome.waiting or not all(folder.cancelled for folder in outcome.interrupted):
         return INTERRUPTED
-    return subprocess.run(last_command(submission)).returncode or bool(outcome.failed)
+    return subprocess.run(report_command(submission)).returncode or bool(outcome.failed)
 
 
 def _workers(submission: Submission, lock: IO[bytes]) -> int:

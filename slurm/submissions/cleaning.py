@@ -7,12 +7,12 @@ from pathlib import Path
 
 from scorer_core.records import RecordError, refuse_links
 from slurm.jobs.policy import HALVED
-from slurm.status import Board
+from slurm.status import SweepStatus
 
 ENDED = ("done", "diverged")
 
 
-def leftovers(board: Board) -> list[Path]:
+def leftovers(board: SweepStatus) -> list[Path]:
     """Attempts but the last of finished packs, halved packs, temporary files, and code that nothing will run.
 
     Nothing behind a link is among them.

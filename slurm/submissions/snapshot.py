@@ -15,13 +15,13 @@ from scorer_core.records import RecordError, refuse_links
 
 PACKAGES = ("cli", "scorer_core", "sweeps", "slurm", "analysis")
 CODE = "SCORER_CODE"  # the variable of a job that names the folder of its code
-KINDS = (".py", ".yaml", ".json", ".css", ".js")
+SUFFIXES = (".py", ".yaml", ".json", ".css", ".js")
 
 
 def files(source: Path = CODE_ROOT) -> Iterator[Path]:
     """What the console script and the jobs are made of, relative to `source`."""
     for package in PACKAGES:
-        found = (path.relative_to(source) for path in (source / package).rglob("*") if path.suffix in KINDS)
+        found = (path.relative_to(source) for path in (source / package).rglob("*") if path.suffix in SUFFIXES)
         yield from sorted(path for path in found if not _private(path))
 
 
@@ -35,7 +35,7 @@ def _digest(contents: Mapping[Path, bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
-def keep(codes: Path, source: Path = CODE_ROOT) -> Path:
+def save_snapshot(codes: Path, source: Path = CODE_ROOT) -> Path:
     """The folder under `codes` that holds the code at `source` as it is now, made if it is not there yet.
 
     Raises:

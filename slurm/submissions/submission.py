@@ -22,7 +22,7 @@ PRIVATE = 0o600
 HEARTBEAT_SECONDS = 15.0  # a rename on a shared file system for each pack
 
 
-class Request(BaseModel):
+class JobArray(BaseModel):
     """One call of sbatch: an array over `count` tasks from `first` on, or the job that comes last."""
 
     name: str  # Slurm's name for it, used once ever: by it a job is found whose number was never written down
@@ -44,8 +44,8 @@ class Submission(BaseModel):
     packs: list[str] = []
     command: list[str] | None = None  # of workers, which have no packs
     workers: int = 0
-    requests: list[Request] = []
-    last: Request | None = None  # draws the report, after all others
+    requests: list[JobArray] = []
+    last: JobArray | None = None  # draws the report, after all others
     after: list[str] = []  # jobs that must end before any array starts: `--after`, and earlier arrays of the sweep
     environment: list[str] = []  # names of the profile's variables; only ENVIRONMENT has their values
 
@@ -58,13 +58,13 @@ class Submission(BaseModel):
     def seconds_old(self) -> float:
         return (datetime.fromisoformat(now()) - datetime.fromisoformat(self.time)).total_seconds()
 
-    def job_log(self, request: Request, index: int) -> Path:
+    def job_log(self, request: JobArray, index: int) -> Path:
         """What the job of task `index` of `request` printed itself; of the one process that starts all packs here."""
         local = self.profile.scheduler == "local"
         return self.folder / "logs" / ("supervisor.log" if local else f"{request.job}_{index}.log")
 
     @property
-    def all_requests(self) -> list[Request]:
+    def all_requests(self) -> list[JobArray]:
         """The arrays, and the job that draws the report if there is one."""
         return [*self.requests, *([self.last] if self.last else [])]
 
@@ -122,7 +122,7 @@ def setup(submission: Submission) -> list[str]:
     return [*lines, f"export {CODE}={code}", f"cd {code} || exit 1"]
 
 
-def last_command(submission: Submission) -> list[str]:
+def report_command(submission: Submission) -> list[str]:
     """The process that draws the report when the others have ended."""
     return [sys.executable, "-m", "slurm.jobs.draw_report", str(submission.folder)]
 
@@ -187,18 +187,18 @@ def new(
     submission = Submission.model_validate(fields)
     first = 0
     for index, (size, (share, behind)) in enumerate(
-        zip(sizes, shares(throttle or profile.throttle, len(sizes)), strict=True)
+        zip(sizes, split_throttle(throttle or profile.throttle, len(sizes)), strict=True)
     ):
         name = f"{stem}-{index}"
-        request = Request(name=name, first=first, count=size, throttle=share, behind=behind, after=submission.after)
+        request = JobArray(name=name, first=first, count=size, throttle=share, behind=behind, after=submission.after)
         submission.requests.append(request)
         first += size
     if submission.packs:
-        submission.last = Request(name=f"{stem}-report")
+        submission.last = JobArray(name=f"{stem}-report")
     return submission
 
 
-def shares(throttle: int | None, arrays: int) -> list[tuple[int | None, int | None]]:
+def split_throttle(throttle: int | None, arrays: int) -> list[tuple[int | None, int | None]]:
     """For each array: its throttle, and which earlier array must end before it starts.
 
     Each array runs at least one task, so if there are more arrays than `throttle`, only that many run at a time.
@@ -213,7 +213,7 @@ def shares(throttle: int | None, arrays: int) -> list[tuple[int | None, int | No
 
 
 @contextmanager
-def alone(sweep_folder: Path) -> Iterator[None]:
+def sweep_lock(sweep_folder: Path) -> Iterator[None]:
     """While this lasts no other process submits to, or cancels in, this sweep; a second one waits its turn."""
     with open_lock(sweep_folder / "submissions" / "lock") as file:
         with waiting("another scorer command that submits to or cancels in this sweep"):

@@ -38,7 +38,7 @@ LEVELS = {"dqn": 4.0, "scorer": 8.0, "inverted": 2.0}
 def rising_return(run: Run, steps: np.ndarray) -> np.ndarray:
     """A curve that saturates at its variant's level, with an effect of the run and noise on every point."""
     rng = np.random.default_rng([run.config.seed, len(run.variant.name), len(run.config.task)])
-    level = LEVELS.get(run.variant.family, 3.0) * np.exp(0.1 * rng.normal())
+    level = LEVELS.get(run.variant.base_name, 3.0) * np.exp(0.1 * rng.normal())
     return level * (1 - np.exp(-3 * steps / steps[-1])) + 0.1 * rng.normal(size=len(steps))
 
 

@@ -20,7 +20,7 @@ def test_verdicts_are_counted_by_variant_warned_of_and_shown(tmp_path: Path):
     folder = make_sweep(
         tmp_path,
         SMALL,
-        verdicts=lambda run: ["collapsed"] if run.variant.family == "inverted" and run.config.seed else [],
+        verdicts=lambda run: ["collapsed"] if run.variant.base_name == "inverted" and run.config.seed else [],
     )
     summary = summarise(load_results(folder), FAST)
     assert summary.results.verdicts()["inverted"] == {"runs": 4, "collapsed": 3}
@@ -43,5 +43,5 @@ def test_reported_numbers_stand_beside_ours(tmp_path: Path):
 
 
 def test_a_reported_cell_without_runs_of_ours_is_said_to_be_missing(tmp_path: Path):
-    folder = make_sweep(tmp_path, SMALL | {"reported": REPORTED}, absent=lambda run: run.variant.family == "dqn")
+    folder = make_sweep(tmp_path, SMALL | {"reported": REPORTED}, absent=lambda run: run.variant.base_name == "dqn")
     assert [cell.ours is None for cell in against_reported(summarise(load_results(folder), FAST))] == [False, True]

@@ -12,7 +12,7 @@ from analysis.imports import import_runs
 from scorer_core.records import now, write_json
 from slurm.jobs.search_worker import Worker
 from slurm.profile import Profile
-from slurm.submissions.submission import Request, new
+from slurm.submissions.submission import JobArray, new
 from sweeps import definition
 from sweeps.plan import make_plan
 from sweeps.study import Study
@@ -55,7 +55,7 @@ def make_outputs(place: Path) -> Path:
             folder.finish({config.run_id: {"status": "done", "verdicts": ["stalled"] if number else []}})
     names = [pack.folder.pack_id for pack in planned.packs]
     submission = new(planned.folder, Profile(name="local", scheduler="local"), outputs, [len(names)], packs=names)
-    submission.last = Request(name="scorer-tiny-report")
+    submission.last = JobArray(name="scorer-tiny-report")
     submission.write()
     write_json(planned.folder / "submissions" / "missing.json", {"time": now(), "report": True, "runs": {}})
     import_runs(planned.folder, [place / "theirs.csv"], Columns())

@@ -13,12 +13,12 @@ from cli import logs as following
 from scorer_core.records import PackFolder
 from slurm import submit
 from slurm.cluster import losses, scheduler
-from slurm.cluster.profile_check import Finding, examine
+from slurm.cluster.profile_check import Finding, check_profile
 from slurm.cluster.scheduler import SchedulerError, SubmissionUnknownError
 from slurm.cluster.script import job_number
 from slurm.local import supervisor as local
 from slurm.profile import Profile
-from slurm.status import board
+from slurm.status import read_status
 from slurm.submissions import snapshot
 from slurm.submissions.submission import Submission, new, setup, submissions
 from sweeps.definition import parse
@@ -119,7 +119,7 @@ def test_lines_that_a_site_adds_to_accounting_are_skipped(commands):
     commands(
         "sacct", says("hello", "12_3|CANCELLED by 0", "12_4|OUT_OF_MEMORY", "12_5|COMPLETED", "12_6|", "|", "a|b|c")
     )
-    assert scheduler.ends(["12"]) == {("12", 3): "cancelled", ("12", 4): "out of memory"}
+    assert scheduler.final_states(["12"]) == {("12", 3): "cancelled", ("12", 4): "out of memory"}
 
 
 def test_an_answer_in_another_locale_s_bytes_is_read(commands):
@@ -150,7 +150,7 @@ def planned(tmp_path) -> Plan:
     return make_plan(parse(SMALL, "small.yaml"), tmp_path, 32)
 
 
-def send(planned: Plan, profile: Profile = SLURM) -> submit.Sent:
+def send(planned: Plan, profile: Profile = SLURM) -> submit.SubmitResult:
     planned.write()
     planned.folder.mkdir(exist_ok=True)
     (planned.folder / "sweep.yaml").touch()
@@ -221,7 +221,7 @@ def test_after_ctrl_c_and_after_a_crash_the_array_s_number_is_taken_from_the_que
     assert submission.requests[0].job == "18"
     submission.requests[0].job = None
     submission.write()
-    assert submit.adopt(board(planned.folder)) == 1
+    assert submit.recover_job_ids(read_status(planned.folder)) == 1
     (submission,) = submissions(planned.folder)
     assert submission.last
     assert (submission.requests[0].job, submission.last.job) == ("18", "19")
@@ -246,7 +246,7 @@ def in_job(submission: Submission, body: str, **environment: str) -> subprocess.
 @pytest.fixture(scope="module")
 def code(tmp_path_factory) -> Path:
     """A snapshot that shows that it runs, in a folder that needs quotes."""
-    kept = snapshot.keep(tmp_path_factory.mktemp("home of ann's 100%"))
+    kept = snapshot.save_snapshot(tmp_path_factory.mktemp("home of ann's 100%"))
     with (kept / "slurm" / "jobs" / "train_pack.py").open("a") as file:
         file.write("\nprint('SNAPSHOT')\n")
     text = (kept / "slurm" / "jobs" / "train_pack.py").read_text()
@@ -372,7 +372,7 @@ def test_status_quotes_why_a_pack_was_lost_and_what_to_change(lost, started):
     if started:
         lost.write_state(phase="starting", series="1", time="2026-01-01T00:00:00+00:00", step=0)
         lost.write_state(phase="killed", series="1", step=0)
-    found = board(lost.path.parent.parent)
+    found = read_status(lost.path.parent.parent)
     pack = found.packs[lost.pack_id]
     assert pack.state == "lost"
     assert pack.note.endswith(": StepId=18.batch exceeded memory limit (32 > 27), being killed")
@@ -384,14 +384,14 @@ def test_status_quotes_why_a_pack_was_lost_and_what_to_change(lost, started):
 def test_status_says_what_it_means_that_a_lost_job_left_no_log(lost):
     (log,) = lost.path.parent.parent.glob("submissions/1/logs/18_0.log")
     log.unlink()
-    found = board(lost.path.parent.parent)
+    found = read_status(lost.path.parent.parent)
     assert f"there is no {log.resolve()}: it was cancelled" in found.packs[lost.pack_id].note
     assert found.advice == []
 
 
 def test_status_reads_the_logs_of_a_bounded_number_of_lost_packs(lost, monkeypatch):
     monkeypatch.setattr(losses, "MOST_LOGS", 0)
-    assert "memory" not in board(lost.path.parent.parent).packs[lost.pack_id].note
+    assert "memory" not in read_status(lost.path.parent.parent).packs[lost.pack_id].note
 
 
 def test_logs_show_the_job_s_own_log_next_to_the_attempt_s(lost, capsys):
@@ -431,14 +431,14 @@ def cluster(commands, nodes: str, partitions: str = PARTITIONS, config: str = CO
 )
 def test_only_a_partition_with_nodes_of_ours_preempts(commands, node, level, found):
     cluster(commands, NODES.format(node))
-    (finding,) = [finding for finding in examine(SLURM) if finding.subject == "preemption"]
+    (finding,) = [finding for finding in check_profile(SLURM) if finding.subject == "preemption"]
     assert (finding.level, finding.found) == (level, found)
 
 
 def test_words_where_numbers_are_expected_do_not_stop_the_doctor(commands):
     odd = PARTITIONS.replace("Tier=1 ", "Tier=eins ").replace("MaxTime=UNLIMITED", "MaxTime=unbegrenzt")
     cluster(commands, f"Hallo\n{NODES.format('cpu07')}\nscorer|normal", odd, CONFIG.replace("1001", "n/a"))
-    findings = {finding.subject: finding for finding in examine(SLURM)}
+    findings = {finding.subject: finding for finding in check_profile(SLURM)}
     assert findings["time"].level == "note"
     assert findings["MaxArraySize"].level == "note"
     assert findings["MaxSubmitJobs"] == Finding("ok", "MaxSubmitJobs", "no limit is known")
@@ -447,7 +447,7 @@ def test_words_where_numbers_are_expected_do_not_stop_the_doctor(commands):
 
 def test_gpus_without_a_number_mean_one(commands):
     cluster(commands, NODES.format("gn-01").replace("(null)", "gpu:a100:4"))
-    (finding,) = [f for f in examine(SLURM.model_copy(update={"gpus": "a100"})) if f.subject == "gpus"]
+    (finding,) = [f for f in check_profile(SLURM.model_copy(update={"gpus": "a100"})) if f.subject == "gpus"]
     assert finding == Finding("ok", "gpus", "a100 of a100:4 a node")
-    (finding,) = [f for f in examine(SLURM.model_copy(update={"gpus": "h100"})) if f.subject == "gpus"]
+    (finding,) = [f for f in check_profile(SLURM.model_copy(update={"gpus": "h100"})) if f.subject == "gpus"]
     assert finding.found == "normal has a100:4 a node, the profile asks h100"

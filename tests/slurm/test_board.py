@@ -14,17 +14,17 @@ import pytest
 from rich.console import Console
 
 from cli.filters import make_filter
-from cli.status_view import cost, remarks, standing
+from cli.status_view import cost, status_notes, status_table
 from scorer_core.records import PackFolder, write_json
 from scorer_core.support.text import duration
 from slurm.cluster import scheduler
-from slurm.cluster.limits import Room
+from slurm.cluster.limits import FreeSlots
 from slurm.cluster.scheduler import Limits, SchedulerError
 from slurm.profile import Profile
-from slurm.status import FRESH_SECONDS, Board, board
+from slurm.status import FRESH_SECONDS, SweepStatus, read_status
 from slurm.submissions import snapshot
 from slurm.submissions.submission import new, read, submissions
-from slurm.submit import BY_DEFAULT, Selection, by_code, select, sizes
+from slurm.submit import BY_DEFAULT, Selection, array_sizes, group_by_snapshot, select_packs
 from sweeps import price
 from sweeps.definition import DefinitionError, parse
 from sweeps.grid import GridRun
@@ -74,11 +74,11 @@ def test_where_slurm_is_silent_the_files_speak_and_the_rest_is_unknown_never_dea
     beat(packs[3], phase="failed", error="out of luck")
     beat(packs[4], phase="failed", error="out of luck", series="0")
     packs[5].mark_cancelled(True)
-    found = board(planned.folder)
-    assert "squeue: not found" in found.silence
+    found = read_status(planned.folder)
+    assert "squeue: not found" in found.scheduler_error
     states = [found.packs[pack.pack_id].state for pack in packs]
     assert states == ["done", "running", "unknown", "failed", "unknown", "cancelled"]
-    chosen = select(planned, found, BY_DEFAULT, None)
+    chosen = select_packs(planned, found, BY_DEFAULT, None)
     assert chosen.packs == [], "nothing is submitted that may be running"
 
 
@@ -91,13 +91,13 @@ def test_a_cancelled_job_that_slurm_still_has_is_running_and_said_to_be_stopping
     squeue.write_text("#!/bin/sh\n" + "".join(f"echo '{row}'\n" for row in ["scorer|ARRAY_JOB_ID", *rows]))
     squeue.chmod(0o755)
     first.mark_cancelled(True)
-    found = board(planned.folder, accounting=False)
-    assert (found.silence, found.packs[second.pack_id].note) == ("", "on n1")
+    found = read_status(planned.folder, accounting=False)
+    assert (found.scheduler_error, found.packs[second.pack_id].note) == ("", "on n1")
     stopping = found.packs[first.pack_id]
     assert (stopping.state, stopping.stopping, stopping.note) == ("running", True, "stopping: cancelled")
-    assert f"running pack {first.pack_id} (4 runs): stopping: cancelled" in [line.plain for line in remarks(found)]
+    assert f"running pack {first.pack_id} (4 runs): stopping: cancelled" in [line.plain for line in status_notes(found)]
     squeue.write_text("#!/bin/sh\necho 'scorer|ARRAY_JOB_ID'\n")
-    assert board(planned.folder, accounting=False).packs[first.pack_id].state == "cancelled"
+    assert read_status(planned.folder, accounting=False).packs[first.pack_id].state == "cancelled"
 
 
 def test_the_command_for_the_logs_works_where_a_copy_of_the_sweep_has_the_same_packs(planned, tmp_path, call):
@@ -107,7 +107,7 @@ def test_the_command_for_the_logs_works_where_a_copy_of_the_sweep_has_the_same_p
     shutil.copytree(tmp_path / "mine", tmp_path / "copy")
     (tmp_path / "copy" / "packs" / pack.pack_id / "attempts" / "1" / "stderr.log").write_text("of the copy\n")
     for sweep, log in (("mine", "out of luck"), ("copy", "of the copy")):
-        (why,) = (line.plain for line in remarks(board(tmp_path / sweep)) if line.plain.startswith("Why: "))
+        (why,) = (line.plain for line in status_notes(read_status(tmp_path / sweep)) if line.plain.startswith("Why: "))
         command, _, _ = why.removeprefix("Why: ").partition(". Again: ")
         code, said, _ = call(*shlex.split(command)[1:])
         assert (code, said.splitlines()[-1]) == (0, log)
@@ -123,7 +123,7 @@ def test_the_share_of_runs_with_a_verdict_stands_beside_their_variant_and_task(p
     first.finish(entries | {sound: {"status": "done", "verdicts": []}})
     second.finish({run_id: {"status": "done", "verdicts": []} for run_id in second.run_ids()})
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(standing(board(planned.folder)))
+    console.print(status_table(read_status(planned.folder)))
     run = next(run for run in planned.sweep.runs if run.run_id == sound)
     told = [line for line in console.export_text().splitlines() if "collapsed" in line]
     assert len(told) == 1
@@ -152,43 +152,43 @@ def test_a_pack_that_slurm_never_took_is_missing_and_one_that_scorer_run_left_is
     submission = submissions(tmp_path / "mine")[0]
     submission.requests[0].job = None
     submission.write()
-    found = board(planned.folder)
+    found = read_status(planned.folder)
     assert {pack.state for pack in found.packs.values()} == {"unknown"}, "it may have taken it: it does not answer"
     shutil.rmtree(submission.folder)
     left = planned.packs[0].folder
     beat(left, phase="interrupted")
-    found = board(planned.folder)
-    assert found.silence == "", "nothing was submitted: there is nothing to ask"
+    found = read_status(planned.folder)
+    assert found.scheduler_error == "", "nothing was submitted: there is nothing to ask"
     assert found.packs[left.pack_id].state == "lost"
     assert found.packs[left.pack_id].note.startswith("told to stop at step 40, ")
     with left.lock() as held:
         assert held
         beat(left, phase="training")
-        assert board(planned.folder).packs[left.pack_id].state == "running"
-    assert board(planned.folder).packs[left.pack_id].state == "lost"
+        assert read_status(planned.folder).packs[left.pack_id].state == "running"
+    assert read_status(planned.folder).packs[left.pack_id].state == "lost"
 
 
 def test_the_index_of_a_sweep_is_made_anew_when_the_definition_changes(planned, tmp_path):
-    assert len(board(planned.folder).cells) == 24
+    assert len(read_status(planned.folder).cells) == 24
     index = planned.folder / "submissions" / "index.json"
     content = json.loads(index.read_text())
     assert len(content["runs"]) == 24
     make_plan(parse(SWEEP | {"seeds": 5}, "mine.yaml"), tmp_path, 4).write()
-    assert len(board(planned.folder).cells) == 30
+    assert len(read_status(planned.folder).cells) == 30
     index.write_text("{")
-    assert len(board(planned.folder).cells) == 30
+    assert len(read_status(planned.folder).cells) == 30
 
 
 def test_an_index_made_by_other_code_is_not_believed(planned, tmp_path, monkeypatch):
-    board(planned.folder)
+    read_status(planned.folder)
     index = planned.folder / "submissions" / "index.json"
     stale = json.loads(index.read_text()) | {"runs": [["0" * 16, "dqn", "dqn", "minatar/breakout", 0]]}
     index.write_text(json.dumps(stale))
-    assert len(board(planned.folder).cells) == 1
+    assert len(read_status(planned.folder).cells) == 1
     edited = tmp_path / "config.py"
     edited.write_text("# another field")
     monkeypatch.setattr("sweeps.grid.IDENTITY", [edited])
-    assert len(board(planned.folder).cells) == 24
+    assert len(read_status(planned.folder).cells) == 24
 
 
 def test_what_is_resumed_runs_the_code_it_was_submitted_with_and_what_is_new_the_code_of_now(planned, tmp_path):
@@ -199,8 +199,8 @@ def test_what_is_resumed_runs_the_code_it_was_submitted_with_and_what_is_new_the
             submission.code.mkdir()
         submission.write()
     shutil.rmtree(tmp_path / "mine" / "submissions" / "1")
-    standing = Board(planned.folder, "", [], {}, submissions(tmp_path / "mine"))
-    parts = by_code(Selection(names), standing)
+    standing = SweepStatus(planned.folder, "", [], {}, submissions(tmp_path / "mine"))
+    parts = group_by_snapshot(Selection(names), standing)
     assert [(code and code.name, part.packs) for code, part in parts] == [
         ("old", names[:2]), ("newer", names[2:4]), (None, names[4:]),
     ]  # fmt: skip
@@ -224,7 +224,7 @@ def test_what_is_resumed_runs_the_code_it_was_submitted_with_and_what_is_new_the
 )
 def test_a_filter_takes_the_runs_it_names(planned, options, expected):
     given = {"variants": None, "tasks": None, "seeds": None, "states": None} | options
-    cells = board(planned.folder).cells
+    cells = read_status(planned.folder).cells
     wanted = make_filter(**given).among(cell.run for cell in cells)
     assert sum(wanted.takes_cell(cell) for cell in cells) == expected
 
@@ -233,7 +233,7 @@ def test_a_filter_takes_the_runs_it_names(planned, options, expected):
 def test_a_filter_that_matches_nothing_of_the_sweep_is_refused_with_what_there_is(planned, option, word):
     given = {"variants": None, "tasks": None, "seeds": None, "states": None} | {option: [word]}
     with pytest.raises(DefinitionError, match=f"{word}: matches none of this sweep; there is"):
-        make_filter(**given).among(cell.run for cell in board(planned.folder).cells)
+        make_filter(**given).among(cell.run for cell in read_status(planned.folder).cells)
 
 
 def test_the_name_of_a_variant_is_no_pattern():
@@ -256,7 +256,7 @@ def test_a_filter_that_means_nothing_is_refused(given):
     [(0, 4, []), (3, 4, [3]), (4, 4, [4]), (5, 4, [2, 3]), (10_000, 1001, [1000] * 10), (2003, 1001, [667, 668, 668])],
 )
 def test_arrays_are_even_and_their_last_index_is_below_max_array_size(tasks, most, expected):
-    assert sizes(tasks, SLURM, Limits(most, None)) == expected
+    assert array_sizes(tasks, SLURM, Limits(most, None)) == expected
 
 
 def test_arrays_together_keep_to_the_throttle(tmp_path):
@@ -268,9 +268,9 @@ def test_arrays_together_keep_to_the_throttle(tmp_path):
 
 
 def test_only_as_many_packs_are_chosen_as_there_is_room_for(planned):
-    nothing_yet = Board(planned.folder, "", [], {}, [])
-    chosen = select(planned, nothing_yet, BY_DEFAULT, Room(4, "max_submit: 5"))
-    assert (len(chosen.packs), chosen.beyond) == (4, 2)
+    nothing_yet = SweepStatus(planned.folder, "", [], {}, [])
+    chosen = select_packs(planned, nothing_yet, BY_DEFAULT, FreeSlots(4, "max_submit: 5"))
+    assert (len(chosen.packs), chosen.over_limit) == (4, 2)
     assert chosen.packs == [pack.folder.pack_id for pack in planned.packs[:4]]
 
 
@@ -287,7 +287,7 @@ def test_a_job_s_variables_do_not_reach_slurm_s_commands_but_its_configuration_d
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     for name in ("SLURM_ARRAY_JOB_ID", "SLURM_CPU_BIND", "SBATCH_PARTITION", "SLURM_CONF", "SCORER_STORAGE"):
         monkeypatch.setenv(name, "mine")
-    seen = scheduler.ask("env")
+    seen = scheduler.run_command("env")
     assert [line for line in seen.splitlines() if line.endswith("=mine")] == ["SLURM_CONF=mine", "SCORER_STORAGE=mine"]
     assert os.environ["SLURM_ARRAY_JOB_ID"] == "mine"
 
@@ -295,9 +295,9 @@ def test_a_job_s_variables_do_not_reach_slurm_s_commands_but_its_configuration_d
 def test_a_command_that_hangs_or_fails_is_an_error_of_one_line(monkeypatch):
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(SchedulerError, match="sleep: no answer in 0 s"):
-        scheduler.ask("sleep", "5", patience=0.1)
+        scheduler.run_command("sleep", "5", patience=0.1)
     with pytest.raises(SchedulerError, match="ls: cannot access"):
-        scheduler.ask("ls", "/nosuch")
+        scheduler.run_command("ls", "/nosuch")
 
 
 def copied_tree(folder: Path) -> Path:
@@ -309,10 +309,10 @@ def copied_tree(folder: Path) -> Path:
 
 def test_the_same_code_is_kept_once_and_edited_code_beside_it(tmp_path):
     tree = copied_tree(tmp_path / "tree")
-    first = snapshot.keep(tmp_path / "code", tree)
-    assert snapshot.keep(tmp_path / "code", tree) == first
+    first = snapshot.save_snapshot(tmp_path / "code", tree)
+    assert snapshot.save_snapshot(tmp_path / "code", tree) == first
     (tree / "cli/main.py").write_text("edited")
-    second = snapshot.keep(tmp_path / "code", tree)
+    second = snapshot.save_snapshot(tmp_path / "code", tree)
     assert second != first
     assert (second / "cli/main.py").read_text() == "edited"
     assert (first / "cli/main.py").read_text() != "edited"
@@ -324,7 +324,7 @@ def test_status_states_versions_that_differ_between_attempts_and_between_packs(p
     for folder, version in ((first, "2.12.0"), (first, "2.13.0"), (second, "2.12.0")):
         provenance = {"git_commit": "c0ffee", "packages": {"torch": version}}
         write_json(folder.new_attempt() / "provenance.json", provenance)
-    lines = [line.plain for line in remarks(board(tmp_path / "mine"))]
+    lines = [line.plain for line in status_notes(read_status(tmp_path / "mine"))]
     assert f"pack {first.pack_id}: torch 2.12.0 -> 2.13.0 between attempts 1 and 2" in lines
     assert "Packs ran with different versions: torch 2.13.0 (1 pack), 2.12.0 (1 pack)." in lines
 
@@ -333,6 +333,6 @@ def test_a_snapshot_remembers_the_commit_it_was_taken_of(tmp_path, monkeypatch):
     from scorer_core.provenance import code_version
 
     monkeypatch.setenv("PATH", "/usr/bin:/bin:/usr/local/bin")
-    kept = snapshot.keep(tmp_path / "code")
+    kept = snapshot.save_snapshot(tmp_path / "code")
     assert code_version(kept) == code_version(snapshot.CODE_ROOT)
     assert code_version(kept).keys() == {"git_commit", "git_diff"}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from slurm.cluster.check_job import look
-from slurm.cluster.profile_check import Finding, examine
+from slurm.cluster.check_job import run_check_job
+from slurm.cluster.profile_check import Finding, check_profile
 from slurm.profile import Profile
 from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import Workplace
@@ -35,7 +35,7 @@ def told(findings: list[Finding]) -> dict[str, Finding]:
 
 def test_it_says_what_a_cluster_with_accounting_allows(accounted, on):
     on(accounted)
-    found = told(examine(profile(account="lab")))
+    found = told(check_profile(profile(account="lab")))
     assert found["slurm"].found.startswith("version 2")
     assert found["partition"].found == "low is up: 2 working nodes, 0 down or drained"
     assert found["gpus"] == Finding("ok", "gpus", "1 of 2 a node")
@@ -55,16 +55,19 @@ def test_it_reads_the_submit_limit_of_the_account_that_is_used(accounted, on):
     limit = ["sacctmgr", "-i", "modify", "user", "root", "where", "account=lab", "set"]
     accounted.command(*limit, "MaxSubmitJobs=7")
     try:
-        assert told(examine(profile(account="lab")))["MaxSubmitJobs"].found == "7 jobs queued at a time"
-        assert told(examine(profile(account="root")))["MaxSubmitJobs"].found == "no limit is known"
-        assert told(examine(profile(account="lab", max_submit=3)))["MaxSubmitJobs"].found == "3 jobs queued at a time"
+        assert told(check_profile(profile(account="lab")))["MaxSubmitJobs"].found == "7 jobs queued at a time"
+        assert told(check_profile(profile(account="root")))["MaxSubmitJobs"].found == "no limit is known"
+        assert (
+            told(check_profile(profile(account="lab", max_submit=3)))["MaxSubmitJobs"].found
+            == "3 jobs queued at a time"
+        )
     finally:
         accounted.command(*limit, "MaxSubmitJobs=-1")
 
 
 def test_without_accounting_it_says_so_and_that_nothing_is_to_be_done(unaccounted, on):
     on(unaccounted)
-    found = told(examine(profile(partition=None)))
+    found = told(check_profile(profile(partition=None)))
     assert found["accounting"].level == "note"
     assert found["accounting"].found.startswith("none")
     assert found["MaxArraySize"] == Finding("ok", "MaxArraySize", "1,001 tasks an array")
@@ -82,7 +85,7 @@ def test_without_accounting_it_says_so_and_that_nothing_is_to_be_done(unaccounte
 )
 def test_what_does_not_fit_is_a_problem_with_a_way_out(accounted, on, fields, subject, found, advice):
     on(accounted)
-    finding = told(examine(profile(**fields)))[subject]
+    finding = told(check_profile(profile(**fields)))[subject]
     assert (finding.level, finding.found, finding.advice) == ("problem", found, advice)
 
 
@@ -91,7 +94,7 @@ def test_a_partition_that_is_down_or_too_short_is_a_problem(unaccounted, on):
     change = ["scontrol", "update", "partitionname=low-grace"]
     unaccounted.command(*change, "maxtime=30", "state=down")
     try:
-        found = told(examine(profile(partition="low-grace", time=60)))
+        found = told(check_profile(profile(partition="low-grace", time=60)))
     finally:
         unaccounted.command(*change, "maxtime=infinite", "state=up")
     assert found["partition"].level == "problem"
@@ -102,14 +105,14 @@ def test_a_partition_that_is_down_or_too_short_is_a_problem(unaccounted, on):
 
 def test_the_partition_that_preempts_is_not_preempted(unaccounted, on):
     on(unaccounted)
-    assert told(examine(profile(partition="high")))["preemption"] == Finding(
+    assert told(check_profile(profile(partition="high")))["preemption"] == Finding(
         "ok", "preemption", "jobs of high do not have to give way"
     )
 
 
 def test_where_slurm_is_not_installed_that_is_the_one_finding(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    (finding,) = examine(profile())
+    (finding,) = check_profile(profile())
     assert (finding.level, finding.subject) == ("problem", "slurm")
     assert finding.found == "scontrol: not found; is this a login node of a Slurm cluster?"
 
@@ -141,7 +144,7 @@ def test_a_probe_that_waits_in_vain_is_cancelled_and_slurm_s_reason_is_given(una
     on(unaccounted)
     late = profile(sbatch={"begin": "now+1hour"})
     said: list[str] = []
-    (finding,) = look(late, tmp_path, patience=1.0, on_wait=said.append)
+    (finding,) = run_check_job(late, tmp_path, patience=1.0, on_wait=said.append)
     assert finding.level == "problem"
     assert "PENDING (BeginTime) after" in finding.found
     assert not unaccounted.command("squeue", "--noheader", "--states=PENDING", "--name", "probe").strip()

@@ -11,7 +11,7 @@ import pytest
 
 from scorer_core.config import RunConfig
 from scorer_core.records import PackFolder, pack_folders
-from slurm.jobs.policy import halve, halves, history, is_out_of_memory, refusal
+from slurm.jobs.policy import attempt_history, halve, halves, is_out_of_memory, reason_to_stop_retrying
 from tests.slurm.test_job import CONFIGS, SETTINGS, code_of, computed, start, wait_for
 
 
@@ -33,20 +33,21 @@ def folder(tmp_path) -> PackFolder:
     ],
 )
 def test_a_pack_is_started_again_as_long_as_it_gets_on_and_has_attempts_left(folder, starts, most, expected):
-    assert refusal(folder, starts, most) == expected
+    assert reason_to_stop_retrying(folder, starts, most) == expected
 
 
 def test_a_refusal_repeats_the_last_words(folder):
     folder.write_state(phase="killed", error="killed by SIGKILL")
     assert (
-        refusal(folder, [0, 0, 0], 20) == "no progress in 2 attempts, both from step 0; the last one: killed by SIGKILL"
+        reason_to_stop_retrying(folder, [0, 0, 0], 20)
+        == "no progress in 2 attempts, both from step 0; the last one: killed by SIGKILL"
     )
 
 
 def test_attempts_of_another_submission_do_not_count(folder):
     folder.write_state(phase="failed", series="1", starts=[0, 0, 0])
-    assert history(folder, "1") == {"series": "1", "starts": [0, 0, 0, 0]}
-    assert history(folder, "2") == {"series": "2", "starts": [0]}
+    assert attempt_history(folder, "1") == {"series": "1", "starts": [0, 0, 0, 0]}
+    assert attempt_history(folder, "2") == {"series": "2", "starts": [0]}
 
 
 def test_a_job_out_of_attempts_fails_at_once_and_a_new_series_trains(folder):

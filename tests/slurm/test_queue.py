@@ -12,13 +12,13 @@ from cli.usage_view import as_json, show
 from scorer_core.records import PackFolder
 from scorer_core.support import waiting
 from slurm.cluster.cancelling import report_jobs
-from slurm.cluster.limits import explained, room
-from slurm.cluster.scheduler import Limits, Queued, SchedulerError
+from slurm.cluster.limits import explained, free_slots
+from slurm.cluster.scheduler import Limits, QueuedJob, SchedulerError
 from slurm.cluster.usage import Usage, Used, memory, parse, proposal, time_limit
 from slurm.profile import Profile, load_profile
-from slurm.status import Board, PackState
-from slurm.submissions.submission import Submission, new, shares
-from slurm.submit import turn
+from slurm.status import PackStatus, SweepStatus
+from slurm.submissions.submission import Submission, new, split_throttle
+from slurm.submit import remaining_throttle
 
 SLURM = Profile(name="cluster", scheduler="slurm")
 
@@ -26,7 +26,7 @@ SLURM = Profile(name="cluster", scheduler="slurm")
 @pytest.mark.parametrize("throttle", [1, 2, 3, 7, 20])
 @pytest.mark.parametrize("arrays", [0, 1, 2, 3, 10])
 def test_at_any_moment_the_arrays_together_keep_to_the_throttle(throttle, arrays):
-    found = shares(throttle, arrays)
+    found = split_throttle(throttle, arrays)
     assert len(found) == arrays
     first = [share for share, behind in found if behind is None]
     assert sum(share or 0 for share in first) == (throttle if arrays else 0)
@@ -41,7 +41,7 @@ def test_at_any_moment_the_arrays_together_keep_to_the_throttle(throttle, arrays
 class Standing:
     """The parts of a board that a submission's throttle depends on."""
 
-    def __init__(self, submissions: list[Submission], tasks: list[Queued]):
+    def __init__(self, submissions: list[Submission], tasks: list[QueuedJob]):
         self.submissions = submissions
         self.packs = {str(i): type("Pack", (), {"queued": task}) for i, task in enumerate(tasks)}
 
@@ -53,9 +53,9 @@ class Standing:
 def test_a_second_submission_gets_what_the_first_leaves_of_the_throttle_or_starts_after_it(tmp_path, queued, expected):
     first = new(tmp_path, SLURM.model_copy(update={"throttle": 4}), tmp_path, [10], packs=["a"] * 10)
     first.requests[0].job = "17"
-    tasks = [Queued("pending", job="17", index=i) for i in range(queued)]
-    assert turn(Standing([first], tasks), 4) == expected  # pyright: ignore[reportArgumentType]
-    assert turn(Standing([first], tasks), None) == (None, [])  # pyright: ignore[reportArgumentType]
+    tasks = [QueuedJob("pending", job="17", index=i) for i in range(queued)]
+    assert remaining_throttle(Standing([first], tasks), 4) == expected  # pyright: ignore[reportArgumentType]
+    assert remaining_throttle(Standing([first], tasks), None) == (None, [])  # pyright: ignore[reportArgumentType]
 
 
 def slurm_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **answers: str) -> None:
@@ -95,7 +95,7 @@ SQUEUE = "echo 'welcome, there are'; echo '2|R jobs'; echo 'scorer|JOBID'; echo 
 def test_the_tightest_limit_is_found_and_named(tmp_path, monkeypatch, profile, packs, limit):
     """Two jobs count for each limit, and one is kept for the report."""
     slurm_of(tmp_path, monkeypatch, sacctmgr=SACCTMGR, scontrol=SCONTROL, squeue=SQUEUE)
-    found = room(SLURM.model_copy(update=profile), Limits(1001, None))
+    found = free_slots(SLURM.model_copy(update=profile), Limits(1001, None))
     assert found
     assert (found.packs, found.limit) == (packs, limit)
 
@@ -104,14 +104,14 @@ def test_a_squeue_that_does_not_answer_with_a_queue_is_no_empty_queue(tmp_path, 
     portal = "echo please use our portal"
     slurm_of(tmp_path, monkeypatch, sacctmgr=SACCTMGR, scontrol=SCONTROL, squeue=portal)
     with pytest.raises(SchedulerError, match=r"^squeue answered 'please use our portal'$"):
-        room(SLURM, Limits(1001, None))
+        free_slots(SLURM, Limits(1001, None))
 
 
 def test_limits_that_the_cluster_does_not_enforce_or_tell_do_not_count(tmp_path, monkeypatch):
     slurm_of(tmp_path, monkeypatch, sacctmgr=SACCTMGR, scontrol="echo AccountingStorageEnforce = none", squeue=":")
-    assert room(SLURM, Limits(1001, None)) is None
+    assert free_slots(SLURM, Limits(1001, None)) is None
     slurm_of(tmp_path, monkeypatch, sacctmgr="exit 1", scontrol=SCONTROL)
-    assert room(SLURM, Limits(1001, None)) is None
+    assert free_slots(SLURM, Limits(1001, None)) is None
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,11 @@ def test_a_report_job_is_cancelled_with_the_last_jobs_of_its_submission_or_if_it
     one, two = (new(tmp_path / name, SLURM, tmp_path, [2], packs=["a", "b"]) for name in ("one", "two"))
     assert one.last
     assert two.last
-    tasks = {i: Queued("pending", job="1", index=i) for i in range(2)}
-    report, stuck = Queued("pending", "Dependency", job="2"), Queued("pending", "DependencyNeverSatisfied", job="4")
+    tasks = {i: QueuedJob("pending", job="1", index=i) for i in range(2)}
+    report, stuck = (
+        QueuedJob("pending", "Dependency", job="2"),
+        QueuedJob("pending", "DependencyNeverSatisfied", job="4"),
+    )
     queued = {one.requests[0].name: tasks, one.last.name: {0: report}, two.last.name: {0: stuck}}
     assert report_jobs([one, two], queued, {tasks[0]}) == {stuck}
     assert report_jobs([one, two], queued, set(tasks.values())) == {report, stuck}
@@ -212,8 +215,8 @@ def test_a_proposed_time_is_a_value_that_a_profile_takes_and_its_unit_is_clear(s
 
 
 def test_usage_proposes_memory_and_time_as_a_profile_is_written(tmp_path, capsys):
-    pack = PackState(PackFolder(tmp_path / "sweep" / "packs" / "a"), ["r"], {"r": {"status": "done"}}, {})
-    board = Board(tmp_path / "sweep", "", [], {"a": pack}, [])
+    pack = PackStatus(PackFolder(tmp_path / "sweep" / "packs" / "a"), ["r"], {"r": {"status": "done"}}, {})
+    board = SweepStatus(tmp_path / "sweep", "", [], {"a": pack}, [])
     found = Usage({"a": Used(seconds=60.0, megabytes=300.0)}, "accounting (sacct)")
     assert as_json(board, found)["proposal"] == proposal(board, found) == {"memory": "400M", "time": "0:05:00"}
     show(board, found)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from slurm.cluster.profile_check import Finding, examine
+from slurm.cluster.profile_check import Finding, check_profile
 from slurm.profile import Profile
 from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import Workplace, metrics, wait_for
@@ -144,7 +144,7 @@ def check(foreign: DevCluster, monkeypatch: pytest.MonkeyPatch, **fields: Any) -
     for key, value in foreign.environment().items():
         monkeypatch.setenv(key, value)
     given = {"name": "dev", "scheduler": "slurm", "partition": "gpu", "gpus": "1", "device": "cpu"}
-    return {finding.subject: finding for finding in examine(Profile.model_validate(given | fields))}
+    return {finding.subject: finding for finding in check_profile(Profile.model_validate(given | fields))}
 
 
 def test_the_check_reads_what_this_site_allows(foreign, monkeypatch):

@@ -19,7 +19,7 @@ from slurm.cluster import script
 from slurm.cluster.scheduler import SchedulerError
 from slurm.local.supervisor import alive
 from slurm.profile import Profile
-from slurm.submissions.submission import Request, Submission, new, read, setup
+from slurm.submissions.submission import JobArray, Submission, new, read, setup
 from slurm.submit import submit_workers
 
 SECRET = 'it\'s a "secret"\n$(touch PWNED)`touch PWNED`\\;touch PWNED'
@@ -138,7 +138,7 @@ def test_the_script_that_sbatch_gets_is_private(tmp_path, monkeypatch):
     sbatch.write_text(f'#!/bin/sh\nstat -c %a "$2" > {tmp_path}/mode\necho 7\n')
     sbatch.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
-    made.requests[0].job = script.executor(made, Request(name="x")).send("true")
+    made.requests[0].job = script.executor(made, JobArray(name="x")).send("true")
     assert (tmp_path / "mode").read_text() == "600\n"
     assert not any(mode(path) & 0o077 for path in made.folder.glob("*.sh"))
 

@@ -310,7 +310,7 @@ def test_a_sweep_that_is_neither_shipped_nor_a_file_is_refused():
 def test_overrides_reach_any_field_by_its_dotted_name():
     grid = load("quickstart", ["seeds=[4]", "variants.scorer.ratio=7", "base.leader_lr=1e-5", "axes.gamma=[0.9]"])
     assert {run.config.seed for run in grid.runs} == {4}
-    scorer = next(run.config for run in grid.runs if run.variant.family == "scorer")
+    scorer = next(run.config for run in grid.runs if run.variant.base_name == "scorer")
     assert (scorer.ratio, scorer.leader_lr, scorer.gamma) == (7.0, 1e-5, 0.9)
 
 

@@ -11,7 +11,7 @@ import pytest
 from slurm.profile import load_profile
 from sweeps import definition, search
 from sweeps.definition import DefinitionError
-from sweeps.reading import MAX_MESSAGE, TextLoader, parse_yaml, put, with_checksum
+from sweeps.reading import MAX_MESSAGE, TextLoader, apply_override, parse_yaml, with_checksum
 
 MINE = "name: mine\nquestion: why?\ntasks: [minatar/breakout]\ntotal_steps: 2e4\nseeds: 2\n"
 
@@ -121,11 +121,11 @@ def test_a_file_that_cannot_be_is_refused_in_one_line(tmp_path, case):
 def test_an_override_is_read_within_the_same_bounds(case):
     text, message = WRONG[case]
     with pytest.raises(DefinitionError) as raised:
-        put({}, f"base={{{text}}}" if "\n" not in text else f"base={text}")
+        apply_override({}, f"base={{{text}}}" if "\n" not in text else f"base={text}")
     assert message.partition(": ")[2] in str(raised.value)
     assert len(str(raised.value)) <= MAX_MESSAGE + 10
     with pytest.raises(DefinitionError, match="nested more than 50 levels deep"):
-        put({}, ".".join("a" * 2000) + "=1")
+        apply_override({}, ".".join("a" * 2000) + "=1")
 
 
 @pytest.mark.parametrize("reader", READERS)

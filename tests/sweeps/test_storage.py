@@ -177,7 +177,7 @@ def test_a_lock_that_cannot_be_made_is_one_line_that_names_the_file(tmp_path):
     ],
 )
 def test_a_database_that_does_not_answer_in_time_is_not_called_locked(words, reason):
-    with pytest.raises(StorageError) as refused, storage.told_in_a_line("db"):
+    with pytest.raises(StorageError) as refused, storage.as_storage_error("db"):
         raise OperationalError("select 1", {}, RuntimeError(words))
     assert one_line(refused) == f"storage db: {reason}: {words}"
 
