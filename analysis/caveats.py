@@ -1,4 +1,4 @@
-"""What a reader must know before believing the figures: each a sentence, for the report and for every caption."""
+"""Caveats of a report: problems that weaken its figures, each as a sentence for the page and for every caption."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -8,22 +8,27 @@ import numpy as np
 
 from analysis.load import RunRow
 from analysis.summary import Summary
+from analysis.text import listed
 from scorer_core.scores import FINAL_WINDOW
 from scorer_core.support.text import count
 from scorer_core.verdicts import MEANINGS
 
 FEW_SEEDS, SCARCE_SEEDS = 10, 5
-SAME_END = 0.01  # two runs end at the same step if they differ by at most this fraction: they log at other steps
+SAME_END = (
+    0.01  # two runs end at the same step if they differ by at most this fraction, because they log at other steps
+)
 
 
 @dataclass(frozen=True)
 class Caveat:
+    """One problem."""
+
     text: str
-    serious: bool = True  # a strict report is not made then
+    serious: bool = True  # `--strict` refuses the report
 
 
 def caveats(summary: Summary) -> list[Caveat]:
-    """Everything that weakens the report. Empty for a complete sweep of one code version with ten seeds or more."""
+    """All caveats. There are none for a complete sweep of one code version with ten seeds or more."""
     return [
         *_runs(summary),
         *_lengths(summary),
@@ -41,43 +46,48 @@ def _runs(summary: Summary) -> Iterator[Caveat]:
     unfinished = counts["missing"] + counts["partial"]
     if unfinished:
         yield Caveat(
-            f"{unfinished} of {len(runs)} runs are not finished ({counts['missing']} missing, {counts['partial']} "
-            "partial) and count nowhere."
+            f"{unfinished} of {count(len(runs), 'run')} {'is' if unfinished == 1 else 'are'} unfinished "
+            f"({counts['missing']} not started, {counts['partial']} partial) and excluded."
         )
     if counts["diverged"]:
         names = Counter(run.variant for run in runs if run.status == "diverged")
-        told = _some([f"{name} {number}" for name, number in names.items()])
-        counted = "counts with the returns it" if counts["diverged"] == 1 else "count with the returns they"
-        yield Caveat(f"{count(counts['diverged'], 'run')} diverged and {counted} logged: {told}.")
+        by_variant = listed([f"{name} {number}" for name, number in names.items()])
+        included = (
+            "is included with the returns it" if counts["diverged"] == 1 else "are included with the returns they"
+        )
+        yield Caveat(f"{count(counts['diverged'], 'run')} diverged and {included} logged: {by_variant}.")
     finished = [run for run in runs if run.status in ("done", "diverged")]
     without = [run for run in finished if (run.variant, run.task, run.seed) not in summary.results.series]
     if never := [run for run in without if run.status != "diverged"]:
-        yield Caveat(f"{_count(never)} never finished an episode and {_have(never)} no score: {_named(never)}.")
+        yield Caveat(
+            f"{count(len(never), 'run')} never finished an episode and {_have(never)} no score: {_named(never)}."
+        )
     if broken := [run for run in without if run.status == "diverged"]:
         yield Caveat(
-            f"{_count(broken)} diverged without a finite return and {_have(broken)} no score: {_named(broken)}."
+            f"{count(len(broken), 'run')} diverged without a finite return and {_have(broken)} no score: "
+            f"{_named(broken)}."
         )
     late = [run for run in finished if not run.scored and run not in without]
     if late:
         yield Caveat(
-            f"{_count(late)} {_have(late)} no finite return in the last tenth of training and no final score: "
-            f"{_named(late)}."
+            f"{count(len(late), 'run')} {_have(late)} no finite return in the last 10 % of training and no final "
+            f"score: {_named(late)}."
         )
     zeros = {run.variant for run in finished if run.config and run.config.return_before_first_episode == "zero"}
     if zeros:
         yield Caveat(
-            f"Returns count 0 for an environment before its first episode (return_before_first_episode: zero): "
-            f"{_some(sorted(zeros))}. Curves, best and auc include these zeros.",
+            f"The return of an environment is 0 before its first episode ends (return_before_first_episode: zero): "
+            f"{listed(sorted(zeros))}. Curves, best and auc include these zeros.",
             serious=False,
         )
     if summary.results.problems:
         yield Caveat(
-            f"{count(len(summary.results.problems), 'remark')} on the records, listed in the report.", serious=False
+            f"{count(len(summary.results.problems), 'problem')} with the records, listed in the report.", serious=False
         )
 
 
 def _lengths(summary: Summary) -> Iterator[Caveat]:
-    """Imported runs that end at another step than the sweep's own."""
+    """Imported runs that end at another step than the sweep's own runs."""
     results = summary.results
     own: dict[str, int] = {}
     for run in results.runs:
@@ -92,22 +102,22 @@ def _lengths(summary: Summary) -> Iterator[Caveat]:
                 short.append((run, end))
             elif end > (1 + SAME_END) * own[run.task]:
                 long.append((run, end))
-    window = f"A final score covers the last {100 * FINAL_WINDOW:.0f} % of its run's own training."
+    window = f"A final score is the mean of the last {100 * FINAL_WINDOW:.0f} % of the run itself."
     for found, when in ((short, "before"), (long, "after")):
         if found:
             ends = " and ".join(f"{end:,}" for end in sorted({own[run.task] for run, _ in found}))
-            told = _some(_ends(found), separator="; ")
             end = "ends" if len(found) == 1 else "end"
             yield Caveat(
-                f"{_count([run for run, _ in found])} {end} {when} the sweep's own step {ends}: {told}. {window}"
+                f"{count(len(found), 'imported run')} {end} {when} step {ends}, the last step of the sweep: "
+                f"{listed(_ends(found), separator='; ')}. {window}"
             )
 
 
 def _ends(found: Sequence[tuple[RunRow, int]]) -> list[str]:
-    """Where runs end: one entry for the runs of a variant that come from one file and end at one step."""
+    """Last steps of runs: one entry for the runs of a variant that come from one file and end at one step."""
     groups: dict[tuple[str, str, int], list[RunRow]] = {}
     for run, end in found:
-        groups.setdefault((run.variant, run.code, end), []).append(run)
+        groups.setdefault((run.variant, run.code_version, end), []).append(run)
     return [
         f"{_name(runs[0]) if len(runs) == 1 else f'{len(runs)} runs of {variant}'} at step {end:,} ({code})"
         for (variant, code, end), runs in groups.items()
@@ -117,18 +127,18 @@ def _ends(found: Sequence[tuple[RunRow, int]]) -> list[str]:
 def _verdicts(summary: Summary) -> Iterator[Caveat]:
     found = summary.results.verdicts()
     for verdict in MEANINGS:
-        told = [f"{name} {counts[verdict]} of {counts['runs']}" for name, counts in found.items() if counts[verdict]]
-        if told:
-            yield Caveat(f"Runs judged {verdict}: {_some(told)}.", serious=False)
+        rates = [f"{name} {counts[verdict]} of {counts['runs']}" for name, counts in found.items() if counts[verdict]]
+        if rates:
+            yield Caveat(f"Runs with the verdict {verdict}: {listed(rates)}.", serious=False)
 
 
 def _variants(summary: Summary) -> Iterator[Caveat]:
     absent = [name for name in summary.results.variants if name not in summary.raw]
     finished = {run.variant for run in summary.results.runs if run.status in ("done", "diverged")}
     if unfinished := [name for name in absent if name not in finished]:
-        yield Caveat(f"Without a finished run, and in no figure: {_some(unfinished)}.")
+        yield Caveat(f"Excluded from all figures (no finished run): {listed(unfinished)}.")
     if unscored := [name for name in absent if name in finished]:
-        yield Caveat(f"Without a score, and in no figure: {_some(unscored)}.")
+        yield Caveat(f"Excluded from all figures (no score): {listed(unscored)}.")
     ids: dict[str, list[str]] = {}
     for run in summary.results.runs:
         if run.config:
@@ -138,10 +148,13 @@ def _variants(summary: Summary) -> Iterator[Caveat]:
         same.setdefault(tuple(run_ids), []).append(name)
     for names in same.values():
         if len(names) > 1:
-            yield Caveat(f"The same runs, because their settings compute the same: {_some(names)}.", serious=False)
-    narrow = [name for name in summary.raw if name not in summary.normalised]
-    if narrow:
-        yield Caveat(f"Without a run on some task, and left out of what joins all tasks: {_some(narrow)}.")
+            yield Caveat(
+                f"These variants are the same runs, because their settings are equivalent: {listed(names)}.",
+                serious=False,
+            )
+    incomplete = [name for name in summary.raw if name not in summary.normalized]
+    if incomplete:
+        yield Caveat(f"Excluded from all-task results (no finished run on at least one task): {listed(incomplete)}.")
 
 
 def _seeds(summary: Summary) -> Iterator[Caveat]:
@@ -150,39 +163,41 @@ def _seeds(summary: Summary) -> Iterator[Caveat]:
     fewest = counts.min()
     if counts.max() != fewest:
         ranges = {name: (row.min(), row.max()) for name, row in runs.items()}
-        told = _some(
-            [f"{name} {low}" if low == high else f"{name} {low}-{high}" for name, (low, high) in ranges.items()]
+        numbers = [f"{name} {low}" if low == high else f"{name} {low}-{high}" for name, (low, high) in ranges.items()]
+        yield Caveat(
+            f"The number of seeds differs ({listed(numbers)}); a difference uses the seeds that both variants have."
         )
-        yield Caveat(f"Seeds are unequal ({told}); differences use the seeds both sides have.")
     if fewest == 1:
-        yield Caveat("Somewhere there is one seed a task: no interval can be given for it.")
+        yield Caveat("Some variants have one seed per task and therefore no confidence interval.")
     elif fewest < SCARCE_SEEDS:
-        yield Caveat(f"Only {count(fewest, 'seed')}: intervals are rough even when corrected.")
+        yield Caveat(
+            f"Only {count(fewest, 'seed')}: confidence intervals are unreliable even with the correction; treat "
+            "comparisons as preliminary."
+        )
     elif fewest < FEW_SEEDS:
-        correction = "lean on the few-seeds correction" if summary.settings.few_seeds_correction else "are too narrow"
-        yield Caveat(f"Only {count(fewest, 'seed')}: below {FEW_SEEDS}, intervals {correction}.", serious=False)
+        corrected = summary.settings.few_seeds_correction
+        weakness = "depend on the few-seeds correction" if corrected else "are too narrow"
+        yield Caveat(
+            f"Only {count(fewest, 'seed')} (fewer than {FEW_SEEDS}): confidence intervals {weakness}.", serious=False
+        )
 
 
 def _code(summary: Summary) -> Iterator[Caveat]:
-    versions = sorted({run.code for run in summary.results.runs if run.code and run.config})
+    versions = sorted({run.code_version for run in summary.results.runs if run.code_version and run.config})
     if len(versions) > 1:
-        yield Caveat(f"{len(versions)} code versions are mixed: {_some(versions)}.")
+        yield Caveat(f"Runs of {len(versions)} code versions are mixed: {listed(versions)}.")
     elif versions and " then " in versions[0]:
-        yield Caveat(f"Runs were resumed with other code: {versions[0]}.")
+        yield Caveat(f"Runs were resumed with another code version: {versions[0]}.")
     yield from map(Caveat, summary.results.version_notes)
 
 
 def _scale(summary: Summary) -> Iterator[Caveat]:
-    if summary.normalisation.fallback:
+    if summary.normalization.fallback:
         yield Caveat(
-            f"No fixed reference for {_some(summary.normalisation.fallback)}: scaled by the baseline's own curve, not "
-            "comparable with other sweeps.",
+            f"No reference score for {listed(summary.normalization.fallback)}: normalized by the baseline's curve; not "
+            "comparable across sweeps.",
             serious=False,
         )
-
-
-def _count(runs: Sequence[RunRow]) -> str:
-    return f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
 
 
 def _have(runs: Sequence[RunRow]) -> str:
@@ -194,8 +209,4 @@ def _name(run: RunRow) -> str:
 
 
 def _named(runs: Sequence[RunRow]) -> str:
-    return _some([_name(run) for run in runs], separator="; ")
-
-
-def _some(names: Sequence[str], most: int = 6, separator: str = ", ") -> str:
-    return separator.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return listed([_name(run) for run in runs], separator="; ")

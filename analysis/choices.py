@@ -1,4 +1,4 @@
-"""What a user chooses of a report. Nothing is imported here, so that the command line starts fast."""
+"""The choices of a report's options. This file imports no library, so that the command line starts fast."""
 
 from typing import Literal
 
@@ -7,5 +7,5 @@ Scheme = Literal["references", "baseline", "paper", "none"]
 Venue = Literal["page", "iclr", "neurips", "icml", "twocolumn"]
 Format = Literal["pdf", "svg", "png"]
 
-REPLICATIONS = 50_000  # of tables and interval figures
-CURVE_REPLICATIONS = 2_000  # of curves and profiles
+REPS = 50_000  # bootstrap repetitions for tables and interval figures
+CURVE_REPS = 2_000  # bootstrap repetitions for curves and profiles

@@ -1,7 +1,6 @@
-"""When a comparison earns a verdict: only at sizes whose rate of false claims was measured and is small.
+"""When a comparison makes a claim: only at sizes whose simulated rate of false claims is small.
 
-The rates are those of `coverage.json`, which `python -m tools.interval_coverage` writes together with the tables in
-docs/statistics.md.
+The rates are in `coverage.json`. `python -m tools.interval_coverage` writes it and the tables in docs/statistics.md.
 """
 
 import json
@@ -9,12 +8,12 @@ from functools import cache
 from pathlib import Path
 
 RATES = Path(__file__).parent / "coverage.json"
-MOST_FALSE_CLAIMS = 0.08  # above this rate a comparison is a hint only
+MOST_FALSE_CLAIMS = 0.08  # above this rate a comparison makes no claim
 
 
 @cache
 def measured() -> dict[tuple[int, int], float]:
-    """(tasks, seeds) -> the rate of families with a false claim, the highest over all simulated kinds of scores."""
+    """(tasks, seeds) -> the rate of experiments with a false claim: the highest over all simulated kinds of scores."""
     found: dict[tuple[int, int], float] = {}
     for row in json.loads(RATES.read_text(encoding="utf-8"))["rows"]:
         size = row["tasks"], row["seeds"]
@@ -23,10 +22,10 @@ def measured() -> dict[tuple[int, int], float]:
 
 
 def false_claims(tasks: int, seeds: int) -> float | None:
-    """The rate at this number of tasks and of seeds per task; None for fewer seeds than were simulated.
+    """The rate with this number of tasks and of seeds per task; None for fewer seeds than any simulation had.
 
-    Between simulated sizes: of the seeds the nearest smaller number, of the tasks the worse of both neighbours. More
-    tasks than were simulated count as the most that were.
+    If a number of seeds was not simulated, the next smaller one counts. If a number of tasks was not simulated, the
+    higher rate of its two neighbours counts; above the largest number of tasks, the rate of the largest.
     """
     rates = measured()
     enough = [n for _, n in rates if n <= seeds]

@@ -1,4 +1,4 @@
-"""The figures: each draws prepared numbers on given axes and returns them; nothing is computed here."""
+"""Drawing: each function draws prepared numbers on given axes and returns the axes. Nothing is computed here."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,13 +20,13 @@ from analysis.statistics import Estimate
 from analysis.style import BASELINE_COLOUR, Look, figure_text
 
 BAND = 0.18  # opacity of the area between the bounds
-SHORT = 10  # a curve this many times shorter than the longest cannot be read on a linear axis
+SHORT = 10  # a curve this many times shorter than the longest one is not legible on a linear axis
 
 
 def interval_estimates(
     estimates: Mapping[str, Estimate], looks: Mapping[str, Look], ax: Axes, random: float | None = None
 ) -> Axes:
-    """One row a variant, the first at the top: the interval as a bar, the point as a tick; `random` dashed."""
+    """One row per variant, the first at the top: the interval as a bar, the estimate as a line; `random` dashed."""
     for row, (name, found) in enumerate(estimates.items()):
         value, low, high = (float(number) for number in found)
         if np.isfinite(low):
@@ -53,8 +53,8 @@ def performance_profiles(
     xlabel: str,
     ylabel: str,
 ) -> Axes:
-    """Share of runs or tasks above each threshold, through rliable's plotting."""
-    from rliable import plot_utils  # seaborn comes with it: seconds that only a drawn profile pays
+    """Fraction of runs or tasks above each threshold, drawn by rliable."""
+    from rliable import plot_utils  # imports seaborn, which takes seconds
 
     plot_utils.plot_performance_profiles(
         {name: found.value for name, found in profiles.items()},
@@ -71,7 +71,7 @@ def performance_profiles(
         wrect=0,
         hrect=0,
     )
-    return _as_elsewhere(ax)
+    return _usual_style(ax)
 
 
 def learning_curves(
@@ -82,9 +82,9 @@ def learning_curves(
     random: float | None = None,
     ylabel: str = "IQM of return",
 ) -> Axes:
-    """IQM against environment steps with its band, through rliable's plotting; `random` as a dashed line.
+    """IQM against environment steps with its band, drawn by rliable; `random` as a dashed line.
 
-    Each curve connects the steps at which it has a value, and is a dot where there is one such step only.
+    Each curve connects the steps at which it has a value. A curve with one such step is a dot.
     """
     from rliable import plot_utils
 
@@ -110,11 +110,11 @@ def learning_curves(
         band.set(alpha=_band(len(curves)), linewidth=0)
     if random is not None:
         ax.axhline(random, color="#777777", linestyle=(0, (2, 2)), linewidth=1)
-    return _as_elsewhere(steps_below(ax, [steps[here] for here in valid.values()]))
+    return _usual_style(set_steps_axis(ax, [steps[here] for here in valid.values()]))
 
 
 def improvements(found: Mapping[str, Estimate], looks: Mapping[str, Look], ax: Axes) -> Axes:
-    """Probability of improvement over the baseline, a row a variant; one half, no difference, as a line."""
+    """Probability of improvement over the baseline, one row per variant; a line marks one half: no difference."""
     interval_estimates(found, looks, ax)
     ax.axvline(0.5, color="#333333", linewidth=1)
     ax.set_xlim(-0.02, 1.02)
@@ -128,9 +128,9 @@ def along_axis(
     ax: Axes,
     baseline: Estimate | None = None,
 ) -> Axes:
-    """Score against a setting: (value, estimate) pairs a line, bounds as bars; the baseline as a band.
+    """Score against a setting: one line per list of (value, estimate) pairs, with error bars; the baseline as a band.
 
-    Numbers stand at their place, on a log axis where they span a factor of eight; anything else at equal distances.
+    The axis is logarithmic if numbers span a factor of eight. Values that are not numbers have equal distances.
     """
     values = list(dict.fromkeys(value for pairs in lines.values() for value, _ in pairs))
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
@@ -164,11 +164,12 @@ def along_axis(
 
 
 def _band(variants: int) -> float:
-    """Opacity of a band: where many lie over each other, each is fainter."""
+    """Opacity of a band: with many variants the bands overlap, so each is fainter."""
     return BAND if variants <= 6 else BAND * 6 / variants
 
 
 def setting_text(value: Any) -> str:
+    """A setting as an axis label: `0.5`, `64x64`."""
     if isinstance(value, float):
         return f"{value:g}"
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -177,7 +178,7 @@ def setting_text(value: Any) -> str:
 def heat_map(
     cells: Mapping[tuple[Any, Any], float], ax: Axes, low: float, high: float, names: tuple[str, str] = ("", "")
 ) -> Axes:
-    """A score for each pair of settings (row, column), the number written in its cell; `low` to `high` is coloured."""
+    """The score of each pair of settings (row, column), with its number; colours go from `low` to `high`."""
     rows, columns = (sorted({pair[side] for pair in cells}, key=_order) for side in (0, 1))
     grid = np.array([[cells.get((row, column), np.nan) for column in columns] for row in rows])
     ax.imshow(np.ma.masked_invalid(grid), cmap="cividis", vmin=low, vmax=high, aspect="auto", origin="lower")
@@ -204,14 +205,13 @@ def spread(
     ax: Axes,
     logarithmic: bool = False,
 ) -> Axes:
-    """Median over runs of a diagnostic with the middle half of the runs as a band.
+    """Median over runs of a metric with the interquartile range as a band.
 
-    `curves` are (steps, runs x steps) by variant. At each step the runs that have a value there count, at least one.
-
-    A logarithmic axis is taken only where what is drawn spans a factor of five: else it would have one number, or none.
+    `curves` are (steps, values `num_runs x num_steps`) by variant. Each step uses the runs that have a value there, at
+    least one. The axis is logarithmic only if the values span a factor of five: otherwise it would have too few labels.
     """
     for name, (steps, runs) in curves.items():
-        quantile = np.quantile if np.isfinite(runs).all() else np.nanquantile  # the second is far slower
+        quantile = np.quantile if np.isfinite(runs).all() else np.nanquantile  # nanquantile is far slower
         quarter, middle, three = quantile(runs, [0.25, 0.5, 0.75], axis=0)
         marker = "" if len(steps) > 1 else "o"
         ax.plot(steps, middle, color=looks[name].colour, linestyle=looks[name].dashes, marker=marker, markersize=3)
@@ -227,10 +227,10 @@ def spread(
     return ax
 
 
-def steps_below(ax: Axes, steps: Sequence[np.ndarray]) -> Axes:
-    """The axis of environment steps, of curves at these `steps`.
+def set_steps_axis(ax: Axes, steps: Sequence[np.ndarray]) -> Axes:
+    """Format the axis of environment steps for curves at these `steps`.
 
-    It is logarithmic where one curve is so much shorter than another that it would be a dash at the left edge.
+    It is logarithmic if one curve is so much shorter than another that it would be a dash at the left edge.
     """
     place, figure = ax.get_subplotspec(), ax.get_figure(root=True)
     columns = place.get_gridspec().ncols if place else 1
@@ -249,8 +249,8 @@ def steps_below(ax: Axes, steps: Sequence[np.ndarray]) -> Axes:
     return ax
 
 
-def _as_elsewhere(ax: Axes) -> Axes:
-    """Undo what rliable sets for slides: thick spines, no tick marks, wide lines."""
+def _usual_style(ax: Axes) -> Axes:
+    """Undo rliable's style for slides: thick spines, no tick marks, wide lines."""
     for spine in ax.spines.values():
         spine.set_linewidth(0.8)
     ax.tick_params(length=2.5, width=0.8)
@@ -260,7 +260,7 @@ def _as_elsewhere(ax: Axes) -> Axes:
 
 
 def legend_below(figure: Figure, names: Sequence[str], looks: Mapping[str, Look]) -> None:
-    """Every variant once, under all panels; the figure grows by the room that this takes."""
+    """A legend of all variants below the panels; the figure becomes higher by its height."""
     handles = [Line2D([], [], color=looks[n].colour, linestyle=looks[n].dashes, linewidth=1.6) for n in names]
     for handle, name in zip(handles, names, strict=True):
         handle.set_label(figure_text(name))
@@ -269,5 +269,7 @@ def legend_below(figure: Figure, names: Sequence[str], looks: Mapping[str, Look]
     rows = -(-len(names) // columns)
     columns = -(-len(names) // rows)
     figure.set_figheight(figure.get_figheight() + 0.2 + 0.145 * rows)
-    across = [handle for column in range(columns) for handle in handles[column::columns]]  # it is filled downwards
+    across = [
+        handle for column in range(columns) for handle in handles[column::columns]
+    ]  # matplotlib fills columns first
     figure.legend(handles=across, loc="outside lower center", ncols=columns, handlelength=2.4, columnspacing=1.2)

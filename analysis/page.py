@@ -1,4 +1,4 @@
-"""report.html: one page that needs no network, reads on a phone, prints, and whose tables sort."""
+"""report.html: one page without a network connection, for screens, phones and paper, with sortable tables."""
 
 import base64
 import html
@@ -11,23 +11,24 @@ from urllib.parse import quote
 import numpy as np
 
 from analysis import tables
-from analysis.curves import TimeToThreshold
 from analysis.load import RunRow
 from analysis.reported import against_reported
+from analysis.sentences import against_random, answer, methods, table_notes
 from analysis.statistics import AGGREGATE_NAMES, tolerance_content
 from analysis.style import FORMATS
-from analysis.summary import Summary, answer, format_estimate, shown_aggregates
+from analysis.summary import Summary, shown_aggregates
+from analysis.text import format_estimate, format_time
 from scorer_core.support.commands import command, shown_path
 from scorer_core.verdicts import MEANINGS
 
 ASSETS = Path(__file__).parent
 TITLES = {
-    "intervals": "How high each variant scores",
-    "improvement": "Against the baseline",
+    "intervals": "Scores",
+    "improvement": "Comparison with the baseline",
     "curves": "Learning curves",
     "profiles": "Performance profiles",
-    "diagnostics": "Diagnostics",
-    "instruments": "Instruments, on a probe batch that stays the same",
+    "losses": "Losses and gradient norms",
+    "diagnostics": "Diagnostics on a fixed probe batch",
 }
 
 
@@ -36,26 +37,34 @@ def render(
     images: Mapping[str, Path],
     captions: Mapping[str, str],
     warnings: Sequence[str],
-    against_random: Sequence[str],
     provenance: Mapping[str, Any],
 ) -> str:
-    """The page as HTML; `images` are PNG files by figure name."""
+    """The page as HTML.
+
+    Args:
+        summary: all numbers.
+        images: PNG files by the name of the figure, in their order on the page.
+        captions: what each figure shows, by name. The page states methods and caveats once, not in each caption.
+        warnings: the texts of the caveats.
+        provenance: the runs and settings, for the last section.
+    """
     sweep = summary.results.sweep
     sections = [
         f"<header><h1>{_text(sweep.name)}</h1><p class=question>{_text(sweep.question)}</p>",
         f"<p>The paper: {_text(sweep.paper)}</p>" if sweep.paper else "",
         f"<p class=answer>{_text(answer(summary))}</p></header>",
-        _list("What weakens this", [*warnings, *summary.results.problems], "warnings"),
-        _section("Results", _grid_table(tables.results_grid(summary)) + _note(captions["table"])),
+        _list("Caveats", [*warnings, *summary.results.problems], "warnings"),
+        _section("Results", _grid_table(tables.results_grid(summary)) + _note(table_notes(summary))),
+        _section("Methods", _note(methods(summary))),
         *(_figure(name, images[name], captions[name]) for name in images),
-        _list("Against a random policy", against_random, "random"),
+        _list("Comparison with a random policy", against_random(summary), "random"),
         _section("All aggregates", _aggregates(summary)),
-        _section("Time to a threshold", _times(summary)) if summary.times else "",
-        _list("What these seeds can speak for", _tolerance(summary), "tolerance"),
+        _section("Time to threshold", _times(summary)) if summary.times else "",
+        _list("Spread of individual runs", _tolerance(summary), "tolerance"),
         _reported(summary),
         _verdicts(summary),
-        _section("Every run", _runs(summary)),
-        _section("How to make this again", _again(summary, provenance)),
+        _section("Runs", _runs(summary)),
+        _section("Reproduce this report", _reproduce(summary, provenance)),
     ]
     style = (ASSETS / "page.css").read_text(encoding="utf-8")
     script = (ASSETS / "page.js").read_text(encoding="utf-8")
@@ -89,11 +98,11 @@ def _list(title: str, sentences: Sequence[str], name: str) -> str:
 
 def _figure(name: str, path: Path, caption: str) -> str:
     image = path.read_bytes()
-    title = TITLES.get(name, f"Along {name.replace('-', ' and ')}")
-    width = int.from_bytes(image[16:20], "big") * 110 // 200  # the PNG's own, at 200 dots an inch
+    title = TITLES.get(name, f"Scores by {name.replace('-', ' and ')}")
+    width = int.from_bytes(image[16:20], "big") * 110 // 200  # the width of the PNG in pixels, at 200 dots per inch
     source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
-    there = [suffix for suffix in FORMATS if path.with_suffix(f".{suffix}").exists()]
-    links = ", ".join(f'<a href="{_text(quote(name))}.{suffix}">{suffix.upper()}</a>' for suffix in there)
+    available = [suffix for suffix in FORMATS if path.with_suffix(f".{suffix}").exists()]
+    links = ", ".join(f'<a href="{_text(quote(name))}.{suffix}">{suffix.upper()}</a>' for suffix in available)
     return _section(
         title,
         f'<figure id="figure-{_text(name)}"><div class=across>'
@@ -103,7 +112,7 @@ def _figure(name: str, path: Path, caption: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[tuple[str, Any]]], name: str) -> str:
-    """Rows of (HTML, key to sort by); a key that is no number sorts as text."""
+    """Rows of (HTML, key to sort by); a key that is not a number sorts as text."""
     head = "".join(f'<th scope=col><button type=button title="sort">{_text(title)}</button></th>' for title in header)
     body = "".join(
         "<tr>" + "".join(f'<td data-key="{_text(key)}">{cell}</td>' for cell, key in row) + "</tr>" for row in rows
@@ -128,7 +137,7 @@ def _aggregates(summary: Summary) -> str:
         for name, found in summary.aggregates.items()
     ]
     header = ["variant", *(AGGREGATE_NAMES[aggregate] for aggregate in which)]
-    return _table(header, rows, "aggregates") + _note(summary.normalisation.caption)
+    return _table(header, rows, "aggregates")
 
 
 def _times(summary: Summary) -> str:
@@ -138,66 +147,52 @@ def _times(summary: Summary) -> str:
             steps = [(_text(name), name), (_text(summary.task_label(task)), task)]
             level = (f"{one.threshold:.4g}", one.threshold)
             reached = (f"{one.reached} of {one.runs}", one.reached / one.runs)
-            rows.append([*steps, level, (time_text(one), float(one.steps.value)), reached])
-    return _table(["variant", "task", "return", "steps until the IQM is there", "runs that get there"], rows, "times")
-
-
-def time_text(time: TimeToThreshold) -> str:
-    """`1.2M [1.0M, 1.5M]`; `never` for an end that is infinite."""
-    value, low, high = (_steps(float(number)) for number in time.steps)
-    return value if np.isnan(time.steps.low) else f"{value} [{low}, {high}]"
-
-
-def _steps(number: float) -> str:
-    if not np.isfinite(number):
-        return "never"
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g}{letter}"
-    return f"{number:.0f}"
+            rows.append([*steps, level, (format_time(one), float(one.steps.value)), reached])
+    return _table(["variant", "task", "return", "steps to threshold (IQM)", "runs that reach it"], rows, "times")
 
 
 def _tolerance(summary: Summary) -> list[str]:
     fewest = min(int(n) for name in summary.raw for n in summary.runs_of(name) if n)
     if fewest < 2:
         return []
-    share = tolerance_content(fewest)
     return [
-        f"Intervals speak of the IQM over runs, not of single runs. With {fewest} runs of a variant on a task, the "
-        "range from its lowest to its highest run holds, with 95 % confidence, at least "
-        f"{100 * share:.0f} % of all such runs."
+        f"Confidence intervals are for the IQM, not for single runs. With {fewest} runs per variant and task, the "
+        f"range from the lowest to the highest run covers at least {100 * tolerance_content(fewest):.0f} % of all "
+        "possible runs (95 % confidence)."
     ]
 
 
 def _reported(summary: Summary) -> str:
-    """Ours beside theirs, where the sweep holds numbers that others reported."""
+    """Our numbers next to published ones, if the sweep has any."""
     rows = []
     for cell in against_reported(summary):
         ours = ("–", float("nan")) if cell.ours is None else (_text(format_estimate(cell.ours)), float(cell.ours.value))
         theirs = f"{cell.theirs[0]:g} ± {cell.theirs[1]:g}", cell.theirs[0]
-        meets = {None: "–", True: "intervals meet", False: "apart"}[cell.meets]
+        overlap = {None: "–", True: "overlap", False: "no overlap"}[cell.overlaps]
         names = [(_text(value), value) for value in (cell.variant, summary.task_label(cell.task))]
-        rows.append([*names, ours, theirs, (meets, meets), (_text(cell.source), cell.source)])
-    header = ["variant", "task", "ours, IQM", "reported", "", "source"]
-    return _section("Against reported numbers", _table(header, rows, "reported")) if rows else ""
+        rows.append([*names, ours, theirs, (overlap, overlap), (_text(cell.source), cell.source)])
+    header = ["variant", "task", "IQM here", "published IQM", "intervals", "source"]
+    return _section("Comparison with published numbers", _table(header, rows, "reported")) if rows else ""
 
 
 def _verdicts(summary: Summary) -> str:
-    """The share of each variant's finished runs that earned each verdict, and what the verdicts mean."""
+    """The number of each variant's finished runs with each verdict, and the meaning of the verdicts."""
     found = summary.results.verdicts()
     if not found:
         return ""
-    shares = [
+    rows = [
         [(_text(name), name)]
         + [(f"{counts[verdict]} of {counts['runs']}", counts[verdict] / counts["runs"]) for verdict in MEANINGS]
         for name, counts in found.items()
     ]
-    meanings = " ".join(f"{verdict.capitalize()}: {meaning}." for verdict, meaning in MEANINGS.items())
-    return _section("What is wrong with the runs", _table(["variant", *MEANINGS], shares, "verdicts") + _note(meanings))
+    meanings = "".join(f"<li>{_text(verdict)}: {_text(meaning)}.</li>" for verdict, meaning in MEANINGS.items())
+    status = "The status diverged in the table of runs means only that a parameter or loss became NaN or infinite."
+    note = f"<ul class=note>{meanings}</ul>{_note(status)}"
+    return _section("Run verdicts", _table(["variant", *MEANINGS], rows, "verdicts") + note)
 
 
 def _runs(summary: Summary) -> str:
-    header = ["variant", "task", "seed", "status", "verdicts", "final", "best", "AUC", "code", "run"]
+    header = ["variant", "task", "seed", "status", "verdicts", "final", "best", "AUC", "code version", "run"]
     return _table(header, [_run(summary, run) for run in summary.results.runs], "runs")
 
 
@@ -210,18 +205,18 @@ def _run(summary: Summary, run: RunRow) -> list[tuple[str, Any]]:
     status = run.status if run.diverged_at is None else f"{run.status} at {run.diverged_at:,}"
     names = [(_text(value), value) for value in (run.variant, summary.task_label(run.task), run.seed, status)]
     names.append((_text(", ".join(run.verdicts) or "–"), " ".join(run.verdicts)))
-    return [*names, *scores, (_text(run.code or "–"), run.code), (link, run.run_id)]
+    return [*names, *scores, (_text(run.code_version or "–"), run.code_version), (link, run.run_id)]
 
 
-def _again(summary: Summary, provenance: Mapping[str, Any]) -> str:
-    told = {key.replace("_", " "): value for key, value in provenance.items() if value not in ("", [])}
-    texts = {key: ", ".join(value) if isinstance(value, list) else value for key, value in told.items()}
+def _reproduce(summary: Summary, provenance: Mapping[str, Any]) -> str:
+    known = {key.replace("_", " "): value for key, value in provenance.items() if value not in ("", [])}
+    texts = {key: ", ".join(value) if isinstance(value, list) else value for key, value in known.items()}
     facts = "".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in texts.items())
     folder = shown_path(summary.results.folder)
-    nothing = command("run", f"{folder}/sweep.yaml", "--outputs", "again")
+    retrain = command("run", f"{folder}/sweep.yaml", "--outputs", "again")
     return (
-        f"<p>From the same records: <code>{_text(command('report', folder))}</code>; if the sweep's folder was moved "
-        "since, in the folder of this page: <code>scorer report ..</code>. From nothing, into the new folder "
-        f"<code>again</code>: <code>{_text(nothing)}</code> at the commit below. Equal seeds give equal numbers; "
-        f"every number stands at full precision in <a href=table.csv>table.csv</a>.</p><dl>{facts}</dl>"
+        f"<p>From the same records: <code>{_text(command('report', folder))}</code>. If the sweep's folder was moved, "
+        "in the folder of this page: <code>scorer report ..</code>. To train all runs again, in the new folder "
+        f"<code>again</code>, at the commit below: <code>{_text(retrain)}</code>. Equal seeds give equal numbers. "
+        f"<a href=table.csv>table.csv</a> has all numbers at full precision.</p><dl>{facts}</dl>"
     )

@@ -1,4 +1,4 @@
-"""Which figures a sweep calls for: numbers of the summary -> panels, a legend, a caption that says what they show."""
+"""The figures of a report: which ones a sweep needs, their panels, legends and captions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,47 +9,46 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import figures
+from analysis.sentences import method, no_claims
 from analysis.statistics import Estimate
 from analysis.style import WIDTHS, Look, Venue, figure_text, looks, new_figure
-from analysis.summary import LEGIBLE, Summary, hints, method, score_text
+from analysis.summary import LEGIBLE, Summary
+from scorer_core.support.text import count
 from sweeps.definition import Variant
 
 LOSSES = ("td_error", "msbe", "be_variance", "leader_grad_norm", "follower_grad_norm")
-DIAGNOSTICS = (
-    "srank",
-    "dormant",
-    "gradient_cosine",
-    "q_bias",
-    "effective_ratio",
-)  # of all that are logged, these tell most
-Panel = str | None  # a task; None for all of them together
+DIAGNOSTICS = ("srank", "dormant", "gradient_cosine", "q_bias", "effective_ratio")  # the most informative ones
+Panel = str | None  # a task, or None for all tasks
 NOTHING = Estimate(*(np.array(np.nan),) * 3)
 
 
 @dataclass(frozen=True)
 class ReportFigure:
+    """A figure and its caption: what it shows (`caption`), and how its numbers were made (`method`)."""
+
     figure: Figure
     caption: str
+    method: str
 
 
 def figure_builders(summary: Summary) -> dict[str, Callable[[Summary, Venue], ReportFigure]]:
-    """By name, every figure that this sweep's numbers can fill; what `--figure` may ask for."""
-    makers: dict[str, Callable[[Summary, Venue], ReportFigure]] = {"intervals": intervals}
+    """By name, every figure that this sweep has the numbers for: the choices of `--figure`."""
+    builders: dict[str, Callable[[Summary, Venue], ReportFigure]] = {"intervals": intervals}
     if any(name in summary.comparison_of for name in summary.drawn):
-        makers["improvement"] = improvement
+        builders["improvement"] = improvement
     for setting, lines in _axes(summary).items():
         if len(lines) <= LEGIBLE:
-            makers[setting] = lambda summary, venue, setting=setting: along(summary, venue, setting)
+            builders[setting] = lambda summary, venue, setting=setting: along(summary, venue, setting)
     for pair in _pairs(summary):
-        makers["-".join(pair)] = lambda summary, venue, pair=pair: heat_maps(summary, venue, pair)
+        builders["-".join(pair)] = lambda summary, venue, pair=pair: heat_maps(summary, venue, pair)
     if summary.curves:
-        makers["curves"] = curves
+        builders["curves"] = curves
     if summary.profiles:
-        makers["profiles"] = profiles
-    for name, metrics in {"diagnostics": LOSSES, "instruments": DIAGNOSTICS}.items():
+        builders["profiles"] = profiles
+    for name, metrics in {"losses": LOSSES, "diagnostics": DIAGNOSTICS}.items():
         if summary.curves and set(metrics) & set(summary.results.metrics):
-            makers[name] = lambda summary, venue, name=name, metrics=metrics: logged(summary, venue, name, metrics)
-    return makers
+            builders[name] = lambda summary, venue, name=name, metrics=metrics: logged(summary, venue, name, metrics)
+    return builders
 
 
 def _looks(summary: Summary) -> dict[str, Look]:
@@ -57,7 +56,7 @@ def _looks(summary: Summary) -> dict[str, Look]:
 
 
 def _panels(summary: Summary) -> list[Panel]:
-    return [*summary.tasks, *([None] if len(summary.tasks) > 1 and summary.normalised else [])]
+    return [*summary.tasks, *([None] if len(summary.tasks) > 1 and summary.normalized else [])]
 
 
 def _title(summary: Summary, panel: Panel) -> str:
@@ -65,7 +64,7 @@ def _title(summary: Summary, panel: Panel) -> str:
 
 
 def _unit(summary: Summary, panel: Panel) -> str:
-    return "IQM of return" if panel or summary.normalisation.scheme == "none" else "normalised IQM"
+    return "IQM of return" if panel or summary.normalization.scheme == "none" else "normalized IQM"
 
 
 def _estimate(summary: Summary, name: str, panel: Panel) -> Estimate:
@@ -75,7 +74,7 @@ def _estimate(summary: Summary, name: str, panel: Panel) -> Estimate:
 
 
 def _grid(panels: Sequence[Any], width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:
-    """Panels of `height` inches, as many in a row as are 1.7 inches wide, three at most."""
+    """Panels of `height` inches and at least 1.7 inches wide, at most three in a row."""
     columns = max(1, min(3, len(panels), int(width / 1.7)))
     rows = -(-len(panels) // columns)
     figure = new_figure(width if columns > 1 else min(width, 4.6), rows * height)
@@ -85,25 +84,18 @@ def _grid(panels: Sequence[Any], width: float, height: float, **shared: Any) -> 
     return figure, list(axes.flat[: len(panels)])
 
 
-def _shown_of(summary: Summary) -> str:
-    drawn, of = len(summary.drawn), len(summary.raw)
-    return f"The baselines and the highest of {of} variants, {drawn} in all." if drawn < of else ""
-
-
 def _caption(summary: Summary, *sentences: str) -> str:
-    return " ".join(sentence.strip() for sentence in (*sentences, _shown_of(summary)) if sentence.strip())
+    drawn, of = len(summary.drawn), len(summary.raw)
+    selection = f"{drawn} of {of} variants: the baselines and the highest." if drawn < of else ""
+    return " ".join(sentence for sentence in (*sentences, selection) if sentence)
 
 
-def _scale(summary: Summary) -> str:
-    return summary.normalisation.caption if len(summary.tasks) > 1 else ""
+def _joins_tasks(summary: Summary) -> bool:
+    """Whether a figure with one panel per task also has a panel of all tasks."""
+    return len(summary.tasks) > 1
 
 
-def _tables_method(summary: Summary) -> str:
-    return method(summary, summary.settings.replications)
-
-
-def _curves_method(summary: Summary) -> str:
-    return method(summary, summary.settings.curve_replications)
+DASHED = "Dashed line: a random policy."
 
 
 def intervals(summary: Summary, venue: Venue) -> ReportFigure:
@@ -117,31 +109,27 @@ def intervals(summary: Summary, venue: Venue) -> ReportFigure:
         ax.set_xlabel(_unit(summary, panel))
     caption = _caption(
         summary,
-        f"IQM with {_tables_method(summary)}; {summary.runs_text} seeds a task.",
-        "Dashed: a random policy.",
-        score_text(summary),
-        _scale(summary),
+        "IQM (line) and 95 % confidence interval (bar) of each variant.",
+        DASHED if any(value is not None for value in summary.random.values()) else "",
     )
-    return ReportFigure(figure, caption)
+    return ReportFigure(figure, caption, method(summary, summary.settings.reps, scale=_joins_tasks(summary)))
 
 
 def profiles(summary: Summary, venue: Venue) -> ReportFigure:
     figure, (ax,) = _grid(["all"], WIDTHS[venue][1], 2.6)
     names = list(summary.profiles)
-    unit = "return" if summary.normalisation.scheme == "none" else "normalised score"
+    unit = "return" if summary.normalization.scheme == "none" else "normalized score"
     averages = summary.settings.profiles_of_averages
-    what = "tasks whose mean score lies" if averages else "runs, all tasks together, that score"
-    ylabel = f"share of {'tasks' if averages else 'runs'} above"
+    fraction = "tasks with mean score > tau" if averages else "runs with score > tau"
+    unit, ylabel = f"{unit} (tau)", f"fraction of {fraction}"
     figures.performance_profiles(summary.profiles, summary.thresholds, _looks(summary), ax, unit, ylabel)
     figures.legend_below(figure, names, _looks(summary))
     caption = _caption(
         summary,
-        f"Performance profiles: share of {what} above a threshold.",
-        f"Pointwise {_curves_method(summary)}; {summary.runs_text} seeds a task.",
-        score_text(summary),
-        summary.normalisation.caption,
+        f"Performance profiles: fraction of {fraction}, {'' if averages else 'over all tasks, '}with pointwise 95 % "
+        "confidence bands.",
     )
-    return ReportFigure(figure, caption)
+    return ReportFigure(figure, caption, method(summary, summary.settings.curve_reps))
 
 
 def curves(summary: Summary, venue: Venue) -> ReportFigure:
@@ -154,20 +142,20 @@ def curves(summary: Summary, venue: Venue) -> ReportFigure:
         figures.learning_curves(here, summary.results.steps, _looks(summary), ax, random, _unit(summary, panel))
         ax.set_title(figure_text(_title(summary, panel)))
     figures.legend_below(figure, names, _looks(summary))
-    bands = "that hold at all steps together (max-t)" if summary.settings.simultaneous_bands else "pointwise"
+    bands = "simultaneous (max-t)" if summary.settings.simultaneous_bands else "pointwise"
     caption = _caption(
         summary,
-        f"IQM of the logged return at each step; bands {bands}: {_curves_method(summary)}; "
-        f"{summary.runs_text} seeds a task.",
+        f"IQM of the logged return at each step with {bands} 95 % confidence bands.",
         _runs_per_step(summary),
-        "Dashed: a random policy.",
-        _scale(summary),
+        DASHED if any(value is not None for value in summary.random.values()) else "",
     )
-    return ReportFigure(figure, caption)
+    return ReportFigure(
+        figure, caption, method(summary, summary.settings.curve_reps, score=False, scale=_joins_tasks(summary))
+    )
 
 
 def _runs_per_step(summary: Summary) -> str:
-    """How curves join runs that do not all have a value at the same steps; nothing where they do."""
+    """How runs with values at different steps are combined; empty if all have values at the same steps."""
     groups: dict[tuple[str, str], list[np.ndarray]] = {}
     for (name, task, _), series in summary.results.series.items():
         if name in summary.drawn:
@@ -175,38 +163,35 @@ def _runs_per_step(summary: Summary) -> str:
     if all(np.array_equal(runs[0], steps) for runs in groups.values() for steps in runs):
         return ""
     return (
-        "Each step shows the runs that have a value there; a run is interpolated linearly between its own values and "
-        "ends with them."
+        "Each step uses the runs that have a value there; a run is interpolated linearly between its values and ends "
+        "at its last value."
     )
 
 
 def improvement(summary: Summary, venue: Venue) -> ReportFigure:
     compared = summary.comparison_of
     found = {name: compared[name].improvement for name in summary.drawn if name in compared}
-    differences = {name: compared[name].family for name in found}
+    differences = {name: compared[name].simultaneous for name in found}
     figure, (left, right) = _grid(["difference", "probability"], WIDTHS[venue][0], 0.75 + 0.2 * len(found), sharey=True)
     figures.interval_estimates(differences, _looks(summary), left)
     left.axvline(0, color="#333333", linewidth=1)
-    all_hints = all(compared[name].hint for name in found)
-    left.set_xlabel("difference of IQMs" + (" (hint only)" if all_hints else ""))
+    no_claim = all(compared[name].no_claim for name in found)
+    left.set_xlabel("difference of IQMs" + (" (too few seeds)" if no_claim else ""))
     figures.improvements(found, _looks(summary), right)
     right.set_xlabel("probability of improvement")
     baselines = ", ".join(dict.fromkeys(compared[name].baseline for name in found))
     caption = _caption(
         summary,
-        f"Against {baselines}, all tasks: difference of the IQMs, paired by seed, with intervals that hold for all "
-        f"{len(summary.comparisons)} comparisons together (max-t); probability that a run scores higher than one of "
-        "the baseline's, each with an interval of its own.",
-        *hints(summary),
-        f"Else {_tables_method(summary)}; {summary.runs_text} seeds a task.",
-        score_text(summary),
-        summary.normalisation.caption,
+        f"Comparison with {baselines} over all tasks. Left: difference of the IQMs, paired by seed, with simultaneous "
+        f"intervals over {count(len(summary.comparisons), 'comparison')} (max-t). Right: probability that a run scores "
+        "higher than a run of the baseline; these intervals are not adjusted.",
+        *no_claims(summary),
     )
-    return ReportFigure(figure, caption)
+    return ReportFigure(figure, caption, method(summary, summary.settings.reps))
 
 
 def _axes(summary: Summary) -> dict[str, dict[str, list[tuple[Any, str]]]]:
-    """Setting -> line (what else tells the variants apart) -> (value, variant) pairs, of axes with two values."""
+    """Setting -> line (all other settings of an axis) -> (value, variant) pairs, of axes with two values or more."""
     found: dict[str, dict[str, list[tuple[Any, str]]]] = {}
     for point in summary.results.points:
         for setting, value in point.point if point.name in summary.raw else ():
@@ -237,16 +222,14 @@ def along(summary: Summary, venue: Venue, setting: str) -> ReportFigure:
     figures.legend_below(figure, names, line_looks)
     caption = _caption(
         summary,
-        f"IQM against {setting}; {_tables_method(summary)}; {summary.runs_text} seeds a task.",
+        f"IQM for each value of {setting} with 95 % confidence intervals.",
         f"Band: {band}." if band else "",
-        score_text(summary),
-        _scale(summary),
     )
-    return ReportFigure(figure, caption)
+    return ReportFigure(figure, caption, method(summary, summary.settings.reps, scale=_joins_tasks(summary)))
 
 
 def _pairs(summary: Summary) -> list[tuple[str, str]]:
-    """Two axes that were crossed, not moved together."""
+    """Pairs of axes of which the sweep has the product."""
     found: dict[tuple[str, str], set[tuple[Any, Any]]] = {}
     for point in summary.results.points:
         if len(point.point) == 2:
@@ -267,16 +250,14 @@ def heat_maps(summary: Summary, venue: Venue, pair: tuple[str, str]) -> ReportFi
         ax.set_title(figure_text(f"{family} {_title(summary, panel)}".strip()))
     caption = _caption(
         summary,
-        f"IQM for each {pair[0]} and {pair[1]}, {summary.runs_text} seeds a task; a panel's colours run from its "
-        "task's lowest to its highest cell. The intervals of all cells are in the table.",
-        score_text(summary),
-        _scale(summary),
+        f"IQM for each {pair[0]} and {pair[1]}. Colours go from the lowest to the highest cell of a task. The "
+        "confidence intervals are in the results table.",
     )
-    return ReportFigure(figure, caption)
+    return ReportFigure(figure, caption, method(summary, summary.settings.reps, scale=_joins_tasks(summary)))
 
 
-def logged(summary: Summary, venue: Venue, plate: str, wanted: Sequence[str]) -> ReportFigure:
-    """What else than returns was logged, a row of panels a metric."""
+def logged(summary: Summary, venue: Venue, name: str, wanted: Sequence[str]) -> ReportFigure:
+    """Logged metrics other than the return: one row of panels per metric."""
     metrics = [metric for metric in wanted if metric in summary.results.metrics]
     panels = [(metric, task) for metric in metrics for task in summary.tasks]
     columns = len(summary.tasks)
@@ -296,22 +277,21 @@ def logged(summary: Summary, venue: Venue, plate: str, wanted: Sequence[str]) ->
         if task == summary.tasks[0]:
             ax.set_ylabel(metric.replace("_", " "))
     for ax in axes[-1]:  # the panels share it
-        figures.steps_below(ax, steps).set_xlabel("steps")
+        figures.set_steps_axis(ax, steps).set_xlabel("steps")
     figure.align_ylabels(axes[:, 0])
     figures.legend_below(figure, [name for name in summary.drawn if name in names], _looks(summary))
     caption = _caption(
         summary,
-        f"{plate.capitalize()} over training: median over runs; the band holds the middle half of the runs (no "
-        f"interval for the median); {summary.runs_text} seeds a task.",
+        f"{name.capitalize()} during training: median and interquartile range over runs (not a confidence interval).",
         _runs_per_step(summary),
     )
-    return ReportFigure(figure, caption)
+    return ReportFigure(figure, caption, f"{summary.seeds_text[0].upper()}{summary.seeds_text[1:]} per task.")
 
 
 def _measured(
     summary: Summary, arrays: Mapping[str, np.ndarray], task: str
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By variant, the steps at which any of its runs on `task` has a value of a metric, and its runs x these steps."""
+    """By variant: the steps at which some run on `task` has a value of a metric; the values, `num_runs x num_steps`."""
     found = {}
     for name in summary.drawn:
         if (name, task) in summary.results.logged:

@@ -1,4 +1,4 @@
-"""Ours against numbers that others reported: the cells of a sweep's `reported`, each beside what came out here."""
+"""Published numbers (a sweep's `reported`) next to ours."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,17 @@ from analysis.summary import Summary
 
 @dataclass(frozen=True)
 class Against:
-    """One cell: our IQM, theirs, and whether the intervals meet.
-
-    `meets` is None where ours has no interval, or one without width that does not meet theirs.
-    """
+    """One cell: our IQM, the published one, and whether the intervals overlap."""
 
     source: str
     variant: str
     task: str
-    ours: Estimate | None  # None without a finished run
+    ours: Estimate | None  # None without a score
     theirs: tuple[float, float]  # IQM, half width of its interval
 
     @property
-    def meets(self) -> bool | None:
+    def overlaps(self) -> bool | None:
+        """Whether both intervals overlap; None if ours is missing, or has no width and does not overlap."""
         if self.ours is None or not float(self.ours.low) <= float(self.ours.high):  # no run, or no interval
             return None
         value, half = self.theirs

@@ -1,11 +1,11 @@
-"""rliable's numbers to the last bit at the same numpy seed, dozens of times faster.
+"""rliable's numbers, bit for bit at the same numpy seed, and dozens of times faster.
 
-rliable draws from numpy's global generator, one replication after another, and calls a slow statistic on each. Here the
-same stream is drawn in blocks from a private generator, and all replications are computed at once to rounding error. An
-interval's end depends on two neighbouring order statistics, so only replications within rounding error of these are
-computed again with rliable's own function.
+rliable draws from numpy's global generator, one repetition after another, and calls a slow statistic for each. Here the
+same stream is drawn in blocks from a private generator, and the statistics of all repetitions are computed at once, up
+to rounding errors. An interval bound depends on two neighbouring order statistics, so only repetitions within rounding
+error of these are computed again with rliable's own function.
 
-`seed` stands for `numpy.random.seed(seed)` before one call of the rliable function named in each docstring.
+`seed` is that of `numpy.random.seed(seed)` before one call of the rliable function named in each docstring.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from rliable import metrics
 
-from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS
+from analysis.choices import CURVE_REPS, REPS
 from analysis.statistics import LEVEL, Aggregate
 
 Points = dict[str, np.ndarray]
-Intervals = dict[str, np.ndarray]  # 2 x statistics: lower ends, upper ends
+Intervals = dict[str, np.ndarray]  # `2 x num_statistics`: lower bounds, upper bounds
 
 EXACT: dict[Aggregate, Callable[..., Any]] = {
     "iqm": metrics.aggregate_iqm,
@@ -32,21 +32,21 @@ BLOCK = 1 << 20  # draws at a time
 def interval_estimates(
     scores: Mapping[str, np.ndarray],
     aggregates: Sequence[Aggregate] = ("iqm",),
-    replications: int = REPLICATIONS,
+    reps: int = REPS,
     seed: int = 0,
     level: float = LEVEL,
 ) -> tuple[Points, Intervals]:
-    """Rliable's `get_interval_estimates` of these aggregates of matrices runs x tasks.
+    """Rliable's `get_interval_estimates` of these aggregates of score matrices `num_runs x num_tasks`.
 
     Raises:
-        ValueError: if scores are no matrix, or hold a NaN or an infinite value.
+        ValueError: if scores are not a matrix, or if a score is NaN or infinite.
     """
     stream = np.random.RandomState(seed)
     points, intervals = {}, {}
     for name, matrix in scores.items():
         matrix = _checked(name, matrix, 2)
         points[name] = np.array([EXACT[aggregate](matrix) for aggregate in aggregates])
-        drawn = [block.astype(_smallest(len(matrix))) for block in _blocks(stream, matrix.shape, replications)]
+        drawn = [block.astype(_smallest(len(matrix))) for block in _blocks(stream, matrix.shape, reps)]
         nearly = [[_nearly(aggregate, resampled) for aggregate in aggregates] for resampled in _take(matrix, drawn)]
         indices = np.concatenate(drawn)
         ends = [
@@ -58,11 +58,14 @@ def interval_estimates(
 
 
 def efficiency_curves(
-    curves: Mapping[str, np.ndarray], replications: int = CURVE_REPLICATIONS, seed: int = 0, level: float = LEVEL
+    curves: Mapping[str, np.ndarray], reps: int = CURVE_REPS, seed: int = 0, level: float = LEVEL
 ) -> tuple[Points, Intervals]:
-    """`get_interval_estimates` of the IQM at every step of arrays runs x tasks x steps.
+    """Rliable's `get_interval_estimates` of the IQM at every step of curves `num_runs x num_tasks x num_steps`.
 
-    rliable resamples each step on its own; do not take anything across steps, such as an area, from these.
+    rliable resamples each step separately. Do not combine steps of these results, for example to an area.
+
+    Raises:
+        ValueError: as in `interval_estimates`.
     """
     stream = np.random.RandomState(seed)
     points, intervals = {}, {}
@@ -70,7 +73,7 @@ def efficiency_curves(
         array = _checked(name, array, 3)
         frames = array.shape[2]
         points[name] = np.array([EXACT["iqm"](array[..., frame]) for frame in range(frames)])
-        drawn = [block.astype(_smallest(len(array))) for block in _blocks(stream, array.shape, replications)]
+        drawn = [block.astype(_smallest(len(array))) for block in _blocks(stream, array.shape, reps)]
         indices = np.concatenate(drawn)
         ends = []
         for frame in range(frames):
@@ -84,35 +87,43 @@ def efficiency_curves(
 def performance_profiles(
     scores: Mapping[str, np.ndarray],
     thresholds: np.ndarray,
-    replications: int = CURVE_REPLICATIONS,
+    reps: int = CURVE_REPS,
     seed: int = 0,
     level: float = LEVEL,
 ) -> tuple[Points, Intervals]:
-    """Rliable's `create_performance_profile` of matrices runs x tasks: share of runs above each threshold."""
+    """Rliable's `create_performance_profile` of `num_runs x num_tasks` scores: fraction of runs with score > tau.
+
+    Raises:
+        ValueError: as in `interval_estimates`.
+    """
     stream = np.random.RandomState(seed)
     points, intervals = {}, {}
     for name, matrix in scores.items():
         matrix = _checked(name, matrix, 2)
         above = np.sort(matrix.ravel())
         points[name] = (above.size - np.searchsorted(above, thresholds, side="right")) / above.size
-        # A run counts at the thresholds below its score; replications then differ only in how many fall between two.
+        # Repetitions differ only in how many runs fall between two thresholds.
         bins = np.searchsorted(thresholds, matrix, side="left")
-        shares = []
-        for block in _take(bins, _blocks(stream, matrix.shape, replications)):
+        fractions = []
+        for block in _take(bins, _blocks(stream, matrix.shape, reps)):
             cell = block.reshape(len(block), -1) + (len(thresholds) + 1) * np.arange(len(block))[:, None]
             counts = np.bincount(cell.ravel(), minlength=len(block) * (len(thresholds) + 1)).reshape(len(block), -1)
-            shares.append(counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:] / matrix.size)
-        intervals[name] = np.percentile(np.concatenate(shares), _percentiles(level), axis=0)
+            fractions.append(counts[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:] / matrix.size)
+        intervals[name] = np.percentile(np.concatenate(fractions), _percentiles(level), axis=0)
     return points, intervals
 
 
 def probabilities_of_improvement(
     pairs: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    replications: int = CURVE_REPLICATIONS,
+    reps: int = CURVE_REPS,
     seed: int = 0,
     level: float = LEVEL,
 ) -> tuple[Points, Intervals]:
-    """`get_interval_estimates` of `rliable.metrics.probability_of_improvement` of pairs of matrices runs x tasks."""
+    """Rliable's `get_interval_estimates` of its `probability_of_improvement`, of pairs `num_runs x num_tasks`.
+
+    Raises:
+        ValueError: as in `interval_estimates`.
+    """
     stream = np.random.RandomState(seed)
     points, intervals = {}, {}
     for name, (ours, theirs) in pairs.items():
@@ -120,14 +131,14 @@ def probabilities_of_improvement(
         points[name] = np.array([metrics.probability_of_improvement(ours, theirs)])
         wins = (ours[:, None] > theirs[None]) + 0.5 * (ours[:, None] == theirs[None])
         columns = np.arange(ours.shape[1])
-        shares = np.empty((replications, len(columns)))
-        for replication in range(replications):  # the two sides' draws alternate in the one stream
+        fractions = np.empty((reps, len(columns)))
+        for rep in range(reps):  # the draws of both sides alternate in one stream
             mine = stream.choice(len(ours), ours.shape, replace=True)
             other = stream.choice(len(theirs), theirs.shape, replace=True)
             won = wins[mine[:, None], other[None], columns].sum(axis=(0, 1))
-            shares[replication] = won / (len(ours) * len(theirs))
-        # A list in rliable: averaged in its order, as np.mean of an array along an axis need not be.
-        replicates = np.array([np.mean(row) for row in shares])
+            fractions[rep] = won / (len(ours) * len(theirs))
+        # rliable averages a list; np.mean of an array along an axis may add in another order.
+        replicates = np.array([np.mean(row) for row in fractions])
         intervals[name] = np.percentile(replicates, _percentiles(level))[:, None]
     return points, intervals
 
@@ -135,10 +146,10 @@ def probabilities_of_improvement(
 def _checked(name: str, scores: np.ndarray, dimensions: int) -> np.ndarray:
     if scores.ndim != dimensions or not scores.size:
         raise ValueError(
-            f"{name}: scores are runs x tasks{' x steps' * (dimensions == 3)}, not of shape {scores.shape}"
+            f"{name}: expected num_runs x num_tasks{' x num_steps' * (dimensions == 3)}, not shape {scores.shape}"
         )
     if not np.isfinite(scores).all():
-        raise ValueError(f"{name}: scores hold a NaN or an infinite value; rliable has no missing runs")
+        raise ValueError(f"{name}: a score is NaN or infinite; rliable does not support missing runs")
     return np.asarray(scores, float)
 
 
@@ -146,15 +157,15 @@ def _smallest(runs: int) -> np.dtype:
     return np.min_scalar_type(runs - 1)
 
 
-def _blocks(stream: np.random.RandomState, shape: tuple[int, ...], replications: int) -> Iterator[np.ndarray]:
-    """Indices of runs, (replications, *shape) in blocks: the stream does not depend on how it is cut."""
+def _blocks(stream: np.random.RandomState, shape: tuple[int, ...], reps: int) -> Iterator[np.ndarray]:
+    """Indices of runs, `num_reps x shape`, in blocks; the stream does not depend on the size of the blocks."""
     at_once = max(1, BLOCK // int(np.prod(shape)))
-    for start in range(0, replications, at_once):
-        yield stream.choice(shape[0], (min(at_once, replications - start), *shape), replace=True)
+    for start in range(0, reps, at_once):
+        yield stream.choice(shape[0], (min(at_once, reps - start), *shape), replace=True)
 
 
 def _take(matrix: np.ndarray, blocks: Iterator[np.ndarray] | Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """matrix[index, task] for each block of indices (replications, runs, tasks)."""
+    """matrix[index, task] for each block of indices `num_reps x num_runs x num_tasks`."""
     flat, tasks = np.ascontiguousarray(matrix).ravel(), matrix.shape[1]
     for block in blocks:
         places = block.astype(np.intp)
@@ -164,7 +175,7 @@ def _take(matrix: np.ndarray, blocks: Iterator[np.ndarray] | Sequence[np.ndarray
 
 
 def _nearly(aggregate: Aggregate, resampled: np.ndarray) -> np.ndarray:
-    """The aggregate of each replication (replications, runs, tasks), right to rounding error."""
+    """The aggregate of each repetition, up to rounding errors; `resampled` is `num_reps x num_runs x num_tasks`."""
     if aggregate == "iqm":
         flat = np.sort(resampled.reshape(len(resampled), -1), axis=1)
         cut = int(0.25 * flat.shape[1])
@@ -183,8 +194,8 @@ def _percentiles(level: float) -> list[float]:
 def _ends(
     aggregate: Aggregate, nearly: np.ndarray, matrix: np.ndarray, indices: np.ndarray, level: float
 ) -> np.ndarray:
-    """Both percentiles as rliable has them, from replications known to rounding error."""
-    tolerance = 1e-10 * max(np.abs(matrix).max(), 1.0)  # far above what rounding does to a mean of such scores
+    """Both percentiles, exactly as in rliable, from statistics with rounding errors."""
+    tolerance = 1e-10 * max(np.abs(matrix).max(), 1.0)  # far above the rounding error of a mean of such scores
     values = nearly.copy()
     ordered = np.sort(nearly)
     close = np.zeros(len(nearly), bool)
@@ -192,6 +203,6 @@ def _ends(
         place = percentile / 100 * (len(nearly) - 1)
         for order in (int(np.floor(place)), int(np.ceil(place))):
             close |= np.abs(nearly - ordered[order]) <= tolerance
-    for replication in np.flatnonzero(close):
-        values[replication] = EXACT[aggregate](matrix[indices[replication], np.arange(matrix.shape[1])])
+    for rep in np.flatnonzero(close):
+        values[rep] = EXACT[aggregate](matrix[indices[rep], np.arange(matrix.shape[1])])
     return np.percentile(values, _percentiles(level))

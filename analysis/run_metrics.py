@@ -1,4 +1,4 @@
-"""The rows that runs logged, read from the parts of their packs; whatever cannot be read becomes a remark."""
+"""Read the rows that runs logged. A record that cannot be read becomes a problem, not an error."""
 
 import hashlib
 import itertools
@@ -25,59 +25,68 @@ from scorer_core.records import (
     read_provenance,
 )
 from scorer_core.support.commands import retrain
+from scorer_core.support.text import count
 
 Status = Literal["done", "diverged", "partial", "missing"]
 NAMED = 6  # packs in a sentence
-IMPORTED = "imported"  # the folder, in a sweep's, of runs from elsewhere
-IMPORT_KEY = b"scorer_import"  # of the metadata of their Parquet files: JSON with source, path, sha256
+IMPORTED = "imported"  # the folder of imported runs in a sweep's folder
+IMPORT_KEY = b"scorer_import"  # key in the metadata of their Parquet files: JSON with source, path, sha256
 
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """One run's logged rows, by step."""
+    """The logged rows of one run."""
 
     status: Status
-    code: str
+    code_version: str
     folder: Path
-    steps: np.ndarray
-    values: np.ndarray  # metrics x steps
-    diverged_at: int | None
+    steps: np.ndarray  # environment steps, num_steps
+    values: np.ndarray  # `num_metrics x num_steps`
+    diverged_at: int | None  # the first step logged as diverged
     verdicts: tuple[str, ...] = ()
 
     @property
     def finished(self) -> bool:
+        """Whether it is done or diverged."""
         return self.status in ("done", "diverged")
 
 
 def read_packs(
     folder: Path, wanted: Mapping[str, RunConfig], metrics: Sequence[str], problems: list[str]
 ) -> dict[str, RunMetrics]:
-    """The wanted runs that have rows. A run that stands in two packs is taken where it is finished, or went further."""
+    """The rows of the wanted runs, by run id. If a run is in two packs, the finished or longer one counts.
+
+    Args:
+        folder: outputs/<sweep>.
+        wanted: configurations by run id.
+        metrics: columns of the records.
+        problems: sentences about records that cannot be read are appended to it.
+    """
     found: dict[str, RunMetrics] = {}
     problems += [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
     for pack in pack_folders(folder / "packs"):
         try:
             run_ids = [run_id for run_id in pack.run_ids() if run_id in wanted]
         except RecordError as error:
-            problems.append(f"{error}; its runs count as missing")
+            problems.append(f"{error}; its runs are treated as missing")
             continue
         if not run_ids:
             continue
-        for trace_id, trace in _traces(pack, {run_id: wanted[run_id] for run_id in run_ids}, metrics, problems):
-            known = found.get(trace_id)
-            if known is None or (trace.finished, len(trace.steps)) > (known.finished, len(known.steps)):
-                found[trace_id] = trace
+        for run_id, run in _runs(pack, {run_id: wanted[run_id] for run_id in run_ids}, metrics, problems):
+            known = found.get(run_id)
+            if known is None or (run.finished, len(run.steps)) > (known.finished, len(known.steps)):
+                found[run_id] = run
     return found
 
 
-def _traces(
+def _runs(
     pack: PackFolder, configs: Mapping[str, RunConfig], metrics: Sequence[str], problems: list[str]
 ) -> Iterable[tuple[str, RunMetrics]]:
-    """Of each run with rows; where done.json or a metrics part is damaged, of each run, unfinished and without rows.
+    """The runs of a pack with rows. If done.json or a metrics part is damaged: all runs, unfinished and without rows.
 
-    A run without its last rows is unfinished though done.json names it: version 0.1 recorded no checksums of parts.
+    A run without its last rows is unfinished, even if done.json names it: version 0.1 recorded no checksums of parts.
     """
-    code = _code_version(pack, problems)
+    code_version = _code_version(pack, problems)
     done: dict[str, dict[str, Any]] = {}
     try:
         done = pack.done()
@@ -86,10 +95,10 @@ def _traces(
         table = pack.rows([*metrics, "diverged"], configs)
     except RecordError as error:
         advice = f". {retrain(pack.path.parent.parent)}" if done else ""
-        runs = "its run counts" if len(configs) == 1 else f"its {len(configs)} runs count"
-        problems.append(f"{error}; {runs} as unfinished{advice}")
+        runs = "its run is" if len(configs) == 1 else f"its {len(configs)} runs are"
+        problems.append(f"{error}; {runs} treated as unfinished{advice}")
         nothing = np.array([], np.int64), np.zeros((len(metrics), 0))
-        yield from ((run_id, RunMetrics("partial", code, pack.path, *nothing, None)) for run_id in configs)
+        yield from ((run_id, RunMetrics("partial", code_version, pack.path, *nothing, None)) for run_id in configs)
         return
     owners = table["run_id"].to_pylist()
     steps, diverged = table["step"].to_numpy(), table["diverged"].to_numpy()
@@ -100,29 +109,31 @@ def _traces(
         result = done.get(run_id)
         if run_id not in places:
             if result:
-                problems.append(f"{pack.path}: run {run_id} is done but has no metrics; it counts as missing")
+                problems.append(f"{pack.path}: run {run_id} is done but has no metrics; it is treated as missing")
             continue
         here = places[run_id]
         status: Status = "partial"
         if result and len(steps[here]) < min(config.log_points, config.vector_steps):
             lost = min(config.log_points, config.vector_steps) - len(steps[here])
-            problems.append(f"{pack.path / 'metrics'}: rows of run {run_id} are lost ({lost}); it counts as unfinished")
+            problems.append(
+                f"{pack.path / 'metrics'}: {count(lost, 'row')} of run {run_id} lost; it is treated as unfinished"
+            )
         elif result:
             status = "diverged" if result["status"] == "diverged" else "done"
-        blown = np.flatnonzero(diverged[here])
-        diverged_at = int(steps[here][blown[0]]) if blown.size else None
+        diverged_rows = np.flatnonzero(diverged[here])
+        diverged_at = int(steps[here][diverged_rows[0]]) if diverged_rows.size else None
         verdicts = tuple(result.get("verdicts", ())) if result and status != "partial" else ()
-        yield run_id, RunMetrics(status, code, pack.path, steps[here], values[:, here], diverged_at, verdicts)
+        yield run_id, RunMetrics(status, code_version, pack.path, steps[here], values[:, here], diverged_at, verdicts)
 
 
 def _code_version(pack: PackFolder, problems: list[str]) -> str:
-    """Commit and hash of the uncommitted changes of each attempt; two of them if it was resumed with other code."""
+    """Commit and hash of the uncommitted changes of each attempt; several if the pack was resumed with other code."""
     versions = []
     for attempt in pack.attempts():
         try:
             provenance = read_provenance(attempt)
         except RecordError as error:
-            problems.append(f"{error}; the code version of this attempt is not known")
+            problems.append(f"{error}; the code version of this attempt is unknown")
             continue
         if not provenance:
             continue
@@ -134,12 +145,12 @@ def _code_version(pack: PackFolder, problems: list[str]) -> str:
 
 
 def version_notes(packs: Iterable[PackFolder]) -> list[str]:
-    """Sentences on what `packs` ran with: upgrades between attempts, different versions, commits that are not known."""
+    """Sentences about the versions of `packs`: upgrades between attempts, different versions, unknown commits."""
     changed: list[str] = []
     last: list[dict[str, str]] = []
     unknown: Counter[str] = Counter()
     for pack in packs:
-        changed += versions.upgrades(pack, commits=False)  # the code version of each run says it
+        changed += versions.upgrades(pack, commits=False)  # the code version of each run shows the commits
         last.append(versions.last_versions(pack))
         with suppress(RecordError):  # `_code_version` reports it
             provenance = pack.provenance()
@@ -148,16 +159,16 @@ def version_notes(packs: Iterable[PackFolder]) -> list[str]:
     notes = []
     if changed:
         more = f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
-        notes.append(f"Versions changed while packs were trained: {'; '.join(changed[:NAMED])}{more}.")
+        notes.append(f"Versions changed during training: {'; '.join(changed[:NAMED])}{more}.")
     if mixed := versions.mixed(last):
         notes.append(f"Packs ran with different versions: {mixed}.")
     for reason, number in unknown.items():
-        notes.append(f"No git commit is recorded for {number} {'pack' if number == 1 else 'packs'}: {reason}.")
+        notes.append(f"No git commit is recorded for {count(number, 'pack')}: {reason}.")
     return notes
 
 
 def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int], RunMetrics]:
-    """Imported runs, by variant, task and seed; `analysis.imports` wrote them."""
+    """Imported runs by variant, task and seed, as `import_runs` stored them; appends to `problems`."""
     found: dict[tuple[str, str, int], RunMetrics] = {}
     for path in sorted((folder / IMPORTED).glob("*.parquet")):
         try:
@@ -175,7 +186,7 @@ def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int
             if key in found:
                 variant, task, seed = key
                 problems.append(
-                    f"{path}: {variant} on {task}, seed {seed} is in {found[key].folder} too, and is read from there"
+                    f"{path}: {variant} on {task}, seed {seed} is also in {found[key].folder} and is read from there"
                 )
                 continue
             found[key] = RunMetrics("done", code, path, steps[here], returns[here][None], None)
@@ -183,6 +194,6 @@ def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int
 
 
 def _imported_from(path: Path, table: pa.Table) -> str:
-    """The file that runs came from. Version 0.1 kept its name in a JSON file beside the Parquet file."""
-    told = (table.schema.metadata or {}).get(IMPORT_KEY)
-    return str((json.loads(told) if told else read_json(path.with_name(f"{path.stem}.json")))["source"])
+    """The imported file. Version 0.1 stored its name in a JSON file next to the Parquet file."""
+    origin = (table.schema.metadata or {}).get(IMPORT_KEY)
+    return str((json.loads(origin) if origin else read_json(path.with_name(f"{path.stem}.json")))["source"])

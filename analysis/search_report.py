@@ -1,4 +1,4 @@
-"""The figures and tables of a search: under report/ of its folder, and the lines a terminal is shown."""
+"""The figures and tables of a search, written to report/ in its folder."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ COMPLETE_FOR_FIGURES = 2
 
 
 def write_report(summary: SearchSummary) -> list[Path]:
-    """Write every figure and table that this study allows; the paths.
+    """Write all figures and tables for which the study has enough trials; returns their paths.
 
     Raises:
         RecordError: if a file cannot be written.
@@ -51,18 +51,18 @@ def write_report(summary: SearchSummary) -> list[Path]:
             figure = new_figure(3.6, 0.9 + 0.35 * len(summary.confirmed))
             draw_confirmed(summary, figure.add_subplot())
             written += save(figure, folder / "confirmed", provenance)
-    for name, draw in _optunas(summary).items():
-        with _optunas_look(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that its matplotlib figures are experimental, for one
+    for name, draw in _optuna_figures(summary).items():
+        with _optuna_style(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # e.g. that Optuna's matplotlib figures are experimental
             axes = draw(summary.study.optuna)
             figure = np.ravel(axes)[0].get_figure(root=True)
             figure.set_size_inches(6.0, 4.0)
-            written += _save_as_they_are(figure, folder / f"optuna-{name}", provenance)
+            written += _save_without_layout(figure, folder / f"optuna-{name}", provenance)
     return written
 
 
 def draw_slice(summary: SearchSummary, name: str, ax: Axes) -> Axes:
-    """Every complete trial with its interval, faint; stretches of the field with theirs; a sweep's points beside."""
+    """Every complete trial with its interval, in grey; averages over ranges of the field; variants of a sweep."""
     dimension = summary.search.space[name]
     choices = [] if dimension.numeric else list(dimension.values)
 
@@ -76,8 +76,8 @@ def draw_slice(summary: SearchSummary, name: str, ax: Axes) -> Axes:
     _line(ax, [x(place.at) for place in places], [place.estimate for place in places], not choices)
     for place in summary.against.get(name, []):
         _bar(ax, x(place.at), place.estimate, COLOURS[1], "s", 1.0, 4.0)
-    handles = [("a trial", "#999999", "o"), ("trials averaged", COLOURS[0], "D")]
-    handles += [("the sweep", COLOURS[1], "s")] if summary.against.get(name) else []
+    handles = [("trial", "#999999", "o"), ("mean of trials", COLOURS[0], "D")]
+    handles += [("sweep", COLOURS[1], "s")] if summary.against.get(name) else []
     marks = [Line2D([], [], marker=m, color=c, linestyle="none", label=label, markersize=4) for label, c, m in handles]
     if figure := ax.get_figure(root=True):
         figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
@@ -91,7 +91,7 @@ def draw_slice(summary: SearchSummary, name: str, ax: Axes) -> Axes:
 
 
 def draw_confirmed(summary: SearchSummary, ax: Axes) -> Axes:
-    """A row a variant: what the search said, open, above what fresh seeds said, filled."""
+    """One row per variant: its objective in the search, open, above its objective on new seeds, filled."""
     for place, row in enumerate(summary.confirmed):
         if row.searched.size:
             _row_bar(ax, place - 0.14, interval(summary.search, row.searched[0]), "#999999", "none")
@@ -100,27 +100,21 @@ def draw_confirmed(summary: SearchSummary, ax: Axes) -> Axes:
             _row_bar(ax, place + 0.14, interval(summary.search, row.confirmed[0]), colour, colour)
     ax.set_yticks(range(len(summary.confirmed)), [figure_text(row.name) for row in summary.confirmed])
     ax.set_ylim(len(summary.confirmed) - 0.5, -0.5)
-    ax.set_xlabel(objective_text(summary, 0) + "\nopen: in the search; filled: on fresh seeds")
+    ax.set_xlabel(objective_text(summary, 0) + "\nopen: in the search; filled: on new seeds")
     return ax
 
 
 def objective_text(summary: SearchSummary, index: int) -> str:
-    """An objective as an axis is labelled."""
+    """The axis label of an objective."""
     objective = summary.search.objective[index]
     if objective.name == "time_to_threshold":
         return f"steps to a return of {objective.threshold:g}"
-    what = "final return" if objective.name == "iqm_final" else "return, all of training"
-    return f"IQM of {what}" + (", scaled" if summary.search.scale else "")
+    score = "final return" if objective.name == "iqm_final" else "return over all of training"
+    return f"IQM of {score}" + (", scaled" if summary.search.scale else "")
 
 
-def format_objective(estimate: Estimate) -> str:
-    """`1.23 [1.01, 1.40]`, the interval left out where there is none."""
-    value, low, high = (float(number) for number in estimate)
-    return f"{value:.4g}" + (f" [{low:.4g}, {high:.4g}]" if np.isfinite(low) else "")
-
-
-def _optunas(summary: SearchSummary) -> dict[str, Callable[[optuna.Study], Any]]:
-    """Optuna's own figures that this study has the data for."""
+def _optuna_figures(summary: SearchSummary) -> dict[str, Callable[[optuna.Study], Any]]:
+    """Optuna's own figures for which this study has the data."""
     from optuna.visualization import matplotlib as figures
 
     several = len(summary.search.objective) > 1
@@ -147,8 +141,8 @@ def _optunas(summary: SearchSummary) -> dict[str, Callable[[optuna.Study], Any]]
 
 
 @contextmanager
-def _optunas_look() -> Iterator[None]:
-    """Optuna draws through pyplot and changes its style for good."""
+def _optuna_style() -> Iterator[None]:
+    """Optuna draws with pyplot and changes its style permanently; this restores it."""
     from matplotlib import pyplot as plt
 
     before = mpl.get_backend()
@@ -161,8 +155,8 @@ def _optunas_look() -> Iterator[None]:
     plt.switch_backend(before)
 
 
-def _save_as_they_are(figure: Figure, stem: Path, provenance: dict[str, Any]) -> list[Path]:
-    """Without our layout, which some of their figures do not survive."""
+def _save_without_layout(figure: Figure, stem: Path, provenance: dict[str, Any]) -> list[Path]:
+    """Save without our layout engine, which fails on some of Optuna's figures."""
     written = []
     for suffix in ("pdf", "png"):
         sink = io.BytesIO()
@@ -170,8 +164,8 @@ def _save_as_they_are(figure: Figure, stem: Path, provenance: dict[str, Any]) ->
         figure.savefig(sink, format=suffix, bbox_inches="tight", metadata=metadata)
         replace_file(path := stem.with_name(f"{stem.name}.{suffix}"), sink.getvalue())
         written.append(path)
-    write_json(beside := stem.with_name(f"{stem.name}.json"), provenance)
-    return [*written, beside]
+    write_json(record := stem.with_name(f"{stem.name}.json"), provenance)
+    return [*written, record]
 
 
 def _bar(ax: Axes, x: float, found: Estimate, colour: str, marker: str, alpha: float, size: float) -> None:

@@ -1,4 +1,4 @@
-"""What a search found, in numbers: trials with intervals, slices along each field, importance and its uncertainty."""
+"""The results of a search in numbers: trials with intervals, slices along each field, importance with intervals."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,26 +21,28 @@ from sweeps.definition import DefinitionError
 from sweeps.search import Search
 from sweeps.study import Study
 
-BINS = 8  # of a slice along a numeric field
-RESAMPLED = 100  # studies that importances are computed of
-ENOUGH_TRIALS = 10  # for an importance to mean anything
-BOOTSTRAP = Bootstrap(replications=5_000)
+BINS = 8  # groups of trials along a numeric field
+RESAMPLED = 100  # bootstrap repetitions of importances
+ENOUGH_TRIALS = 10  # complete trials that an importance needs
+BOOTSTRAP = Bootstrap(reps=5_000)
 
 
 @dataclass(frozen=True)
 class TrialRow:
+    """One trial."""
+
     number: int
     state: str
     point: dict[str, Any]
-    estimates: tuple[Estimate, ...]  # one an objective; none unless complete
-    note: str = ""  # where it was pruned, why it failed
+    estimates: tuple[Estimate, ...]  # one per objective; empty unless complete
+    note: str = ""  # the step at which it was pruned, or why it failed
 
 
 @dataclass(frozen=True)
 class Place:
-    """A stretch of a field, or one of its values, and what trials there were worth."""
+    """A range of a field, or one of its values, and the objective of the trials there."""
 
-    at: Any
+    at: Any  # the mean of its values
     low: Any
     high: Any
     trials: int
@@ -49,14 +51,16 @@ class Place:
 
 @dataclass(frozen=True)
 class SearchSummary:
+    """All numbers of a search."""
+
     study: Study
     rows: list[TrialRow]
-    best: list[TrialRow]  # the best first; with several objectives the Pareto front
+    best: list[TrialRow]  # best first; with several objectives the Pareto front
     slices: dict[str, list[Place]]
     importance: dict[str, Estimate]
     confirmed: list[Confirmed]
-    against: dict[str, list[Place]]  # an ordinary sweep, along the same fields
-    steps_trained: int
+    against: dict[str, list[Place]]  # variants of a sweep, along the same fields
+    steps_trained: int  # environment steps
     steps_saved: int  # by pruning
     notes: list[str]  # on what the packs ran with: commits that are not known, different versions
 
@@ -65,14 +69,16 @@ class SearchSummary:
         return self.study.search
 
     def count(self, state: str) -> int:
+        """The number of trials in this state."""
         return sum(row.state == state for row in self.rows)
 
 
-def summarise_search(study: Study, against: Path | None = None) -> SearchSummary:
-    """Everything `scorer search show` shows; `against` is the folder of a sweep to lay beside the slices.
+def summarize_search(study: Study, against: Path | None = None) -> SearchSummary:
+    """All numbers of `scorer search show`; `against` is the folder of a sweep to compare with the slices.
 
     Raises:
-        DefinitionError, RecordError: if the study, a confirmation or that sweep cannot be read.
+        DefinitionError: if the definition of the confirmation or of that sweep cannot be read, or does not fit.
+        RecordError: if their records cannot be read.
     """
     trials, search = study.trials(), study.search
     rows = {trial.number: _row(search, trial) for trial in trials}
@@ -95,12 +101,12 @@ def summarise_search(study: Study, against: Path | None = None) -> SearchSummary
 
 
 def interval(search: Search, runs: np.ndarray) -> Estimate:
-    """The IQM of the scores of runs, tasks x seeds one after the other, with its bootstrap interval."""
+    """The IQM of run scores with its bootstrap interval; `runs` has num_tasks x num_seeds scores, task by task."""
     return estimate(_matrix(search, runs), BOOTSTRAP)
 
 
 def _matrix(search: Search, runs: np.ndarray) -> np.ndarray:
-    """Seeds x tasks."""
+    """`num_runs x num_tasks`, a row per seed."""
     return np.asarray(runs, float).reshape(len(search.tasks), -1).T
 
 
@@ -116,7 +122,7 @@ def _row(search: Search, trial: FrozenTrial) -> TrialRow:
 
 
 def _slice(search: Search, name: str, complete: Sequence[FrozenTrial]) -> list[Place]:
-    """The first objective along one field: a numeric one in stretches of equally many trials."""
+    """The first objective along one field; a numeric field in ranges with equal numbers of trials."""
     having = sorted(
         (t for t in complete if name in t.params), key=lambda t: (str(type(t.params[name])), t.params[name])
     )
@@ -132,7 +138,7 @@ def _slice(search: Search, name: str, complete: Sequence[FrozenTrial]) -> list[P
 
 
 def _place(search: Search, name: str, trials: Sequence[FrozenTrial]) -> Place:
-    """Each seed's score is averaged over the trials first: what is resampled is seeds, whose luck they share."""
+    """The score of each seed is averaged over the trials first: they share the seeds, and seeds are resampled."""
     values = [trial.params[name] for trial in trials]
     runs = np.mean([trial.user_attrs["scores"][0] for trial in trials], axis=0)
     dimension = search.space[name]
@@ -143,45 +149,48 @@ def _place(search: Search, name: str, trials: Sequence[FrozenTrial]) -> Place:
 
 
 def _importance(study: Study, complete: Sequence[FrozenTrial]) -> dict[str, Estimate]:
-    """PED-ANOVA's share of each field, with the middle 95 % over studies of trials drawn anew from these."""
+    """PED-ANOVA's importance of each field, with a 95 % bootstrap interval over trials."""
     search = study.search
     if len(search.space) < 2 or len(complete) < ENOUGH_TRIALS or len(search.objective) > 1:
         return {}
     rng = np.random.default_rng(0)
-    found = _shares(study, complete)
+    found = _importances(study, complete)
     drawn = [
-        _shares(study, [complete[i] for i in rng.integers(0, len(complete), len(complete))]) for _ in range(RESAMPLED)
+        _importances(study, [complete[i] for i in rng.integers(0, len(complete), len(complete))])
+        for _ in range(RESAMPLED)
     ]
-    bounds = {name: np.quantile([shares.get(name, 0.0) for shares in drawn], [0.025, 0.975]) for name in found}
-    return {name: Estimate(np.asarray(share), *map(np.asarray, bounds[name])) for name, share in found.items()}
+    bounds = {name: np.quantile([one.get(name, 0.0) for one in drawn], [0.025, 0.975]) for name in found}
+    return {name: Estimate(np.asarray(value), *map(np.asarray, bounds[name])) for name, value in found.items()}
 
 
-def _shares(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, float]:
+def _importances(study: Study, trials: Sequence[FrozenTrial]) -> dict[str, float]:
     resampled = optuna.create_study(direction=study.search.directions[0])
     resampled.add_trials(trials)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of trials that are worth the same, as drawn ones are
+        warnings.simplefilter("ignore")  # it warns of trials with equal values, which resampling creates
         return get_param_importances(resampled, evaluator=PedAnovaImportanceEvaluator())
 
 
 def _against(search: Search, folder: Path) -> dict[str, list[Place]]:
-    """The variants of an ordinary sweep that move along searched fields and else are what the search trains."""
+    """The variants of a sweep that differ from the search's trials only in searched fields, along each field."""
     if not (folder / "sweep.yaml").exists():
-        raise DefinitionError(f"{folder}: no sweep has been trained here")
+        raise DefinitionError(f"{folder}: not the folder of a sweep (no sweep.yaml)")
     sweep = definition.load_submitted(folder)
     if set(sweep.tasks) != set(search.tasks):
-        raise DefinitionError(f"{folder}: its tasks are {', '.join(sweep.tasks)}, not those of {search.name}")
+        raise DefinitionError(f"{folder}: its tasks ({', '.join(sweep.tasks)}) are not the tasks of {search.name}")
     found: dict[str, list[Place]] = {}
     scores = scores_of(search, sweep, folder)
     configs = {run.variant: run.config for run in sweep.runs}
     along = {variant: [name for name in search.space if name in dict(variant.point)] for variant in scores}
-    strays = {variant: _strays(search, configs[variant]) for variant, names in along.items() if names}
-    if not strays:
-        raise DefinitionError(f"{folder}: none of its axes is a field that {search.name} searches")
-    if all(strays.values()):
-        told = min(strays.values(), key=len)
-        raise DefinitionError(f"{folder}: none of its variants is one of {search.name}'s: {'; '.join(told)}")
-    for variant in (variant for variant, told in strays.items() if not told):
+    differences = {variant: _differences(search, configs[variant]) for variant, names in along.items() if names}
+    if not differences:
+        raise DefinitionError(f"{folder}: no axis of this sweep is a field that {search.name} searches")
+    if all(differences.values()):
+        fewest = min(differences.values(), key=len)
+        raise DefinitionError(
+            f"{folder}: no variant of this sweep has the settings of a trial of {search.name}: {'; '.join(fewest)}"
+        )
+    for variant in (variant for variant, unequal in differences.items() if not unequal):
         for name in along[variant]:
             value, runs = getattr(configs[variant], name), scores[variant][0]
             if value is not None and np.isfinite(runs).any():
@@ -189,10 +198,14 @@ def _against(search: Search, folder: Path) -> dict[str, list[Place]]:
     return found
 
 
-def _strays(search: Search, config: RunConfig) -> list[str]:
-    """What sets a run of a sweep apart from a trial with its values of the searched fields, but for the seed."""
+def _differences(search: Search, config: RunConfig) -> list[str]:
+    """How a run of a sweep differs from a trial with the same values of the searched fields, except the seed."""
     point = {name: getattr(config, name) for name in search.space}
     trial = search.runs({name: value for name, value in point.items() if value is not None})
     ours = next(run for run in trial if run.task == config.task).model_dump()
     theirs = config.model_dump()
-    return [f"{k} is {theirs[k]} there and {ours[k]} here" for k in ours if k != "seed" and ours[k] != theirs[k]]
+    return [
+        f"{k} is {theirs[k]} in the sweep and {ours[k]} in the search"
+        for k in ours
+        if k != "seed" and ours[k] != theirs[k]
+    ]

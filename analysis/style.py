@@ -1,4 +1,4 @@
-"""One look for every figure: colours and dashes by variant, venue widths, TrueType fonts, provenance in the file."""
+"""The style of all figures: colours and dashes by variant, venue widths, TrueType fonts, provenance in the file."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from matplotlib.mathtext import MathTextParser
 from analysis.choices import Venue
 from scorer_core.records import replace_file
 
-# Width of the text, and of one column, in inches, of each venue's LaTeX template.
+# Widths of the text and of one column of each venue's LaTeX template, in inches.
 WIDTHS: dict[Venue, tuple[float, float]] = {
     "page": (7.0, 7.0),
     "iclr": (5.5, 5.5),
@@ -33,8 +33,8 @@ WIDTHS: dict[Venue, tuple[float, float]] = {
 FORMATS = ("pdf", "svg", "png")
 WORKERS = 2
 
-# Okabe and Ito's colours, told apart with any colour blindness, darkest first so that neighbours differ in grey too;
-# the yellow is darkened to be seen on white.
+# Okabe and Ito's colours, distinct with any colour blindness. The darkest are first, so that neighbours differ in grey
+# too; the yellow is darker than theirs, to be visible on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7A5195", "#8C6D1F", "#B3B200")
 BASELINE_COLOUR = "#333333"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)), (0, (3, 1, 1, 1, 1, 1)))
@@ -43,7 +43,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 
 @dataclass(frozen=True)
 class Look:
-    """How a variant is drawn, the same in every figure."""
+    """The look of a variant, the same in every figure."""
 
     colour: str
     dashes: Any
@@ -67,9 +67,9 @@ def looks(variants: Sequence[str], baselines: Sequence[str]) -> dict[str, Look]:
 SETTINGS: dict[Any, Any] = {
     "pdf.fonttype": 42,  # TrueType: venues reject Type 3
     "ps.fonttype": 42,
-    "svg.hashsalt": "scorer",  # the same figure, the same bytes
+    "svg.hashsalt": "scorer",  # equal figures have equal bytes
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: equal everywhere
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib: the same on every machine
     "mathtext.fontset": "dejavusans",
     "font.size": 8,
     "axes.labelsize": 8,
@@ -92,7 +92,7 @@ SETTINGS: dict[Any, Any] = {
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure of this size in inches, apart from pyplot's global list."""
+    """A figure of this size in inches that is not in pyplot's global list."""
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
     return figure
@@ -100,7 +100,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """A context in which figures are made and saved. A character that the font lacks is drawn as a box."""
+    """A context for drawing and saving figures. A character that the font lacks is drawn as a box."""
     with mpl.rc_context(SETTINGS), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         yield
@@ -120,18 +120,21 @@ def _is_valid_math(line: str) -> bool:
         return False
     try:
         MathTextParser("path").parse(line)
-    except Exception:  # the parser also raises errors that are no ValueError
+    except Exception:  # the parser also raises errors that are not ValueErrors
         return False
     return True
 
 
 def save(figure: Figure, stem: Path, provenance: Mapping[str, Any], formats: Iterable[str] = FORMATS) -> list[Path]:
-    """Write the figure in each format, its provenance inside and beside it as JSON.
+    """Write the figure in each format; its provenance is in each file and in a JSON file next to it.
 
-    `stem` is the path without a suffix. The files hold no time of making: equal numbers give equal bytes.
+    `stem` is the path without a suffix. The files have no time stamp: equal numbers give equal bytes.
+
+    Raises:
+        RecordError: if a file cannot be written.
     """
     text = json.dumps(provenance, sort_keys=True)
-    ConstrainedLayoutEngine().execute(figure)  # once: as the figure's own engine it would run for every format
+    ConstrainedLayoutEngine().execute(figure)  # once; as the engine of the figure it would run for every format
     metadata: dict[str, dict[str, Any]] = {
         "pdf": {"Title": stem.name, "Subject": text, "Creator": "scorer", "CreationDate": None},
         "svg": {"Title": stem.name, "Description": text, "Creator": "scorer", "Date": None},
@@ -144,23 +147,23 @@ def save(figure: Figure, stem: Path, provenance: Mapping[str, Any], formats: Ite
         path = stem.with_name(f"{stem.name}.{suffix}")
         replace_file(path, sink.getvalue())
         written.append(path)
-    beside = stem.with_name(f"{stem.name}.json")
-    replace_file(beside, (json.dumps(provenance, indent=1, sort_keys=True) + "\n").encode())
-    return [*written, beside]
+    record = stem.with_name(f"{stem.name}.json")
+    replace_file(record, (json.dumps(provenance, indent=1, sort_keys=True) + "\n").encode())
+    return [*written, record]
 
 
 class Saver:
-    """Saves figures as `save` does: here, or in two processes beside this one, each taking a second to start."""
+    """Saves figures like `save`: in this process, or in two other processes, which take a second to start."""
 
-    def __init__(self, beside: bool):
-        # Not forked: libraries here have threads of their own, whose locks a fork would copy as they stand.
+    def __init__(self, processes: bool):
+        # Not forked: libraries here have threads, and a fork would copy their locks in whatever state they are.
         spawn = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(WORKERS, mp_context=spawn) if beside else None
+        self._pool = ProcessPoolExecutor(WORKERS, mp_context=spawn) if processes else None
         if self._pool:
             for _ in range(WORKERS):
                 self._pool.submit(_import)
         self._written: list[Path] = []
-        self._promised: list[Future[list[Path]]] = []
+        self._pending: list[Future[list[Path]]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -170,23 +173,23 @@ class Saver:
             self._pool.shutdown(cancel_futures=error is not None)
 
     def save(self, figure: Figure, stem: Path, provenance: Mapping[str, Any], formats: Iterable[str]) -> None:
-        """Begin to write the figure; it must not be changed after."""
+        """Start writing the figure; it must not be changed afterwards."""
         if self._pool:
-            self._promised.append(self._pool.submit(_save_styled, figure, stem, provenance, tuple(formats)))
+            self._pending.append(self._pool.submit(_save_styled, figure, stem, provenance, tuple(formats)))
         else:
             self._written += save(figure, stem, provenance, formats)
 
     def written(self) -> list[Path]:
-        """Every file, once all are written.
+        """All files; waits until they are written.
 
         Raises:
-            RecordError: if one could not be.
+            RecordError: if a file could not be written.
         """
-        return [*self._written, *(path for promised in self._promised for path in promised.result())]
+        return [*self._written, *(path for pending in self._pending for path in pending.result())]
 
 
 def _import() -> None:
-    """Nothing, but a process that is asked for it has imported this file, and matplotlib with it."""
+    """Do nothing. A process that runs this has imported this file, and matplotlib with it."""
 
 
 def _save_styled(figure: Figure, stem: Path, provenance: Mapping[str, Any], formats: Iterable[str]) -> list[Path]:

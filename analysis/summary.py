@@ -1,4 +1,4 @@
-"""Every number of a report, computed once; figures, tables and the page only show them."""
+"""All numbers of a report, computed once. Figures, tables and the page only show them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS
+from analysis.choices import CURVE_REPS, REPS
 from analysis.comparisons import Comparison, compare
 from analysis.curves import TimeToThreshold, curve_iqm, times_to_thresholds
-from analysis.load import SCORE_MEANINGS, ReportError, Results, Score
-from analysis.normalise import Normalisation, Scheme, normalisation
+from analysis.load import ReportError, Results, Score
+from analysis.normalize import Normalization, Scheme, normalization
 from analysis.statistics import (
     AGGREGATE_NAMES,
     Aggregate,
@@ -20,9 +20,10 @@ from analysis.statistics import (
     profile,
 )
 from scorer_core.references import random_return
+from scorer_core.support.text import count
 
-LEGIBLE = 24  # variants that one figure can hold
-# Levels whose times the paper's Tables 15 to 18 give.
+LEGIBLE = 24  # variants that are legible in one figure
+# Returns whose times the SCORER paper gives, Tables 15 to 18.
 PAPER_THRESHOLDS: dict[str, tuple[float, ...]] = {
     "minatar/breakout": (17, 20, 25),
     "minatar/asterix": (35, 40),
@@ -34,40 +35,42 @@ PAPER_THRESHOLDS: dict[str, tuple[float, ...]] = {
     "gymnax/freeway": (30, 40, 50),
 }
 
-Standing = Literal["above", "below", "not separated from", "without interval against", "unknown"]
+AgainstRandom = Literal["above", "below", "not significant", "no interval", "unknown"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a report is made with; all of it stands in the captions."""
+    """The choices of a user. The captions name all of them."""
 
     score: Score = "final"
-    scheme: Scheme | None = None  # None: references where several tasks are joined, raw returns for one
-    seed: int = 0
-    replications: int = REPLICATIONS
-    curve_replications: int = CURVE_REPLICATIONS
+    scheme: Scheme | None = None  # None: `references` for several tasks, `none` (raw returns) for one
+    bootstrap_seed: int = 0
+    reps: int = REPS
+    curve_reps: int = CURVE_REPS
     few_seeds_correction: bool = True
     simultaneous_bands: bool = False
     profiles_of_averages: bool = False
-    thresholds: Mapping[str, Sequence[float]] | None = None  # by task; None: the paper's, else the baseline's levels
+    thresholds: Mapping[str, Sequence[float]] | None = None  # by task; default: see `_time_thresholds`
 
 
 @dataclass(frozen=True)
 class Summary:
+    """Score matrices are `num_runs x num_tasks`, a row per seed, NaN where a run is missing."""
+
     results: Results
     settings: Settings
-    normalisation: Normalisation
-    raw: dict[str, np.ndarray]  # seeds x tasks, of every variant with a run
-    normalised: dict[str, np.ndarray]  # the same on the common scale, of variants with a run on every task
-    aggregates: dict[str, dict[Aggregate, Estimate]]  # of `normalised`
-    per_task: dict[tuple[str, str], Estimate]  # (variant, task) -> IQM of raw scores
-    random: dict[str, float | None]  # by task
-    standing: dict[tuple[str, str], Standing]  # (variant, task) -> its interval against a random policy's return
-    comparisons: list[Comparison]  # of `normalised`
-    thresholds: np.ndarray  # of the profiles
+    normalization: Normalization
+    raw: dict[str, np.ndarray]  # by variant with a run: scores in units of return
+    normalized: dict[str, np.ndarray]  # by variant with a run on every task: normalized scores
+    aggregates: dict[str, dict[Aggregate, Estimate]]  # of `normalized`, over all tasks
+    per_task: dict[tuple[str, str], Estimate]  # (variant, task) -> IQM of returns
+    random: dict[str, float | None]  # task -> return of a random policy
+    against_random: dict[tuple[str, str], AgainstRandom]  # (variant, task)
+    comparisons: list[Comparison]  # with the baselines, of `normalized`
+    thresholds: np.ndarray  # of the performance profiles, num_thresholds
     profiles: dict[str, Estimate]
-    drawn: list[str]  # the variants that figures show: all, unless they are too many to tell apart
-    curves: dict[tuple[str, str | None], Estimate]  # of `drawn`: (variant, task) raw; (variant, None) normalised
+    drawn: list[str]  # variants in figures: all, or a legible number of them
+    curves: dict[tuple[str, str | None], Estimate]  # of `drawn`: (variant, task) returns; (variant, None) normalized
     times: dict[tuple[str, str], list[TimeToThreshold]]  # of `drawn`: (variant, task)
 
     @property
@@ -75,36 +78,44 @@ class Summary:
         return self.results.tasks
 
     def runs_of(self, variant: str) -> np.ndarray:
-        """Scored runs, by task."""
+        """Number of runs with a score, by task: num_tasks."""
         return np.isfinite(self.raw[variant]).sum(0)
 
     def task_label(self, task: str) -> str:
-        """`minatar/space_invaders` -> `space invaders`; the whole task if another one would get the same label."""
-        short = task.rpartition("/")[2]
-        alone = sum(other.rpartition("/")[2] == short for other in {*self.tasks, task}) == 1
-        return short.replace("_", " ") if alone else task
+        """`minatar/space_invaders` -> `space invaders`.
+
+        The whole name for gymnax, whose games have other rules than MinAtar's, and if two tasks would get one label.
+        """
+        suite, _, short = task.rpartition("/")
+        unique = sum(other.rpartition("/")[2] == short for other in {*self.tasks, task}) == 1
+        return short.replace("_", " ") if unique and suite != "gymnax" else task
 
     @property
-    def runs_text(self) -> str:
+    def seeds_text(self) -> str:
+        """`10 seeds`, or `3 to 10 seeds`."""
         counts = sorted({int(n) for variant in self.raw for n in self.runs_of(variant)})
-        return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        return count(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
 
     @property
     def comparison_of(self) -> dict[str, Comparison]:
         return {comparison.variant: comparison for comparison in self.comparisons}
 
 
-def summarise(results: Results, settings: Settings | None = None) -> Summary:
-    """All statistics of a sweep. Variants without a finished run are left out here; `honesty` says so."""
+def summarize(results: Results, settings: Settings | None = None) -> Summary:
+    """All statistics of a sweep. A variant without a score is left out; a caveat names it (caveats.py).
+
+    Raises:
+        ReportError: if `settings` have a threshold of a task that the sweep does not have.
+    """
     settings = settings or Settings()
     tasks = results.tasks
-    bootstrap = Bootstrap(settings.replications, settings.seed, few_seeds_correction=settings.few_seeds_correction)
+    bootstrap = Bootstrap(settings.reps, settings.bootstrap_seed, few_seeds_correction=settings.few_seeds_correction)
     raw = {name: matrix for name, matrix in results.scores(settings.score).items() if np.isfinite(matrix).any()}
     curves = {name: array for name, array in results.curves().items() if name in raw and np.isfinite(array).any()}
     scheme = settings.scheme or ("references" if len(tasks) > 1 else "none")
-    scale = normalisation(scheme, tasks, _baseline_curves(results, curves), _action_set(results))
+    scale = normalization(scheme, tasks, _baseline_curves(results, curves), _action_set(results))
     whole = {name: matrix for name, matrix in raw.items() if np.isfinite(matrix).any(axis=0).all()}
-    normalised = {name: scale(matrix, tasks) for name, matrix in whole.items()}
+    normalized = {name: scale(matrix, tasks) for name, matrix in whole.items()}
     random = {task: random_return(task, _action_set(results)) for task in tasks}
     per_task = {
         (name, task): estimate(matrix[:, [column]], bootstrap)
@@ -112,26 +123,26 @@ def summarise(results: Results, settings: Settings | None = None) -> Summary:
         for column, task in enumerate(tasks)
         if np.isfinite(matrix[:, column]).any()
     }
-    fast = Bootstrap(settings.curve_replications, settings.seed, few_seeds_correction=settings.few_seeds_correction)
-    thresholds = _thresholds(normalised)
-    drawn = _drawn(results, raw, aggregates := _aggregates(normalised, bootstrap))
+    fast = Bootstrap(settings.curve_reps, settings.bootstrap_seed, few_seeds_correction=settings.few_seeds_correction)
+    thresholds = _thresholds(normalized)
+    drawn = _drawn(results, raw, aggregates := _aggregates(normalized, bootstrap))
     seen = {name: curves[name] for name in drawn if name in curves}
     return Summary(
         results=results,
         settings=settings,
-        normalisation=scale,
+        normalization=scale,
         raw=raw,
-        normalised=normalised,
+        normalized=normalized,
         aggregates=aggregates,
         per_task=per_task,
         random=random,
-        standing={key: _standing(found, random[key[1]]) for key, found in per_task.items()},
-        comparisons=compare(normalised, {name: results.baseline_of(name) for name in normalised}, bootstrap),
+        against_random={key: _against_random(found, random[key[1]]) for key, found in per_task.items()},
+        comparisons=compare(normalized, {name: results.baseline_of(name) for name in normalized}, bootstrap),
         thresholds=thresholds,
         profiles={
-            name: profile(normalised[name], thresholds, fast, settings.profiles_of_averages)
+            name: profile(normalized[name], thresholds, fast, settings.profiles_of_averages)
             for name in drawn
-            if name in normalised
+            if name in normalized
         },
         drawn=drawn,
         curves=_curves(results, seen, scale, fast, settings.simultaneous_bands),
@@ -139,17 +150,23 @@ def summarise(results: Results, settings: Settings | None = None) -> Summary:
     )
 
 
-def _aggregates(normalised: Mapping[str, np.ndarray], bootstrap: Bootstrap) -> dict[str, dict[Aggregate, Estimate]]:
+def shown_aggregates(summary: Summary) -> list[Aggregate]:
+    """All aggregates of rliable; the optimality gap only for normalized scores, because it needs a meaning of 1."""
+    raw = summary.normalization.scheme == "none"
+    return [aggregate for aggregate in AGGREGATE_NAMES if not (raw and aggregate == "optimality_gap")]
+
+
+def _aggregates(normalized: Mapping[str, np.ndarray], bootstrap: Bootstrap) -> dict[str, dict[Aggregate, Estimate]]:
     return {
         name: {aggregate: estimate(matrix, bootstrap, aggregate) for aggregate in AGGREGATE_NAMES}
-        for name, matrix in normalised.items()
+        for name, matrix in normalized.items()
     }
 
 
 def _drawn(
     results: Results, raw: Mapping[str, np.ndarray], aggregates: Mapping[str, dict[Aggregate, Estimate]]
 ) -> list[str]:
-    """Every variant with a run; of more than a figure can hold, the baselines and the highest."""
+    """Every variant with a run; if these are more than LEGIBLE, the baselines and the highest."""
     if len(raw) <= LEGIBLE:
         return list(raw)
     height = {name: float(found["iqm"].value) for name, found in aggregates.items()}
@@ -162,12 +179,14 @@ def _drawn(
 def _time_thresholds(
     results: Results, settings: Settings, curves: Mapping[str, np.ndarray], random: Mapping[str, float | None]
 ) -> dict[str, list[float]]:
-    """By task: those asked for; else the paper's that any run reaches; else half, three quarters and all of the way
-    from a random policy's return to the highest point of the baseline's mean curve.
+    """By task: the user's thresholds; by default those of the paper that some run reaches.
+
+    On a task without such a threshold: 50, 75 and 100 % of the way from a random policy's return to the highest point
+    of the baseline's mean curve.
     """
     if unknown := sorted(set(settings.thresholds or ()) - set(results.tasks)):
         raise ReportError(
-            f"--threshold {unknown[0]}=...: no task of this sweep; choose from: {', '.join(results.tasks)}"
+            f"--threshold {unknown[0]}=...: not a task of this sweep; choose from: {', '.join(results.tasks)}"
         )
     found: dict[str, list[float]] = {}
     baseline = _baseline_curves(results, curves)
@@ -181,7 +200,7 @@ def _time_thresholds(
             found[task] = paper
         elif task in baseline:
             zero = random[task] if random[task] is not None else baseline[task].min()
-            found[task] = [float(zero + share * (baseline[task].max() - zero)) for share in (0.5, 0.75, 1.0)]
+            found[task] = [float(zero + fraction * (baseline[task].max() - zero)) for fraction in (0.5, 0.75, 1.0)]
     return found
 
 
@@ -202,39 +221,39 @@ def _times(
 
 
 def _curves(
-    results: Results, curves: Mapping[str, np.ndarray], scale: Normalisation, bootstrap: Bootstrap, together: bool
+    results: Results, curves: Mapping[str, np.ndarray], scale: Normalization, bootstrap: Bootstrap, simultaneous: bool
 ) -> dict[tuple[str, str | None], Estimate]:
-    """On `results.steps`, NaN where the variant logged nothing or a task has no run with a value."""
+    """Learning curves at `results.steps`; NaN where the variant logged nothing or a task has no run with a value."""
     found: dict[tuple[str, str | None], Estimate] = {}
     for name, array in curves.items():
         logged = {task: results.logged[name, task] for task in results.tasks if (name, task) in results.logged}
         for task, own in logged.items():
             column = results.tasks.index(task)
-            found[name, task] = _curve(array[:, [column]], own, bootstrap, together)
+            found[name, task] = _curve(array[:, [column]], own, bootstrap, simultaneous)
         if len(logged) == len(results.tasks):
             own = np.any(list(logged.values()), axis=0)
             joined = scale(array, results.tasks)
             if np.isfinite(joined[..., own]).any(axis=0).all(axis=0).any():
-                found[name, None] = _curve(joined, own, bootstrap, together)
+                found[name, None] = _curve(joined, own, bootstrap, simultaneous)
     return found
 
 
-def _curve(curves: np.ndarray, own: np.ndarray, bootstrap: Bootstrap, together: bool) -> Estimate:
+def _curve(curves: np.ndarray, own: np.ndarray, bootstrap: Bootstrap, simultaneous: bool) -> Estimate:
     """`curve_iqm` of the steps in `own`, NaN at all others."""
     found = Estimate(*np.full((3, len(own)), np.nan))
-    for whole, part in zip(found, curve_iqm(curves[..., own], bootstrap, together), strict=True):
+    for whole, part in zip(found, curve_iqm(curves[..., own], bootstrap, simultaneous), strict=True):
         whole[own] = part
     return found
 
 
-def _standing(found: Estimate, random: float | None) -> Standing:
+def _against_random(found: Estimate, random: float | None) -> AgainstRandom:
     if random is None:
         return "unknown"
     if np.isnan(found.low):
-        return "without interval against"
+        return "no interval"
     if found.above(random):
         return "above"
-    return "below" if found.below(random) else "not separated from"
+    return "below" if found.below(random) else "not significant"
 
 
 def _baseline_curves(results: Results, curves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -259,99 +278,10 @@ def _action_set(results: Results) -> str:
     return "full" if sets == {"full"} else "minimal"
 
 
-def _thresholds(normalised: Mapping[str, np.ndarray]) -> np.ndarray:
-    """101 thresholds over the range of all scores, so that every profile falls from 1 to 0 in sight."""
-    if not normalised:
+def _thresholds(normalized: Mapping[str, np.ndarray]) -> np.ndarray:
+    """101 thresholds over the range of all scores: every profile falls from 1 to 0 between them."""
+    if not normalized:
         return np.linspace(0, 1, 101)
-    scores = np.concatenate([matrix[np.isfinite(matrix)] for matrix in normalised.values()])
+    scores = np.concatenate([matrix[np.isfinite(matrix)] for matrix in normalized.values()])
     low, high = min(0.0, scores.min()), scores.max()
     return np.linspace(low, high + 0.02 * (high - low or 1), 101)
-
-
-def answer(summary: Summary) -> str:
-    """One sentence, made from the numbers: does any variant differ from its baseline?"""
-    whole = summary.aggregates
-    if not whole:
-        return "No variant has a finished run on every task yet, so there is nothing to compare."
-    unit = "normalised IQM" if summary.normalisation.scheme != "none" else "IQM"
-    if not summary.comparisons:
-        best = max(whole, key=lambda name: float(whole[name]["iqm"].value))
-        baselines = [name for name in summary.results.baselines if name not in whole]
-        if len(summary.results.variants) == 1:
-            alone = "the only variant"
-        elif len(whole) == 1:
-            alone = "the only variant with a score on every task"
-        elif baselines:
-            alone = f"the highest; the baseline {baselines[0]} has no score on every task to compare with"
-        else:
-            alone = "the highest, and no variant is a baseline to compare with"
-        return f"The {unit} of {best} is {format_estimate(whole[best]['iqm'])}: {alone}."
-    parts = []
-    for verdict in ("better", "worse"):
-        found = [comparison for comparison in summary.comparisons if comparison.result == verdict]
-        found.sort(key=lambda comparison: -abs(float(comparison.difference.value)))
-        if found:
-            rest = f" and {len(found) - 3} more" if len(found) > 3 else ""
-            baselines = {comparison.baseline for comparison in found}
-            against = min(baselines) if len(baselines) == 1 else "its baseline"
-            sign = f"{'above' if verdict == 'better' else 'below'} {against}"
-            named = ", ".join(
-                f"{comparison.variant} by {format_estimate(comparison.family, absolute=True)}"
-                for comparison in found[:3]
-            )
-            parts.append(f"{sign}: {named}{rest}")
-    unsettled = [comparison.variant for comparison in summary.comparisons if comparison.result == "not separated"]
-    if unsettled:
-        names = ", ".join(unsettled[:3]) + (f" and {len(unsettled) - 3} more" if len(unsettled) > 3 else "")
-        parts.append(f"not separated from the baseline: {names}")
-    said = [f"{unit[0].upper()}{unit[1:]} {'; '.join(parts)}."] if parts else []
-    hinted = [comparison for comparison in summary.comparisons if comparison.hint]
-    if hinted:
-        rest = f" and {len(hinted) - 3} more" if len(hinted) > 3 else ""
-        differences = [f"{one.variant} minus {one.baseline} {format_estimate(one.family)}" for one in hinted[:3]]
-        said.append(f"Difference of {unit}: {', '.join(differences)}{rest}.")
-    return " ".join([*said, *hints(summary)])
-
-
-def hints(summary: Summary) -> list[str]:
-    """A sentence per reason why comparisons have no verdict; for the answer and for captions."""
-    by_reason: dict[str, list[str]] = {}
-    for comparison in summary.comparisons:
-        if comparison.hint:
-            by_reason.setdefault(comparison.hint, []).append(comparison.variant)
-    return [
-        f"No verdict on {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}."
-        for reason, names in by_reason.items()
-    ]
-
-
-def format_estimate(found: Estimate, absolute: bool = False) -> str:
-    """`1.23 [1.10, 1.31]`, three significant digits of the interval's scale; without bounds if there are none."""
-    value, low, high = (float(number) for number in found)
-    if absolute and value < 0:
-        value, low, high = -value, -high, -low
-    size = max(abs(number) for number in (value, low, high) if np.isfinite(number)) if np.isfinite(value) else 1.0
-    digits = max(0, 2 - int(np.floor(np.log10(size)))) if size > 0 else 2
-    digits = min(digits, 4)
-    if np.isnan(low):
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def shown_aggregates(summary: Summary) -> list[Aggregate]:
-    """All of rliable's, but the gap to a score of 1 only where 1 means something."""
-    raw = summary.normalisation.scheme == "none"
-    return [aggregate for aggregate in AGGREGATE_NAMES if not (raw and aggregate == "optimality_gap")]
-
-
-def method(summary: Summary, replications: int) -> str:
-    """How the intervals were made, for captions."""
-    correction = ", widened for few seeds" if summary.settings.few_seeds_correction else ""
-    return (
-        f"95 % stratified bootstrap percentile intervals over whole runs{correction} "
-        f"({replications:,} replications, seed {summary.settings.seed})"
-    )
-
-
-def score_text(summary: Summary) -> str:
-    return f"Score: {SCORE_MEANINGS[summary.settings.score]}."

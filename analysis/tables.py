@@ -1,4 +1,4 @@
-"""The results table: one grid of cells, written as CSV, LaTeX (booktabs) and Markdown."""
+"""The results table: one grid of cells, as Markdown and LaTeX (booktabs), and all numbers as CSV."""
 
 import csv
 import io
@@ -9,23 +9,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.statistics import Estimate
-from analysis.summary import Summary, format_estimate, shown_aggregates
+from analysis.summary import Summary, shown_aggregates
+from analysis.text import format_estimate
 
 
 @dataclass(frozen=True)
 class Cell:
+    """The text of one cell."""
+
     text: str
-    best: bool = False  # highest in its column, and its interval meets no other's
+    best: bool = False  # highest in its column, and its interval overlaps no other
 
 
 @dataclass(frozen=True)
 class Grid:
+    """The results table as text."""
+
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
 
 def results_grid(summary: Summary) -> Grid:
-    """A row a variant: its runs, its IQM on each task and over all, and how it compares with its baseline."""
+    """One row per variant: its seeds, its IQM on each task and over all tasks, and its comparison with the baseline."""
     columns: list[tuple[str, dict[str, Cell]]] = []
     for task in summary.tasks:
         found = {name: summary.per_task[name, task] for name in summary.raw if (name, task) in summary.per_task}
@@ -35,14 +40,14 @@ def results_grid(summary: Summary) -> Grid:
         columns.append(("all tasks", _estimates(overall)))
     if summary.comparisons:
         compared = summary.comparison_of
-        columns.append(("vs baseline", {name: Cell(format_estimate(c.family)) for name, c in compared.items()}))
-        columns.append(("verdict", {name: Cell(c.result) for name, c in compared.items()}))
+        columns.append(("vs baseline", {name: Cell(format_estimate(c.simultaneous)) for name, c in compared.items()}))
+        columns.append(("result", {name: Cell(c.result) for name, c in compared.items()}))
         columns.append(("P(better)", {name: Cell(format_estimate(c.improvement)) for name, c in compared.items()}))
     counts = {}
     for name in summary.results.variants:
         runs = summary.runs_of(name) if name in summary.raw else [0]
         counts[name] = f"{min(runs)}" if min(runs) == max(runs) else f"{min(runs)}-{max(runs)}"
-    if len(set(counts.values())) > 1:  # else the caption says it
+    if len(set(counts.values())) > 1:  # otherwise the caption states it
         columns.insert(0, ("seeds", {name: Cell(count) for name, count in counts.items()}))
     rows = [(Cell(name), *(cells.get(name, Cell("–")) for _, cells in columns)) for name in counts]
     return Grid(("variant", *(title for title, _ in columns)), tuple(rows))
@@ -55,6 +60,8 @@ def _estimates(found: dict[str, Estimate]) -> dict[str, Cell]:
 
 
 def markdown(grid: Grid) -> str:
+    """A Markdown table."""
+
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cells) + " |"
 
@@ -67,7 +74,7 @@ def markdown(grid: Grid) -> str:
 
 
 def latex(grid: Grid, caption: str, label: str) -> str:
-    """A table environment that needs booktabs and graphicx: intervals under estimates, shrunk if it is too wide."""
+    """A LaTeX table environment: intervals below estimates, scaled down if too wide. Needs booktabs and graphicx."""
     header = " & ".join(escape_latex(title) for title in grid.header)
     return "\n".join(
         [
@@ -90,7 +97,7 @@ def latex(grid: Grid, caption: str, label: str) -> str:
 
 
 def _latex_lines(row: Sequence[Cell]) -> list[str]:
-    """A line of estimates and, where there are any, one of their intervals."""
+    """A line of estimates and, if there are any, a line of their intervals."""
     name, *cells = row
     first = escape_latex(name.text)
     # After \\ of the line above, LaTeX would read [ as the start of an optional argument and * as the starred form.
@@ -105,16 +112,17 @@ def _latex_lines(row: Sequence[Cell]) -> list[str]:
 
 
 def split_interval(text: str) -> tuple[str, str]:
-    """An estimate and its interval in brackets, or nothing."""
+    """An estimate and its interval in brackets; the interval may be empty."""
     value, bracket, bounds = text.partition(" [")
     return value, bracket.strip() + bounds
 
 
 def escape_markdown(text: str) -> str:
+    """`text` without Markdown formatting."""
     return re.sub(r"([\\`*_|<&])", r"\\\1", text)
 
 
-_LABEL = re.compile(r"[^A-Za-z0-9._-]+")  # what must not stand in \label
+_LABEL = re.compile(r"[^A-Za-z0-9._-]+")  # characters that \label does not allow
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi psi"
 _GREEK += " omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega"
 _MATHEMATICS = dict(zip("αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΥΦΨΩ", _GREEK.split(), strict=True))
@@ -135,7 +143,7 @@ _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304"
 
 
 def escape_latex(text: str) -> str:
-    """`text` for any LaTeX, with its default fonts; a character that these lack is written as its number, U+4E2D."""
+    """`text` for LaTeX with its default fonts. A character that these lack is written as its code point, U+4E2D."""
     return "".join(map(_escape_character, unicodedata.normalize("NFC", text)))
 
 
@@ -151,30 +159,30 @@ def _escape_character(character: str) -> str:
 
 
 def tidy_csv(summary: Summary) -> str:
-    """Every estimate at full precision: a row each, long format. `task` is empty for what joins all tasks."""
+    """Every estimate at full precision, long format: one row per estimate. `task` is empty for all tasks together."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(
-        ["variant", "task", "runs", "statistic", "value", "low", "high", "random", "against_random", "verdict"]
+        ["variant", "task", "runs", "statistic", "value", "low", "high", "random", "against_random", "result"]
     )
     for (name, task), found in summary.per_task.items():
         runs = summary.runs_of(name)[summary.tasks.index(task)]
         random = summary.random[task]
-        known = ["" if random is None else random, summary.standing[name, task], ""]
+        known = ["" if random is None else random, summary.against_random[name, task], ""]
         writer.writerow([name, task, runs, "iqm_return", *_numbers(found), *known])
-    unit = "return" if summary.normalisation.scheme == "none" else "normalised"
+    unit = "return" if summary.normalization.scheme == "none" else "normalized"
     for name, aggregates in summary.aggregates.items():
         runs = summary.runs_of(name).sum()
         for aggregate in shown_aggregates(summary):
             writer.writerow([name, "", runs, f"{aggregate}_{unit}", *_numbers(aggregates[aggregate]), "", "", ""])
     for comparison in summary.comparisons:
-        for statistic, found, verdict in (
+        for statistic, found, result in (
             ("iqm_difference", comparison.difference, ""),
-            ("iqm_difference_family_wise", comparison.family, comparison.hint or comparison.result),
+            ("iqm_difference_simultaneous", comparison.simultaneous, comparison.no_claim or comparison.result),
             ("probability_of_improvement", comparison.improvement, ""),
         ):
             label = f"{statistic}_to_{comparison.baseline}"
-            writer.writerow([comparison.variant, "", comparison.pairs, label, *_numbers(found), "", "", verdict])
+            writer.writerow([comparison.variant, "", comparison.pairs, label, *_numbers(found), "", "", result])
     for (name, task), times in summary.times.items():
         for time in times:
             label = f"steps_to_return_{time.threshold:g}"

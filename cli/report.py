@@ -1,4 +1,4 @@
-"""Verbs on what came out: report, export, import."""
+"""Commands on results: report, export, import."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.text import Text
 
-from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, Score, Venue
+from analysis.choices import CURVE_REPS, REPS, Format, Scheme, Score, Venue
 from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, err, exit_with_error, out
 from cli.options import Outputs, Overrides, SweepArgument
 from cli.results_table import ResultsTable
@@ -22,43 +22,87 @@ app = typer.Typer()
 COLUMN = "COLUMN|=value"
 
 
-@app.command(epilog="Example: scorer report quickstart --figure intervals --for iclr --strict")
+# Old spellings of options; the help does not list them.
+RENAMED = {
+    "curve-replications": "curve-reps",
+    "correction": "few-seeds-correction",
+    "for": "venue",
+    "no-correction": "no-few-seeds-correction",
+    "no-simultaneous": "no-simultaneous-bands",
+    "normalise": "normalize",
+    "replications": "reps",
+    "seed": "bootstrap-seed",
+    "simultaneous": "simultaneous-bands",
+}
+
+
+@app.command(
+    epilog="Example: scorer report quickstart --figure intervals --venue iclr --strict",
+    context_settings={"token_normalize_func": lambda name: RENAMED.get(name, name)},
+)
 def report(
     sweep: SweepArgument,
     overrides: Overrides = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
-    figure: Annotated[str | None, typer.Option(help="Draw this figure alone; a wrong name lists them.")] = None,
-    venue: Annotated[Venue, typer.Option("--for", help="Column width.")] = "page",
-    formats: Annotated[list[str] | None, typer.Option("--format", help="pdf, svg, png; may be repeated.")] = None,
-    score: Annotated[Score, typer.Option(help="final: the mean over the last 10 % of training.")] = "final",
-    normalise: Annotated[Scheme | None, typer.Option(help="How tasks come to one scale.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    replications: Annotated[int, typer.Option(min=100, help="Of the bootstrap, for tables.")] = REPLICATIONS,
-    curve_replications: Annotated[int, typer.Option(min=100, help="... for curves and profiles.")] = CURVE_REPLICATIONS,
+    figure: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Draw only this figure (an unknown name lists the choices).")
+    ] = None,
+    venue: Annotated[Venue, typer.Option(help="Use the text width of this venue's LaTeX template.")] = "page",
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Write figures in this format: pdf, svg or png (default: all). Repeatable."),
+    ] = None,
+    score: Annotated[
+        Score,
+        typer.Option(
+            help="Compare runs by this score. final: mean return over the last 10 % of training; best: highest logged "
+            "return; auc: mean return over all of training."
+        ),
+    ] = "final",
+    normalize: Annotated[
+        Scheme | None,
+        typer.Option(help="Normalize scores across tasks (default: references for several tasks, none for one)."),
+    ] = None,
+    bootstrap_seed: Annotated[int, typer.Option(min=0, help="Set the seed of the bootstrap.")] = 0,
+    reps: Annotated[int, typer.Option(min=100, help="Set the bootstrap repetitions for tables and bars.")] = REPS,
+    curve_reps: Annotated[
+        int, typer.Option(min=100, help="Set the bootstrap repetitions for curves and profiles.")
+    ] = CURVE_REPS,
     thresholds: Annotated[
         list[str] | None,
-        typer.Option("--threshold", metavar="TASK=RETURN", help="Tabulate the time to it; may be repeated."),
+        typer.Option(
+            "--threshold",
+            metavar="TASK=RETURN",
+            help="Report the time to this return (default: the paper's, or levels of the baseline's curve). "
+            "Repeatable.",
+        ),
     ] = None,
-    average_profiles: Annotated[bool, typer.Option(help="Profiles of seeds' average scores.")] = False,
-    correction: Annotated[bool, typer.Option(help="Widen intervals of few seeds by what was measured.")] = True,
-    simultaneous: Annotated[bool, typer.Option(help="Curves' bands hold for all steps at once.")] = False,
-    strict: Annotated[bool, typer.Option(help="Serious warnings are errors.")] = False,
+    average_profiles: Annotated[
+        bool, typer.Option(help="Draw performance profiles of mean scores per task, not of runs.")
+    ] = False,
+    few_seeds_correction: Annotated[
+        bool, typer.Option(help="Widen confidence intervals for few seeds (see docs/statistics.md).")
+    ] = True,
+    simultaneous_bands: Annotated[
+        bool, typer.Option(help="Draw bands that cover a curve at all steps at once (max-t), not pointwise.")
+    ] = False,
+    strict: Annotated[bool, typer.Option(help="Fail if there is a serious caveat.")] = False,
 ) -> None:
-    """Draw figures, tables and a page from what has been trained."""
+    """Create figures, tables and an HTML page from all finished runs."""
     from analysis.summary import Settings
 
-    for strange in set(formats or ()) - set(get_args(Format)):
-        exit_with_error(f"--format: '{strange}' is not one of {', '.join(get_args(Format))}", USAGE)
+    for unknown in set(formats or ()) - set(get_args(Format)):
+        exit_with_error(f"--format {unknown}: not a format; choose from: {', '.join(get_args(Format))}", USAGE)
     settings = Settings(
         score=score,
-        scheme=normalise,
-        seed=seed,
-        replications=replications,
-        curve_replications=curve_replications,
-        few_seeds_correction=correction,
-        simultaneous_bands=simultaneous,
+        scheme=normalize,
+        bootstrap_seed=bootstrap_seed,
+        reps=reps,
+        curve_reps=curve_reps,
+        few_seeds_correction=few_seeds_correction,
+        simultaneous_bands=simultaneous_bands,
         profiles_of_averages=average_profiles,
-        thresholds=_levels(thresholds),
+        thresholds=_thresholds(thresholds),
     )
     drawn: dict[str, Any] = {"formats": formats} if formats else {}
     drawn |= {"figure": figure, "venue": venue, "strict": strict, "overrides": overrides or ()}
@@ -70,19 +114,21 @@ def export(
     sweep: SweepArgument,
     overrides: Overrides = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
-    to: Annotated[Path | None, typer.Option(help="Folder to write to; else report/export.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Write into this folder (default: report/export in the sweep's folder).")
+    ] = None,
 ) -> None:
-    """Write runs and curves as CSV and Parquet, and the score arrays that rliable takes."""
-    from analysis.export import export as write
+    """Export runs and curves as CSV and Parquet, and score matrices for rliable as NumPy arrays."""
+    from analysis.import_export.export import export as write
 
-    with _refusals():
+    with _exit_on_error():
         exported = write(_trained(sweep, overrides, outputs), to, overrides or ())
     for path in exported.files:
         out.print(str(path))
     for problem in exported.problems:
         err.print(f"problem: {problem}")
     if not exported.curves:
-        out.print("No run is finished and has a return: the tables of curves and the score arrays hold no run.")
+        out.print("No finished run has a return: the tables of curves and the score matrices are empty.")
 
 
 IMPORT_EXAMPLES = """
@@ -95,68 +141,76 @@ Example: scorer import quickstart s0/progress.csv s1/progress.csv --variant =sb3
 @app.command("import", epilog=IMPORT_EXAMPLES)
 def import_(
     sweep: SweepArgument,
-    sources: Annotated[list[Path], typer.Argument(metavar="CSV", help="All files are imported, or none.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="CSV", help="CSV files; all are imported, or none.")],
     overrides: Overrides = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
-    variant: Annotated[str | None, typer.Option(metavar=COLUMN, help="The variant; =NAME: of all rows.")] = None,
-    task: Annotated[str | None, typer.Option(metavar=COLUMN, help="The task; =TASK: of all rows.")] = None,
-    seed: Annotated[str | None, typer.Option(metavar=COLUMN, help="The seed; =N: of all rows.")] = None,
-    step: Annotated[str | None, typer.Option(metavar="COLUMN", help="The environment step.")] = None,
-    score: Annotated[str | None, typer.Option("--return", metavar="COLUMN", help="The return.")] = None,
+    variant: Annotated[
+        str | None, typer.Option(metavar=COLUMN, help="Name the column of the variant; =NAME: the variant of all rows.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar=COLUMN, help="Name the column of the task; =TASK: the task of all rows.")
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar=COLUMN, help="Name the column of the seed; =N: the seed of all rows.")
+    ] = None,
+    step: Annotated[str | None, typer.Option(metavar="COLUMN", help="Name the column of the environment step.")] = None,
+    score: Annotated[
+        str | None, typer.Option("--return", metavar="COLUMN", help="Name the column of the return.")
+    ] = None,
 ) -> None:
-    """Import runs of other tools into every figure and table of a sweep.
+    """Add runs of another codebase (CSV) to the figures and tables of a sweep.
 
-    A long CSV has one row per run and step.
+    Long format: one row per run and step.
 
-    A wide CSV has a column of steps, then one column seed_<n> per seed.
+    Wide format: a column of steps, then one column seed_<n> per seed.
 
-    Chart exports of W&B are read too, and SB3's progress.csv and monitor.csv.
+    Chart exports of W&B and SB3's progress.csv and monitor.csv can be imported too.
 
-    Columns with known names are found, such as step, global_step or env_id. An option names another column.
+    Columns with known names are found, such as step, global_step or env_id. Use an option for another name.
 
     =value gives one value for the whole file: --variant =ppo --seed =0 (in zsh: '=ppo')
 
-    Without a column, the seed is in the name of the file or of its folder.
+    Without a column of seeds, the seed is read from the name of the file or of its folder.
     """
-    from analysis.csv_runs import Columns
-    from analysis.imports import import_runs
+    from analysis.import_export.csv_runs import Columns
+    from analysis.import_export.import_csv import import_runs
+    from analysis.text import listed
 
-    with _refusals():
+    with _exit_on_error():
         found = import_runs(_trained(sweep, overrides, outputs), sources, Columns(variant, task, seed, step, score))
     for one in found:
         out.print(f"{one.source}: read as: {one.read_as}")
         for note in one.notes:
             out.print(f"{one.source}: {note}")
         if one.replaced:
-            runs = ", ".join(f"{name} on {task}, seed {seed}" for name, task, seed in one.replaced[:6])
-            more = f" and {len(one.replaced) - 6} more" if len(one.replaced) > 6 else ""
-            out.print(f"{one.source}: replaced what was imported from it before: {runs}{more}")
+            runs = listed([f"{name} on {task}, seed {seed}" for name, task, seed in one.replaced], separator="; ")
+            out.print(f"{one.source}: replaced runs of an earlier import: {runs}")
         for name, runs in one.runs.items():
             out.print(f"{name}: {count(runs, 'run')}")
 
 
-def _levels(thresholds: list[str] | None) -> dict[str, list[float]] | None:
-    """Levels by task, from TASK=RETURN."""
-    levels: dict[str, list[float]] = {}
+def _thresholds(thresholds: list[str] | None) -> dict[str, list[float]] | None:
+    """Returns by task, from TASK=RETURN."""
+    by_task: dict[str, list[float]] = {}
     for threshold in thresholds or ():
-        task, _, level = threshold.rpartition("=")
+        task, _, value = threshold.rpartition("=")
         try:
-            number = float(level)
+            number = float(value)
         except ValueError:
             number = math.nan
         if not task or not math.isfinite(number):
-            exit_with_error(f"--threshold {threshold}: not of the form TASK=RETURN, with a finite number", USAGE)
-        levels.setdefault(task, []).append(number)
-    return levels or None
+            exit_with_error(f"--threshold {threshold}: expected TASK=RETURN with a finite number", USAGE)
+        by_task.setdefault(task, []).append(number)
+    return by_task or None
 
 
 def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
-    """The folder of a sweep that has been begun."""
+    """The folder of a sweep with results; exits if there is none."""
     folder = folders.sweep_folder(sweep, outputs, overrides or ())
     if not (folder / "sweep.yaml").exists():
         given = (word for override in overrides or () for word in ("-s", override))
         again = command("run", sweep, *given, outputs=outputs)
-        exit_with_error(f"{folder}: nothing has been trained here; to train: {again}", FAILED)
+        exit_with_error(f"{folder}: this sweep has not been trained. To train it: {again}", FAILED)
     notes = []
     if folders.is_definition(sweep):
         notes = [definition.changed(definition.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
@@ -169,8 +223,8 @@ def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """What a report refuses is one line, and a failure."""
+def _exit_on_error() -> Iterator[None]:
+    """Turn a ReportError into one line on stderr and an exit code."""
     from analysis.load import ReportError
 
     try:
@@ -180,10 +234,10 @@ def _refusals() -> Iterator[None]:
 
 
 def report_on(folder: Path, *settings: Any, **drawn: Any) -> None:
-    """Draw the report of the sweep in `folder` and say what it found."""
-    from analysis.report import make_report  # the figures' libraries take a second to import
+    """Draw the report of the sweep in `folder` and print its results."""
+    from analysis.report import make_report  # imports matplotlib: a second
 
-    with _refusals():
+    with _exit_on_error():
         made = make_report(folder, *settings, **drawn)
     out.print(ResultsTable(made.table, made.title))
     for line in (made.answer, *made.against_random):

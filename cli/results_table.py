@@ -13,7 +13,7 @@ from analysis.tables import Cell, Grid, split_interval
 
 @dataclass(frozen=True)
 class ResultsTable:
-    """A grid in the terminal: intervals under estimates; columns without room stand in further tables below."""
+    """A grid in the terminal: intervals are below estimates; columns that do not fit are in more tables below."""
 
     grid: Grid
     title: str
@@ -27,7 +27,7 @@ class ResultsTable:
             _width([heading, *(text.plain for text in column)])
             for heading, column in zip(headings, columns, strict=True)
         ]
-        for place, part in enumerate(_that_fit(widths, options.max_width - longest)):
+        for place, part in enumerate(_pages(widths, options.max_width - longest)):
             title = None if place else self.title
             table = Table(title=title, title_justify="left", box=SIMPLE, show_edge=False, pad_edge=False)
             table.add_column(variant, overflow="fold")
@@ -48,14 +48,14 @@ def _width(texts: Iterable[str], gap: int = 3) -> int:
     return gap + max(len(line) for text in texts for line in text.splitlines())
 
 
-def _that_fit(widths: Sequence[int], room: int) -> list[list[int]]:
-    """Places of columns, in their order, as many together as `room` holds; one at least."""
+def _pages(widths: Sequence[int], available: int) -> list[list[int]]:
+    """Groups of column indices, in order: as many columns as fit the available width, at least one."""
     parts: list[list[int]] = [[]]
-    left = room
+    left = available
     for place, width in enumerate(widths):
         if width > left and parts[-1]:
             parts.append([])
-            left = room
+            left = available
         parts[-1].append(place)
         left -= width
     return parts

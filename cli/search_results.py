@@ -1,4 +1,4 @@
-"""What a search found: scorer search show."""
+"""The results of a search: scorer search show."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,16 +21,18 @@ app = typer.Typer()
 def show(
     search: SearchArgument = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
-    against: Annotated[str | None, typer.Option(metavar="SWEEP", help="Lay a trained sweep beside the slices.")] = None,
-    rows: Annotated[int, typer.Option(min=0, help="Trials to list, the best first.")] = 10,
-    figures: Annotated[bool, typer.Option(help="Draw them, into report/.")] = True,
+    against: Annotated[
+        str | None, typer.Option(metavar="SWEEP", help="Compare the slices with this trained sweep.")
+    ] = None,
+    rows: Annotated[int, typer.Option(min=0, help="List this many trials, best first.")] = 10,
+    figures: Annotated[bool, typer.Option(help="Draw figures into report/.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Show the best trials, importance, slices and what was confirmed; draw the figures. Exit 1: all trials failed."""
-    from analysis.search_summary import summarise_search  # a second of imports
+    """Show the best trials, importances, slices and confirmation; draw figures. Exit code 1: all trials failed."""
+    from analysis.search_summary import summarize_search  # a second of imports
     from sweeps.study import find_study
 
-    summary = summarise_search(find_study(outputs, search), outputs / against if against else None)
+    summary = summarize_search(find_study(outputs, search), outputs / against if against else None)
     if as_json:
         print_json(_as_json(summary))
     else:
@@ -46,7 +48,8 @@ def show(
 
 
 def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
-    from analysis.search_report import format_objective, objective_text
+    from analysis.search_report import objective_text
+    from analysis.text import format_estimate
     from sweeps.study import failures_in_words
 
     search = summary.search
@@ -55,7 +58,7 @@ def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
     out.print(
         f"{len(summary.rows)} of {count(search.trials_at_most, 'trial')} ({', '.join(states)}), "
         f"{summary.steps_trained:,} environment steps trained by complete and pruned trials, "
-        f"{summary.steps_saved:,} saved by pruning"
+        f"{summary.steps_saved:,} steps saved by pruning"
     )
     for note in summary.notes:
         out.print(Text.assemble(("note:", "yellow"), f" {note}"))
@@ -65,31 +68,33 @@ def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
     drawn = table("trial", *search.space, *labels, "note")
     for row in summary.best[:rows]:
         point = [_setting(row.point.get(name)) for name in search.space]
-        drawn.add_row(str(row.number), *point, *map(format_objective, row.estimates), row.note)
+        drawn.add_row(str(row.number), *point, *map(format_estimate, row.estimates), row.note)
     out.print(drawn)
     for line in failures_in_words(summary.study):
         err.print(line)
     for name, places in summary.slices.items():
-        drawn = table(name, "trials", labels[0], title=f"along {name}", title_justify="left")
+        drawn = table(name, "trials", labels[0], title=f"mean of trials by {name}", title_justify="left")
         for place in places:
             span = _setting(place.at) if place.low == place.high else f"{_setting(place.low)} to {_setting(place.high)}"
-            drawn.add_row(span, str(place.trials), format_objective(place.estimate))
+            drawn.add_row(span, str(place.trials), format_estimate(place.estimate))
         out.print(drawn)
     for name, places in summary.against.items():
-        drawn = table(name, labels[0], title=f"along {name} in {sweep}", title_justify="left")
+        drawn = table(name, labels[0], title=f"sweep {sweep} by {name}", title_justify="left")
         for place in places:
-            drawn.add_row(_setting(place.at), format_objective(place.estimate))
+            drawn.add_row(_setting(place.at), format_estimate(place.estimate))
         out.print(drawn)
     if summary.importance:
-        drawn = table("field", "importance", title="share of the variance among good trials", title_justify="left")
-        for name, share in summary.importance.items():
-            drawn.add_row(name, format_objective(share))
+        drawn = table(
+            "field", "importance", title="importance of each field among good trials (PED-ANOVA)", title_justify="left"
+        )
+        for name, importance in summary.importance.items():
+            drawn.add_row(name, format_estimate(importance))
         out.print(drawn)
     if summary.confirmed:
         out.print(_confirmed(summary, labels[0]))
     elif summary.best:
         out.print(
-            "The best of many noisy trials is biased upwards. To see what it is worth: "
+            "The best of many noisy trials is biased upwards. Evaluate it on new seeds: "
             f"{command_on('search confirm', summary.study.folder, '--top', 3, '--seeds', 30)}"
         )
 
@@ -97,10 +102,10 @@ def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
 def _confirmed(summary: "SearchSummary", label: str) -> Table:
     import numpy as np
 
-    from analysis.search_report import format_objective
     from analysis.search_summary import interval
+    from analysis.text import format_estimate
 
-    drawn = table("variant", "in the search", "on fresh seeds", "runs", "difference", title=label, title_justify="left")
+    drawn = table("variant", "in the search", "on new seeds", "runs", "difference", title=label, title_justify="left")
     for row in summary.confirmed:
         searched = interval(summary.search, row.searched[0]) if row.searched.size else None
         finished = np.isfinite(row.confirmed[0])
@@ -108,8 +113,8 @@ def _confirmed(summary: "SearchSummary", label: str) -> Table:
         change = f"{float(confirmed.value - searched.value):+.4g}" if searched and confirmed else ""
         where = " ".join(f"{name}={_setting(value)}" for name, value in row.point.items())
         drawn.add_row(
-            f"{row.name} {where}".strip(), format_objective(searched) if searched else "not tried",
-            format_objective(confirmed) if confirmed else "missing", f"{finished.sum()} of {finished.size}", change,
+            f"{row.name} {where}".strip(), format_estimate(searched) if searched else "not tried",
+            format_estimate(confirmed) if confirmed else "missing", f"{finished.sum()} of {finished.size}", change,
         )  # fmt: skip
     return drawn
 
@@ -144,7 +149,7 @@ def _as_json(summary: "SearchSummary") -> dict[str, Any]:
         ],
         "slices": {name: list(map(place, places)) for name, places in summary.slices.items()},
         "against": {name: list(map(place, places)) for name, places in summary.against.items()},
-        "importance": {name: numbers(share) for name, share in summary.importance.items()},
+        "importance": {name: numbers(importance) for name, importance in summary.importance.items()},
         "confirmed": [
             {
                 "name": c.name, "point": c.point, "searched": c.searched.tolist(), "confirmed": c.confirmed.tolist(),

@@ -234,7 +234,7 @@ def test_the_report_says_which_part_is_lost_and_how_to_train_again(outputs, call
     part.unlink()
     code, told = call("report", sweep, "--outputs", tmp_path, "--figure", "intervals", "--format", "png")
     assert code == 0
-    assert f"{part}: missing; its run counts as unfinished" in told
+    assert f"{part}: missing; its run is treated as unfinished" in told
     assert f"scorer clean mine --state damaged --outputs {tmp_path} && scorer resume mine --outputs {tmp_path}" in told
 
 

@@ -197,25 +197,38 @@ def test_report_draws_one_figure_as_it_is_asked_to(call, trained):
     options = [
         "--figure",
         "curves",
-        "--for",
+        "--venue",
         "iclr",
         "--format",
         "pdf",
         "--score",
         "auc",
-        "--curve-replications",
+        "--curve-reps",
         "200",
     ]
     assert call("report", path, "--outputs", outputs, *options)[0] == 0
     assert figure.exists()
 
 
+def test_report_takes_the_old_spelling_of_an_option_and_shows_the_new_one(call, trained):
+    path, outputs, _ = trained
+    old = ["--for", "iclr", "--seed", "1", "--replications=200", "--curve-replications", "100", "--no-correction"]
+    old += ["--simultaneous", "--normalise", "none"]
+    assert call("report", path, "--outputs", outputs, "--figure", "intervals", *old)[0] == 0
+    made = json.loads((outputs / "mine" / "report" / "intervals.json").read_text())
+    assert (made["bootstrap_seed"], made["reps"], made["curve_reps"]) == (1, 200, 100)
+    assert (made["few_seeds_correction"], made["normalization"]) == (False, "none")
+    shown = call("report", "--help")[1]
+    assert "--venue" in shown
+    assert not any(f"{word} " in shown for word in ("--for", "--seed", "--replications", "--correction", "--normalise"))
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--figure", "nosuch"], 1, "nosuch: no such figure for this sweep; there is intervals"),
-        (["--format", "gif"], 2, "--format: 'gif' is not one of pdf, svg, png"),
-        (["--threshold", "high"], 2, "--threshold high: not of the form TASK=RETURN"),
+        (["--figure", "nosuch"], 1, "nosuch: not a figure of this sweep; choose from: intervals"),
+        (["--format", "gif"], 2, "--format gif: not a format; choose from: pdf, svg, png"),
+        (["--threshold", "high"], 2, "--threshold high: expected TASK=RETURN"),
         (["--strict"], 1, "Only 2 seeds"),
     ],
 )
@@ -325,7 +338,7 @@ def test_what_is_not_there_is_said_in_one_line(call, sweep_file, tmp_path):
     assert call("plan", "nosuch")[0] == 2
     code, _, err = call("report", sweep_file, "--outputs", tmp_path)
     assert (code, err.count("\n")) == (1, 1)
-    assert "nothing has been trained here" in err
+    assert "this sweep has not been trained" in err
     code, _, err = call("show", "abcd", "--outputs", tmp_path)
     assert (code, err) == (1, f"abcd: no such run in {tmp_path}\n")
     assert call("run", sweep_file, "--lanes", "0")[0] == 2

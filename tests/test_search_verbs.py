@@ -77,7 +77,13 @@ def test_show_gives_trials_slices_and_figures_without_being_told_which_search(ca
     _, outputs, _ = searched
     code, out, err = call("search", "show", "--outputs", outputs)
     assert (code, err) == (0, "")
-    for said in ("6 of 6 trials", "saved by pruning", "along ratio", "along gamma", "scorer search confirm mine"):
+    for said in (
+        "6 of 6 trials",
+        "steps saved by pruning",
+        "mean of trials by ratio",
+        "mean of trials by gamma",
+        "scorer search confirm mine",
+    ):
         assert said in " ".join(out.split())
     report = outputs / "mine" / "report"
     wanted = {"slice-ratio.pdf", "slice-gamma.pdf", "optuna-history.pdf", "optuna-rungs.pdf", "trials.csv"}
@@ -106,7 +112,7 @@ def test_confirm_trains_winners_and_default_on_fresh_seeds_and_show_compares(cal
     assert winner["point"] == shown["trials"][shown["best"][0]]["point"]
     assert [len(row["confirmed"][0]) for row in (default, winner)] == [2, 2]
     out = " ".join(call("search", "show", "--outputs", outputs)[1].split())
-    assert "on fresh seeds" in out
+    assert "on new seeds" in out
     assert "2 of 2" in out
     assert (outputs / "mine" / "report" / "confirmed.pdf").exists()
     laid = call("search", "show", "--outputs", outputs, "--against", "nosuch")
@@ -133,12 +139,12 @@ def test_a_sweep_laid_beside_has_at_a_trial_s_point_what_the_trial_has(call, sea
     assert here["value"] == trial["values"][0]
     code, out, err = call(*show, "--against", "beside")
     assert (code, err) == (0, "")
-    assert "along ratio in beside" in out
+    assert "sweep beside by ratio" in out
     (outputs / "longer").mkdir()
     (outputs / "longer" / "sweep.yaml").write_text(yaml.safe_dump(sweep | {"name": "longer", "total_steps": 1_600}))
     refused = call(*show, "--against", "longer")
     assert (refused[0], refused[2].count("\n")) == (2, 1)
-    assert "total_steps is 1600 there and 800 here" in refused[2]
+    assert "total_steps is 1600 in the sweep and 800 in the search" in refused[2]
 
 
 @pytest.mark.slow

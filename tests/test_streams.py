@@ -92,6 +92,6 @@ def test_in_a_latin_1_locale_files_are_read_as_utf_8_and_the_terminal_gets_what_
     code, out, err = shell('"$PYTHON" -m scorer plan "$FILE" --outputs "$OUT"', **variables)
     assert (code, err) == (0, "")
     assert "mine: Für welches Verhältnis ? ??" in out
-    options = "--figure intervals --format svg --replications 200 --curve-replications 100"
+    options = "--figure intervals --format svg --reps 200 --curve-reps 100"
     code, out, err = shell(f'"$PYTHON" -m scorer report "$FILE" --outputs "$OUT" {options}', **variables)
     assert (code, err) == (0, ""), err

@@ -20,7 +20,7 @@ NAMES = [
 ]  # fmt: skip
 QUESTION = 'Is [/tanh] <b>or</b> [bold]relu[/bold] & "best" :smile:?'
 TASK = "minatar/breakout"
-FAST = {"report": ["--figure", "intervals", "--format", "png", "--replications", 100]}
+FAST = {"report": ["--figure", "intervals", "--format", "png", "--reps", 100]}
 
 
 def invoke(*words: object, code: int = 0) -> str:
@@ -194,7 +194,7 @@ def test_every_printed_command_works_also_after_the_folder_was_renamed(tmp_path,
     assert executed(invoke("status", "mine", "--outputs", "res [old]")) == ["report"]
     (tmp_path / "res [old]" / "mine").rename(tmp_path / "res [old]" / "a name")
     (tmp_path / "res [old]").rename(tmp_path / "moved it")
-    invoke("report", "moved it/a name", "--format", "png", "--replications", 100, "--curve-replications", 100)
+    invoke("report", "moved it/a name", "--format", "png", "--reps", 100, "--curve-reps", 100)
     page = html.unescape(Path("moved it/a name/report/report.html").read_text())
     assert "scorer report 'moved it/a name'" in page
     part = next(Path("moved it/a name").rglob("part-*.parquet"))

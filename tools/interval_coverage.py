@@ -1,9 +1,9 @@
-"""How often intervals hold and comparisons are wrong, on simulated experiments whose truth is known.
+"""Measure the coverage of intervals and the rate of false claims, on simulated experiments with known true values.
 
-`python -m tools.interval_coverage` simulates again and writes coverage.json and the tables in docs/statistics.md. The
-rule that gives verdicts reads the same file (analysis/false_claims.py).
+`python -m tools.interval_coverage` writes analysis/coverage.json and the tables in docs/statistics.md. The rule that
+decides whether a comparison makes a claim reads the same file (analysis/false_claims.py).
 
-A family is a baseline and five variants with the same true IQM, so that every claim is false.
+An experiment has a baseline and five variants with the same true IQM, so every claim is false.
 """
 
 import argparse
@@ -19,25 +19,27 @@ from analysis.comparisons import simultaneous_half_widths
 from analysis.false_claims import MOST_FALSE_CLAIMS, RATES
 from analysis.statistics import LEVEL, Bootstrap, Estimate, few_seeds_widening, iqm_of_each, ones
 from scorer_core.records import replace_file
+from scorer_core.support.text import count
 
 PAGE = Path(__file__).parent.parent / "docs" / "statistics.md"
 BEGIN, END = "<!-- coverage: begin -->\n", "<!-- coverage: end -->\n"
 TASKS, SEEDS = (1, 2, 5), (3, 5, 10, 30)
 VARIANTS = 5
 EXPERIMENTS = {1: 4000, 2: 2000, 5: 2000}  # by number of tasks
-REPLICATIONS = 1000
-AT_ONCE = 100  # experiments; they share the bootstrap's draws
+REPS = 1000
+AT_ONCE = 100  # experiments that share the draws of the bootstrap
 
 Shape = tuple[int, int, int, int]  # experiments, variants, seeds, tasks
 
 
 def skewed(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    """Lognormal; tasks differ in level and spread."""
     levels, spreads = np.array([1.0, 1.2, 0.8, 1.5, 0.6]), np.array([0.7, 0.3, 1.1, 0.5, 0.9])
     return levels[: shape[-1]] * rng.lognormal(0, spreads[: shape[-1]], shape)
 
 
 def paired(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Normal; runs of different variants with one seed have a correlation of 0.6."""
+    """Normal; runs of different variants with the same seed have a correlation of 0.6."""
     experiments, _, seeds, tasks = shape
     of_seed = rng.normal(size=(experiments, 1, seeds, tasks))
     return np.sqrt(0.6) * of_seed + np.sqrt(0.4) * rng.normal(size=shape)
@@ -55,7 +57,7 @@ def capped(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 
 
 def unequal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
-    """Normal; the baseline hardly varies, two variants vary a tenth as much as the other three."""
+    """Normal; the baseline has very little spread, two variants have a tenth of the spread of the other three."""
     spreads = np.array([0.05, 1, 1, 1, 0.1, 0.1])[: shape[1], None, None]
     return spreads * rng.normal(size=shape)
 
@@ -73,21 +75,23 @@ class IntervalCoverage:
     tasks: int
     seeds: int
     experiments: int
-    plain: float  # the percentile interval of an IQM holds the true IQM
-    corrected: float  # the interval that is widened for few seeds holds it
-    false_alone: float  # a family with a false claim, each difference by an interval of its own
-    false_one: float  # a false claim in a family of one
-    false_family: float  # a family of five with a false claim
+    plain: float  # the percentile interval of an IQM covers the true IQM
+    corrected: float  # the interval widened for few seeds covers it
+    false_alone: float  # a false claim among five comparisons whose intervals are not adjusted
+    false_one: float  # a false claim in one comparison
+    false_family: float  # a false claim among five comparisons with simultaneous intervals
 
 
 @cache
 def true_iqm(kind: str, tasks: int) -> float:
+    """The IQM of this kind of scores, from 500,000 runs per task."""
     scores = np.sort(KINDS[kind](np.random.default_rng(2**32), (1, 1, 500_000, tasks)).ravel())
     quarter = len(scores) // 4
     return float(scores[quarter:-quarter].mean())
 
 
 def measure(kind: str, tasks: int, seeds: int, experiments: int) -> IntervalCoverage:
+    """Simulate this many experiments of one kind and size."""
     rng = np.random.default_rng([list(KINDS).index(kind), tasks, seeds])
     rates = []
     for start in range(0, experiments, AT_ONCE):
@@ -97,17 +101,17 @@ def measure(kind: str, tasks: int, seeds: int, experiments: int) -> IntervalCove
 
 
 def _rates(scores: np.ndarray, seed: int, truth: float) -> Iterator[tuple[float, ...]]:
-    """Of each experiment: the last five fields of Coverage."""
+    """The last five fields of IntervalCoverage, for each experiment of `scores`."""
     experiments, variants, seeds, tasks = scores.shape
     available = np.ones((seeds, tasks), bool)
     columns = scores.reshape(experiments * variants, seeds * tasks).T
-    plain = Bootstrap(REPLICATIONS, seed, few_seeds_correction=False)
-    corrected = Bootstrap(REPLICATIONS, seed)
+    plain = Bootstrap(REPS, seed, few_seeds_correction=False)
+    corrected = Bootstrap(REPS, seed)
     values, replicates = (
         iqm_of_each(columns, counts.reshape(seeds * tasks, -1)).reshape(experiments, variants, -1)
         for counts in (ones(available), plain.counts(available))
     )
-    holds = [
+    covers = [
         (found.low <= truth) & (truth <= found.high)
         for found in (method.interval(values[..., 0], replicates, available) for method in (plain, corrected))
     ]
@@ -117,8 +121,8 @@ def _rates(scores: np.ndarray, seed: int, truth: float) -> Iterator[tuple[float,
         _claims(_family(values[:, :size], replicates[:, :size], few_seeds_widening(available)))
         for size in (1, VARIANTS)
     )
-    for rates in zip(*holds, alone, one, family, strict=True):
-        yield (*(float(held.mean()) for held in rates[:2]), *(float(claims.any()) for claims in rates[2:]))
+    for rates in zip(*covers, alone, one, family, strict=True):
+        yield (*(float(covered.mean()) for covered in rates[:2]), *(float(claims.any()) for claims in rates[2:]))
 
 
 def _family(values: np.ndarray, replicates: np.ndarray, widening: float) -> Estimate:
@@ -131,7 +135,7 @@ def _claims(differences: Estimate) -> np.ndarray:
 
 
 def tables(rows: Sequence[IntervalCoverage]) -> str:
-    """As Markdown: the worst kind of scores at each size, and then each kind."""
+    """The Markdown tables: the worst kind of scores at each size, then each kind."""
     sizes = list(dict.fromkeys((row.tasks, row.seeds) for row in rows))
     of_size = {size: [row for row in rows if (row.tasks, row.seeds) == size] for size in sizes}
     worst = {
@@ -142,19 +146,19 @@ def tables(rows: Sequence[IntervalCoverage]) -> str:
         ]
         for size, found in of_size.items()
     }
-    verdict = {size: "hint only" if max(rates[3:]) > MOST_FALSE_CLAIMS else "given" for size, rates in worst.items()}
-    titles = ("percentile interval holds", "corrected interval holds", f"{VARIANTS} comparisons, each alone")
-    header = [*titles, "1 comparison", f"{VARIANTS} comparisons, max-t", "verdict"]
+    claim = {size: "too few seeds" if max(rates[3:]) > MOST_FALSE_CLAIMS else "made" for size, rates in worst.items()}
+    titles = ("coverage, percentile", "coverage, corrected", f"{VARIANTS} comparisons, not adjusted")
+    header = [*titles, "1 comparison", f"{VARIANTS} comparisons, max-t", "claim"]
     simulated = {row.tasks: row.experiments for row in rows}
-    numbers = ", ".join(f"{count:,} with {tasks} task{'' if tasks == 1 else 's'}" for tasks, count in simulated.items())
+    numbers = ", ".join(f"{number:,} with {count(tasks, 'task')}" for tasks, number in simulated.items())
     error = 100 * np.sqrt(0.95 * 0.05 / min(simulated.values()))
     return "\n\n".join(
         [
-            "The worst of all kinds of scores. The last three rates are those of at least one false claim:",
-            _table(header, {size: [*map(_percent, worst[size]), verdict[size]] for size in sizes}),
-            "How often the corrected interval holds, by kind of scores:",
+            "The worst of all kinds of scores: the lowest coverage, and the highest rate of at least one false claim:",
+            _table(header, {size: [*map(_percent, worst[size]), claim[size]] for size in sizes}),
+            "Coverage of the corrected interval, by kind of scores:",
             _table(list(KINDS), {size: [_percent(row.corrected) for row in of_size[size]] for size in sizes}),
-            f"At least one false claim among {VARIANTS} comparisons by max-t, by kind of scores:",
+            f"Rate of at least one false claim among {VARIANTS} comparisons (max-t), by kind of scores:",
             _table(list(KINDS), {size: [_percent(row.false_family) for row in of_size[size]] for size in sizes}),
             f"Simulated experiments per rate: {numbers}. The standard error of a rate of 5 % is at most "
             f"{error:.1f} %.\n",
@@ -173,11 +177,12 @@ def _table(header: Sequence[str], cells: dict[tuple[int, int], list[str]]) -> st
 
 
 def read(path: Path = RATES) -> list[IntervalCoverage]:
+    """All rates in `path`."""
     return [IntervalCoverage(**row) for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
 
 
 def write(page: Path = PAGE, rates: Path = RATES, experiments: Mapping[int, int] = EXPERIMENTS) -> str:
-    """Simulate every size, write `rates`, and replace the tables in `page`."""
+    """Simulate every size, write `rates` and replace the tables in `page`; returns the tables."""
     rows = [measure(kind, tasks, seeds, experiments[tasks]) for tasks in TASKS for seeds in SEEDS for kind in KINDS]
     lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
     replace_file(rates, f'{{"rows": [\n{lines}\n]}}\n'.encode())

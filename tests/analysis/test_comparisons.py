@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis import false_claims
-from analysis.comparisons import compare, improvement, simultaneous
+from analysis.comparisons import compare, improvement, max_t_half_widths
 from analysis.statistics import Bootstrap, tolerance_content
 
 BOOTSTRAP = Bootstrap(4000)
@@ -33,11 +33,11 @@ def test_a_variant_equal_to_its_baseline_differs_by_nothing():
     scores = paired(0.5)["base"]
     found = only({"base": scores, "new": scores})
     assert (found.difference.value, found.difference.low, found.difference.high) == (0, 0, 0)
-    assert found.result == "not separated"
+    assert found.result == "not significant"
     assert found.improvement.value == 0.5
 
 
-@pytest.mark.parametrize(("shift", "verdict"), [(3.0, "better"), (-3.0, "worse"), (0.0, "not separated")])
+@pytest.mark.parametrize(("shift", "verdict"), [(3.0, "better"), (-3.0, "worse"), (0.0, "not significant")])
 def test_verdicts(shift, verdict):
     assert only(paired(0.0, shift=shift)).result == verdict
 
@@ -48,13 +48,13 @@ def test_the_family_s_intervals_grow_with_the_family():
     widths = []
     for size in (1, 3, 8):
         found = compare(scores, {str(i): "0" for i in range(1, size + 1)}, BOOTSTRAP)
-        widths.append(float(found[0].family.high - found[0].family.low))
+        widths.append(float(found[0].simultaneous.high - found[0].simultaneous.low))
     assert widths[0] < widths[1] < widths[2]
 
 
 def test_max_t_of_independent_normals_is_the_textbook_s():
     replicates = np.random.default_rng(0).normal(size=(5, 200_000)) * np.array([[1], [2], [3], [4], [5]])
-    half = simultaneous(np.zeros(5), replicates, 0.95)
+    half = max_t_half_widths(np.zeros(5), replicates, 0.95)
     np.testing.assert_allclose(half / [1, 2, 3, 4, 5], 2.569, atol=0.02)  # |z| of 1 - (1 - 0.95 ** (1 / 5)) / 2
 
 
@@ -75,41 +75,43 @@ def test_without_a_common_seed_there_is_no_comparison():
 
 def test_one_seed_is_compared_without_an_interval():
     found = only({name: matrix[:1] for name, matrix in paired(0.0).items()})
-    assert np.isnan(found.family.low)
+    assert np.isnan(found.simultaneous.low)
     assert np.isnan(found.difference.low)
-    assert found.result == "hint only"  # no verdict, because experiments with one seed are not simulated
-    assert found.hint == "hint only (1 seed: too few to simulate)"
+    assert found.result == "too few seeds"  # no verdict, because experiments with one seed are not simulated
+    assert found.no_claim == "too few seeds (1 seed: not simulated)"
 
 
 def test_the_family_s_intervals_are_those_of_the_simulation_whatever_the_correction_of_estimates():
     scores, baselines = paired(0.5, seeds=5), {"base": None, "new": "base"}
     (plain,) = compare(scores, baselines, Bootstrap(500, few_seeds_correction=False))
     (corrected,) = compare(scores, baselines, Bootstrap(500))
-    assert plain.family == corrected.family
+    assert plain.simultaneous == corrected.simultaneous
     assert plain.difference.low > corrected.difference.low
 
 
-def test_three_seeds_of_one_task_are_a_hint_with_the_simulated_rate():
+def test_three_seeds_of_one_task_give_no_claim_but_the_simulated_rate():
     """Up to 19 % of families of five had a false claim here; some kinds of scores still have more than 8 %."""
     found = only({name: matrix[:, :1] for name, matrix in paired(0.0, seeds=3, shift=100.0).items()})
-    assert np.isfinite([found.family.low, found.family.high]).all()
-    assert found.result == "hint only"
-    assert re.fullmatch(r"hint only \(3 seeds: \d+(\.\d)? % false claims in simulation\)", found.hint)
+    assert np.isfinite([found.simultaneous.low, found.simultaneous.high]).all()
+    assert found.result == "too few seeds"
+    assert re.fullmatch(r"too few seeds \(3 seeds: \d+(\.\d)? % false claims in simulation\)", found.no_claim)
 
 
 def test_two_seeds_get_a_difference_with_an_interval_but_no_verdict():
     found = only(paired(0.0, seeds=2, shift=100.0))
-    assert np.isfinite([found.family.low, found.family.high]).all()
-    assert found.result == "hint only"
-    assert found.hint == "hint only (2 seeds: too few to simulate)"
+    assert np.isfinite([found.simultaneous.low, found.simultaneous.high]).all()
+    assert found.result == "too few seeds"
+    assert found.no_claim == "too few seeds (2 seeds: not simulated)"
 
 
-@pytest.mark.parametrize(("rate", "verdict"), [(0.08, "better"), (0.081, "hint only")])
+@pytest.mark.parametrize(("rate", "verdict"), [(0.08, "better"), (0.081, "too few seeds")])
 def test_there_is_no_verdict_where_the_measured_rate_of_false_claims_is_above_8_percent(rate, verdict, monkeypatch):
     monkeypatch.setattr(false_claims, "measured", lambda: {(1, 3): 0.0, (2, 3): 0.0, (5, 3): rate})
     found = only(paired(0.0, shift=10.0))
     assert found.result == verdict
-    assert found.hint == ("" if verdict == "better" else "hint only (20 seeds: 8.1 % false claims in simulation)")
+    assert found.no_claim == (
+        "" if verdict == "better" else "too few seeds (20 seeds: 8.1 % false claims in simulation)"
+    )
 
 
 def test_rates_between_simulated_sizes_are_the_worse_ones(monkeypatch):
@@ -128,11 +130,11 @@ def test_a_task_with_a_single_common_seed_gives_no_interval():
     scores = paired(0.5, shift=100.0)
     scores["base"][1:, 2] = np.nan
     found = only(scores)
-    assert np.isfinite(found.family.value)
-    for interval in (found.family, found.difference, found.improvement):
+    assert np.isfinite(found.simultaneous.value)
+    for interval in (found.simultaneous, found.difference, found.improvement):
         assert np.isnan([interval.low, interval.high]).all()
     assert found.seeds == 1
-    assert found.result == "hint only"
+    assert found.result == "too few seeds"
 
 
 def test_the_improvement_has_no_interval_where_one_side_has_a_single_run():
@@ -148,9 +150,9 @@ def test_equal_runs_on_both_sides_separate_nothing():
     for base, new in ((1.0, 2.0), (0.1, 0.1 + 0.2)):
         found = only({"base": np.full((5, 1), base), "new": np.full((5, 1), new)})
         assert found.difference.value != 0
-        assert found.result == "not separated"
+        assert found.result == "not significant"
     shifted = paired(0.0)["base"]
-    assert only({"base": shifted, "new": shifted + 0.3}).result == "not separated"
+    assert only({"base": shifted, "new": shifted + 0.3}).result == "not significant"
 
 
 def test_a_difference_whose_runs_are_close_by_chance_gets_the_family_s_standard_error():
@@ -163,8 +165,8 @@ def test_a_difference_whose_runs_are_close_by_chance_gets_the_family_s_standard_
     alone = only({"base": failed, "new": learned})
     together = compare(scores, baselines, BOOTSTRAP)[0]
     assert together.difference == alone.difference
-    assert alone.family.above(0)
-    assert not together.family.above(0)
+    assert alone.simultaneous.above(0)
+    assert not together.simultaneous.above(0)
 
 
 @pytest.mark.parametrize(("runs", "share"), [(8, 0.5), (14, 0.7), (46, 0.9), (93, 0.95)])

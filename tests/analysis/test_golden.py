@@ -10,7 +10,8 @@ import pytest
 from rliable import metrics
 
 from analysis.load import load_results
-from analysis.summary import Settings, answer, summarise
+from analysis.sentences import answer
+from analysis.summary import Settings, summarize
 from scorer_core.references import RANDOM, REFERENCE
 from tests.analysis.synthetic import make_sweep
 
@@ -28,15 +29,16 @@ def stored():
 
 def numbers(summary):
     """Everything that a table or an interval figure shows."""
-    told = {f"{name} {task} iqm": list(map(float, found)) for (name, task), found in summary.per_task.items()}
+    shown = {f"{name} {task} iqm": list(map(float, found)) for (name, task), found in summary.per_task.items()}
     for name, aggregates in summary.aggregates.items():
-        told |= {f"{name} {aggregate}": list(map(float, found)) for aggregate, found in aggregates.items()}
+        shown |= {f"{name} {aggregate}": list(map(float, found)) for aggregate, found in aggregates.items()}
     for one in summary.comparisons:
-        for kind in ("difference", "family", "improvement"):
-            told[f"{one.variant} - {one.baseline} {kind}"] = list(map(float, getattr(one, kind)))
+        estimates = {"difference": one.difference, "family": one.simultaneous, "improvement": one.improvement}
+        for kind, found in estimates.items():
+            shown[f"{one.variant} - {one.baseline} {kind}"] = list(map(float, found))
     for (name, task), times in summary.times.items():
-        told |= {f"{name} {task} time to {time.threshold:g}": list(map(float, time.steps)) for time in times}
-    return told
+        shown |= {f"{name} {task} time to {time.threshold:g}": list(map(float, time.steps)) for time in times}
+    return shown
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def summary(tmp_path_factory):
         {"seeds": 6, "base": {"log_points": 10}},
         curve=lambda run, _: np.array(returns[run.variant.name, run.config.task, run.config.seed]),
     )
-    return summarise(load_results(folder), Settings(replications=5000, curve_replications=1000))
+    return summarize(load_results(folder), Settings(reps=5000, curve_reps=1000))
 
 
 def test_the_numbers_are_the_stored_ones(summary):

@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from analysis.load import load_results
 from analysis.report_figures import figure_builders
 from analysis.style import COLOURS, WIDTHS, looks, styled
-from analysis.summary import Settings, summarise
+from analysis.summary import Settings, summarize
 from tests.analysis.synthetic import make_sweep
 
 GAMES = [f"minatar/{game}" for game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders")]
@@ -24,7 +24,7 @@ def summary(tmp_path_factory):
     overrides = {"tasks": GAMES, "variants": variants, "axes": {"ratio": [0.2, 1, 2, 5, 10]}, "seeds": 3}
     folder = make_sweep(tmp_path_factory.mktemp("outputs"), overrides)
     metrics = ("return", "td_error", "msbe", "be_variance", "leader_grad_norm", "follower_grad_norm")
-    return summarise(load_results(folder, metrics), Settings(replications=200, curve_replications=50))
+    return summarize(load_results(folder, metrics), Settings(reps=200, curve_reps=50))
 
 
 def boxes_of_texts(figure):
@@ -67,8 +67,8 @@ SEEN = [
     ("ratio", "icml"),
     ("curves", "iclr"),
     ("profiles", "icml"),
-    ("diagnostics", "iclr"),
-    *(pytest.param(name, "icml", marks=SLOW) for name in ("intervals", "curves", "diagnostics")),
+    ("losses", "iclr"),
+    *(pytest.param(name, "icml", marks=SLOW) for name in ("intervals", "curves", "losses")),
     *(pytest.param(name, "iclr", marks=SLOW) for name in ("improvement", "ratio", "profiles")),
 ]
 
@@ -91,10 +91,10 @@ def test_no_text_overlaps_and_none_is_cut_off(drawn, name, venue):
 
 
 def test_every_figure_of_the_sweep_was_looked_at(summary):
-    assert set(figure_builders(summary)) == {"intervals", "improvement", "ratio", "curves", "profiles", "diagnostics"}
+    assert set(figure_builders(summary)) == {"intervals", "improvement", "ratio", "curves", "profiles", "losses"}
 
 
-@pytest.mark.parametrize(("name", "venue"), [("curves", "iclr"), ("profiles", "icml"), ("diagnostics", "iclr")])
+@pytest.mark.parametrize(("name", "venue"), [("curves", "iclr"), ("profiles", "icml"), ("losses", "iclr")])
 def test_every_variant_is_in_the_legend_read_across_and_drawn_as_it_says(summary, drawn, name, venue):
     figure, _ = drawn(name, venue)
     (legend,) = figure.legends
@@ -106,7 +106,7 @@ def test_every_variant_is_in_the_legend_read_across_and_drawn_as_it_says(summary
     assert promised <= shown
 
 
-def test_more_variants_than_colours_are_still_told_apart():
+def test_more_variants_than_colours_can_still_be_distinguished():
     found = looks([f"v{i}" for i in range(40)], [])
     assert len({(look.colour, str(look.dashes)) for look in found.values()}) == 40
 

@@ -1,3 +1,5 @@
+"""Imported runs in a sweep: how they are stored, replaced and reported."""
+
 import json
 
 import numpy as np
@@ -6,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from analysis import imports
-from analysis.csv_runs import Columns, read_runs
-from analysis.imports import import_runs
+from analysis.import_export import import_csv
+from analysis.import_export.csv_runs import Columns
+from analysis.import_export.import_csv import import_runs
 from analysis.load import ReportError, load_results
 from analysis.report import make_report
 from analysis.run_metrics import read_imported
@@ -54,7 +56,7 @@ def one_seed(path, value=1.0):
 
 def kept(folder):
     problems = []
-    found = {key: trace.values[0].tolist() for key, trace in read_imported(folder, problems).items()}
+    found = {key: run.values[0].tolist() for key, run in read_imported(folder, problems).items()}
     assert problems == []
     return found
 
@@ -65,7 +67,7 @@ def test_runs_from_elsewhere_are_in_every_figure_and_table(tmp_path):
     assert import_runs(folder, [source], COLUMNS)[0].runs == {"ppo": 10}
     results = load_results(folder)
     np.testing.assert_allclose(results.scores()["ppo"][3], 6.03)
-    report = make_report(folder, Settings(replications=500, curve_replications=100), formats=["png"])
+    report = make_report(folder, Settings(reps=500, curve_reps=100), formats=["png"])
     assert "ppo" in report.answer
     assert "ppo" in (report.folder / "table.md").read_text()
     assert f"imported from {tmp_path.name}/ppo.csv" in (report.folder / "report.html").read_text()
@@ -123,7 +125,7 @@ def test_an_import_of_several_files_is_all_or_nothing(tmp_path, folder, monkeypa
     assert kept(folder) == {}
     with pytest.raises(ReportError, match="is also in"):
         import_runs(folder, [good, one_seed(tmp_path / "x" / "ppo_seed0.csv")])
-    with pytest.raises(ReportError, match="is given twice"):
+    with pytest.raises(ReportError, match="given twice"):
         import_runs(folder, [good, good])
     import_runs(folder, [good])
     one_seed(good, 7)
@@ -135,7 +137,7 @@ def test_an_import_of_several_files_is_all_or_nothing(tmp_path, folder, monkeypa
             raise RecordError(f"{path}: cannot be written: No space left on device")
         replace_file(path, content)
 
-    monkeypatch.setattr(imports, "replace_file", full_disk)
+    monkeypatch.setattr(import_csv, "replace_file", full_disk)
     with pytest.raises(RecordError, match="No space left"):
         import_runs(folder, [good, one_seed(bad)])
     assert kept(folder) == {("ppo", BREAKOUT[0], 0): [1, 1]}
@@ -165,173 +167,6 @@ def test_a_file_that_version_0_1_imported_is_replaced_if_all_of_its_runs_come_ag
     assert len(list((folder / "imported").iterdir())) == 1
 
 
-# --- forms of files ---
-
-
-def read(tmp_path, name, content, columns=Columns(), tasks=BREAKOUT):  # noqa: B008, frozen
-    source = tmp_path / name
-    source.parent.mkdir(parents=True, exist_ok=True)
-    source.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_runs(source, columns, tasks)
-
-
-def test_the_official_codes_csv_is_read_without_an_option(tmp_path):
-    content = "timesteps,seed_11,seed_22\n128,0,0\n1000,0.5,0.6\n2000,1.0,1.2\n"
-    found = read(tmp_path, "breakout_all_returns.csv", content)
-    assert found.rows["breakout_all_returns", BREAKOUT[0], 22, 1000] == 0.6
-    assert {row[2] for row in found.rows} == {11, 22}
-    assert found.read_as == (
-        "wide CSV, one column per seed: variant = breakout_all_returns (from the file's name; another: --variant =NAME)"
-        "; task = minatar/breakout (the sweep's only task); step from column 'timesteps'; return from 2 columns"
-    )
-    named = read(tmp_path, "breakout_all_returns.csv", content, Columns(variant="=paper", step="timesteps"))
-    assert {row[0] for row in named.rows} == {"paper"}
-
-
-def test_progress_csv_of_stable_baselines3(tmp_path):
-    content = (
-        "rollout/ep_len_mean,rollout/ep_rew_mean,time/fps,time/total_timesteps,train/loss\n"
-        ",,400,2048,\n21.5,21.5,390,4096,0.1\n30.0,30.0,380,6144,0.2\n"
-    )
-    found = read(tmp_path, "s4/progress.csv", content, Columns(variant="=sb3"))
-    assert found.rows == {("sb3", BREAKOUT[0], 4, 4096): 21.5, ("sb3", BREAKOUT[0], 4, 6144): 30.0}
-    assert "Stable-Baselines3 progress.csv" in found.read_as
-    assert "seed = 4 (from the folder's name)" in found.read_as
-
-
-def test_monitor_csv_of_stable_baselines3(tmp_path):
-    content = '#{"t_start": 1.5, "env_id": "minatar/asterix"}\nr,l,t\n1.0,10,0.5\n3.0,20,0.9\n'
-    found = read(tmp_path, "seed_2/monitor.csv", content, Columns(variant="=sb3"), TASKS)
-    assert found.rows == {("sb3", "minatar/asterix", 2, 10): 1.0, ("sb3", "minatar/asterix", 2, 30): 3.0}
-    assert "step from the sum of column 'l'" in found.read_as
-
-
-def test_chart_export_of_wandb(tmp_path):
-    header = ["Step"]
-    for run in ("ppo-seed1", "ppo-seed2"):
-        header += [f"{run} - charts/episodic_return{end}" for end in ("", "__MIN", "__MAX")]
-    content = ",".join(f'"{name}"' for name in header) + '\n"100","1","1","1","","",""\n"200","2","2","2","4","4","4"\n'
-    found = read(tmp_path, "wandb_export.csv", content)
-    assert found.rows == {
-        ("ppo", BREAKOUT[0], 1, 100): 1,
-        ("ppo", BREAKOUT[0], 1, 200): 2,
-        ("ppo", BREAKOUT[0], 2, 200): 4,
-    }
-    assert "W&B chart export" in found.read_as
-    assert found.notes == []  # no column that was read is called ignored
-
-
-def test_history_of_wandb_with_the_names_of_cleanrl(tmp_path):
-    run = "minatar/breakout__dqn__3__1700000000"
-    content = (
-        f"Name,_step,global_step,charts/episodic_return,losses/q\n{run},0,,,0.1\n{run},1,100,2.5,\n{run},2,,,0.2\n"
-    )
-    found = read(tmp_path, "history.csv", content, tasks=TASKS)
-    assert found.rows == {("dqn", BREAKOUT[0], 3, 100): 2.5}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"\xef\xbb\xbfvariant,task,seed,step,return\nppo,minatar/breakout,1,100,1.5\n",
-        "variant,task,seed,step,return\r\nppo,minatar/breakout,1,100,1.5\r\n".encode("utf-16"),
-        b"variant;task;seed;step;return\r\nppo;minatar/breakout;1;100;1,5\r\n",
-        b"sep=;\r\nvariant;task;seed;step;return\r\nppo;minatar/breakout;1;100;1,5\r\n",
-        b"variant\ttask\tseed\tstep\treturn\nppo\tminatar/breakout\t1\t100\t1.5\n",
-        b'"variant","task","seed","step","return"\n"ppo","minatar/breakout","seed_1","1e2","1.5"\n',
-        b"Variant,Task,Seed,Step,Return,note\nppo,minatar/breakout,seed=1,100.0, 1.5 ,\n\n",
-        b",variant,task,seed,step,return\n0,ppo,minatar/breakout,1,100,1.5\n1,ppo,minatar/breakout,1,200,\n",
-    ],
-)
-def test_dialects_of_excel_and_pandas(tmp_path, content):
-    assert read(tmp_path, "x.csv", content).rows == {("ppo", BREAKOUT[0], 1, 100): 1.5}
-
-
-def test_columns_and_runs_that_are_left_out_are_reported(tmp_path):
-    found = read(tmp_path, "ppo.csv", "step,seed_1,seed_2,mean\n100,1,,1\n")
-    assert found.notes == ["ignored the columns mean", "left out ppo on minatar/breakout, seed 2: no row has a return"]
-
-
-HEADER = "variant,task,seed,step,return\n"
-
-
-def row(variant="ppo", task="minatar/breakout", seed="0", step="10", value="1"):
-    return f"{HEADER}{variant},{task},{seed},{step},{value}\n"
-
-
-@pytest.mark.parametrize(
-    ("content", "refusal"),
-    [
-        ("", "holds no row"),
-        (HEADER, "holds no row below its header"),
-        (row(value="abc"), "line 2: 'abc' in column 'return' is no number"),
-        (row(value="1_000"), "line 2: '1_000' in column 'return' is no number"),
-        (row(value="nan"), "line 2: 'nan' in column 'return' is not finite; leave the cell empty"),
-        (row(value="-inf"), "line 2: '-inf' in column 'return' is not finite"),
-        (row(value="1e300"), "line 2: '1e300' in column 'return' is out of range"),
-        (row(value="1e" + "9" * 25), "line 2: .* is out of range"),
-        (row(value="9" * 5000), r"line 2: '9{20}\.\.\.' in column 'return' is no number"),
-        (row(value=""), "no row has a return"),
-        (row(seed=""), "line 2: nothing in column 'seed'"),
-        (row(seed="0.5"), "line 2: '0.5' in column 'seed' is no whole number"),
-        (row(seed="1e19"), "line 2: '1e19' in column 'seed' is out of range"),
-        (row(seed="-1"), "line 2: '-1' in column 'seed' is out of range"),
-        (row(step="100.7"), "line 2: '100.7' in column 'step' is no whole number"),
-        (row(step="9223372036854775808"), "line 2: '9223372036854775808' in column 'step' is out of range"),
-        (row(step="1e300"), "line 2: '1e300' in column 'step' is out of range"),
-        (row(step="1e999999999"), "line 2: '1e999999999' in column 'step' is out of range"),
-        (row(step="0"), "seed 0: has no step above 0"),
-        (row(task="minatar/pong"), "line 2: 'minatar/pong' is not a task of this sweep .* --task =minatar/breakout"),
-        (row() + "ppo,minatar/breakout,0,10,1\n", "line 3: ppo on minatar/breakout, seed 0, step 10 appears twice"),
-        (row() + "ppo,minatar/breakout,0\n", "line 3: 3 cells, but the header has 5"),
-        (row() + "ppo,minatar/breakout,0,20,1,5\n", "line 3: 6 cells, but the header has 5"),
-        (row() + 'ppo,minatar/breakout,0,20,"1\n', "line 3: is not CSV"),
-        (row(variant='"a\nb"'), r"line 3: the variant 'a\\nb' holds a control character"),
-        (row(variant="a\x1b[31m"), "line 2: .* holds a control character"),
-        (row(variant=""), "line 2: nothing in column 'variant'"),
-        (row(variant="x" * 500), "line 2: the variant's name has 500 characters"),
-        ("step,step,return\n1,2,3\n", "line 1: the column 'step' appears twice"),
-        ("a,b\n1,2\n", "no column of environment steps; the columns are a, b; name it with --step COLUMN"),
-        ("step,b\n1,2\n", "no column of returns; expected 'return', one column 'seed_<n>' per seed"),
-        ("step,return\n1,2\n", r"no column 'seed'; .* --seed =0"),
-        ("step,return,seed\n1,2,3\n", r"no column 'variant'; .* --variant =NAME"),
-        ("#{\nr,l,t\n", "line 1: expected a header"),
-        ("#{}\nr,t\n1,2\n", "line 2: no column 'l'"),
-        ("#{}\nr,l,seed,variant\n1,0,1,x\n", "line 3: 0 in column 'l' is no length"),
-        ('#{"env_id": "Pong-v5"}\nr,l,t\n1,5,1\n', "line 1: env_id 'Pong-v5' is not a task of this sweep"),
-        ("step,a - x,a - y\n1,2,3\n", "line 1: several metrics: x, y; choose one: --return METRIC"),
-        ("step,episodic_return,episode_return\n1,2,3\n", "several columns hold returns"),
-        ("variant;task;seed;step;return\nppo;minatar/breakout;0;100,000;1\n", "line 2: '100,000' in column 'step'"),
-        ("variant;task;seed;step;return\nppo;minatar/breakout;0;1;1.000,5\n", "line 2: '1.000,5' in .* is no number"),
-        (
-            "variant;task;seed;step;return\nppo;minatar/breakout;0;1;1,5\nppo;minatar/breakout;0;2;1.5\n",
-            r"line 3: numbers have a decimal comma \(line 2\) and a point \(line 3\)",
-        ),
-        (b"variant\n\xff\n", "line 2: is not UTF-8 text"),
-        (b"a\0b", "is not text"),
-    ],
-)
-def test_a_file_that_is_not_understood_is_one_line(tmp_path, content, refusal):
-    with pytest.raises(ReportError, match=refusal) as error:
-        read(tmp_path, "data.csv", content)
-    assert str(error.value).startswith(str(tmp_path / "data.csv"))
-    assert "\n" not in str(error.value)
-
-
-def test_one_environment_of_a_vectorised_run_is_refused(tmp_path):
-    content = "#{}\nr,l,t\n1,5,1\n"
-    read(tmp_path, "seed1/0.monitor.csv", content, Columns(variant="=sb3"))
-    with pytest.raises(ReportError, match="holds one of 2 environments"):
-        read(tmp_path, "seed1/1.monitor.csv", content, Columns(variant="=sb3"))
-
-
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path):
-    with pytest.raises(ReportError, match="cannot be read: No such file"):
-        read_runs(tmp_path / "x.csv", Columns(), BREAKOUT)
-    with pytest.raises(ReportError, match="cannot be read: Is a directory"):
-        read_runs(tmp_path, Columns(), BREAKOUT)
-
-
 def test_a_variant_of_the_sweep_is_refused(tmp_path, folder):
     with pytest.raises(ReportError, match=r"the sweep has a variant dqn; .* --variant =NAME"):
         import_runs(folder, [one_seed(tmp_path / "dqn.csv")], Columns(seed="=0"))
@@ -348,7 +183,7 @@ def test_a_variant_that_the_definition_got_after_the_import_keeps_its_own_runs(t
     assert results.runs == alone.runs
     assert np.array_equal(results.scores()["ppo"], alone.scores()["ppo"])
     assert [problem.partition(": ")[2] for problem in results.problems] == [
-        "the sweep has a variant ppo too; its imported runs are left out: rename one of the two"
+        "the sweep also has a variant ppo; its imported runs are left out. Rename one of the two"
     ]
 
 
@@ -359,7 +194,7 @@ def test_imported_runs_on_a_task_that_the_sweep_has_no_longer_are_left_out(tmp_p
     assert results.tasks == BREAKOUT
     assert "ppo" in results.variants
     assert [problem.partition(": ")[2] for problem in results.problems] == [
-        "minatar/asterix is no task of the sweep; its imported runs are left out"
+        "minatar/asterix is not a task of the sweep; its imported runs are left out"
     ]
 
 
@@ -375,16 +210,16 @@ def test_a_missing_column_is_named(tmp_path, folder):
 
 
 def test_an_import_changes_no_curve_and_no_time_of_the_sweep(tmp_path):
-    from analysis.summary import summarise
+    from analysis.summary import summarize
 
     folder = make_sweep(tmp_path)
-    settings = Settings(replications=200, curve_replications=50)
-    before = summarise(load_results(folder), settings)
+    settings = Settings(reps=200, curve_reps=50)
+    before = summarize(load_results(folder), settings)
     sparse = [f"paper,{task},{seed},{step},1.0" for task in TASKS for seed in (0, 1) for step in (600_000, 1_200_000)]
     short = [f"short,{task},{seed},{step},1.0" for task in TASKS for seed in (0, 1) for step in (111, 7777)]
     import_runs(folder, [long_csv(tmp_path / "paper.csv", [*sparse, *short], "variant,task,seed,step,return")])
     results = load_results(folder)
-    after = summarise(results, settings)
+    after = summarize(results, settings)
     for key, curve in before.curves.items():
         own = np.isin(results.steps, before.results.steps)
         for found, part in zip(after.curves[key], curve, strict=True):
@@ -402,19 +237,19 @@ def test_runs_that_end_early_or_late_are_named(tmp_path):
     import_runs(folder, [long_csv(tmp_path / "crashed.csv", rows, "variant,task,seed,step,return")])
     rows = [f"paper,minatar/breakout,{seed},{step},1.0" for seed in (0, 1) for step in (400_000, 800_000)]
     import_runs(folder, [long_csv(tmp_path / "paper.csv", rows, "variant,task,seed,step,return")])
-    report = make_report(folder, Settings(replications=200, curve_replications=50), formats=["png"])
+    report = make_report(folder, Settings(reps=200, curve_reps=50), formats=["png"])
     short = (
-        "1 run ends before the sweep's own step 100,000: crashed on minatar/breakout, seed 1 at step 40,000 "
-        f"(imported from {tmp_path.name}/crashed.csv)"
+        "1 imported run ends before step 100,000, the last step of the sweep: crashed on minatar/breakout, seed 1 at "
+        f"step 40,000 (imported from {tmp_path.name}/crashed.csv)"
     )
     assert any(warning.startswith(short) for warning in report.warnings)
     assert any(
-        "2 runs end after the sweep's own step 100,000: 2 runs of paper at step 800,000" in warning
+        "2 imported runs end after step 100,000, the last step of the sweep: 2 runs of paper at step 800,000" in warning
         for warning in report.warnings
     )
     captions = (report.folder / "captions.md").read_text()
     assert short in captions
-    assert "Each step shows the runs that have a value there" in captions
+    assert "Each step uses the runs that have a value there" in captions
     assert {"curves.png", "diagnostics.png"} <= {path.name for path in report.files}
 
 
@@ -446,7 +281,7 @@ def test_the_command_prints_how_files_were_read_and_what_was_replaced(tmp_path, 
     assert "s0/progress.csv: read as: long CSV, one row per run and step: variant = [red]a[/]" in first.output
     assert "[red]a[/]: 1 run" in first.output
     again = scorer(*command, "--outputs", folder.parent)
-    assert "s1/progress.csv: replaced what was imported from it before: [red]a[/] on minatar/breakout, seed 1" in (
+    assert "s1/progress.csv: replaced runs of an earlier import: [red]a[/] on minatar/breakout, seed 1" in (
         again.output
     )
     exported = scorer("export", folder / "sweep.yaml", "--outputs", folder.parent)
@@ -465,14 +300,14 @@ def test_export_of_a_sweep_without_a_finished_run_says_so(tmp_path):
     folder = make_sweep(tmp_path, unfinished=lambda _: True)
     found = scorer("export", folder / "sweep.yaml", "--outputs", tmp_path)
     assert found.exit_code == 0, found.output
-    assert "No run is finished and has a return" in found.output
+    assert "No finished run has a return" in found.output
 
 
 def test_a_report_prints_an_imported_name_as_it_is(tmp_path):
     folder = make_sweep(tmp_path, {"tasks": BREAKOUT})
     rows = [f"[/],minatar/breakout,{seed},100000,{99 + seed}" for seed in range(5)]
     import_runs(folder, [long_csv(tmp_path / "x.csv", rows, "variant,task,seed,step,return")])
-    options = ["--outputs", tmp_path, "--figure", "intervals", "--format", "png", "--replications", 200]
+    options = ["--outputs", tmp_path, "--figure", "intervals", "--format", "png", "--reps", 200]
     found = scorer("report", folder / "sweep.yaml", *options)
     assert found.exit_code == 0, found.output
     assert "above dqn: [/] by" in " ".join(found.output.split())

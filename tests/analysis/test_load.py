@@ -7,6 +7,8 @@ from analysis.load import ReportError, load_results
 from analysis.report import StrictError, make_report
 from analysis.summary import Settings
 from scorer_core.records import pack_folders, write_json
+from sweeps import scores
+from sweeps.search import Objective
 from tests.analysis.synthetic import LEVELS, definition, logged_steps, make_sweep, rising_return
 
 
@@ -26,7 +28,7 @@ def test_scores_and_curves_are_what_was_logged(tmp_path):
     np.testing.assert_array_equal(results.steps, steps)
     assert results.variants == list(LEVELS)
     assert results.count() == {"done": 30}
-    assert {run.code for run in results.runs} == {"c0ffee0123"}
+    assert {run.code_version for run in results.runs} == {"c0ffee0123"}
 
 
 def test_every_planned_run_has_a_row_and_a_reason(tmp_path):
@@ -92,6 +94,20 @@ def test_rows_before_the_first_episode_count_in_no_score(tmp_path):
     np.testing.assert_allclose(curve[4:], returns, rtol=1e-6)
 
 
+def test_a_search_and_a_report_give_a_run_with_an_infinite_return_the_same_score(tmp_path):
+    def curve(run, steps):
+        return np.where(steps == steps[-1], np.inf, rising_return(run, steps))
+
+    folder = make_sweep(tmp_path, curve=curve)
+    run = load_results(folder).runs[0]
+    logged = scores.read_curves(pack_folders(folder / "packs"), {run.run_id})[run.run_id]
+    assert run.config is not None
+    steps = run.config.total_steps
+    assert scores.of_run(Objective(name="iqm_final"), logged, steps, steps) == run.scores["final"]
+    assert scores.of_run(Objective(name="auc"), logged, steps, steps) == run.scores["auc"]
+    assert np.isfinite([run.scores["final"], run.scores["auc"]]).all()
+
+
 def test_a_run_that_never_finished_an_episode_is_done_and_has_no_score(tmp_path):
     def curve(run, steps):
         return np.full(len(steps), np.nan) if run.config.seed == 1 else rising_return(run, steps)
@@ -135,7 +151,7 @@ def test_a_truncated_part_costs_its_pack_and_no_more(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "content"), [("pack.json", "{"), ("pack.json", "[]"), ("done.json", "nonsense")])
-def test_other_unreadable_records_are_told(tmp_path, name, content):
+def test_other_unreadable_records_are_listed(tmp_path, name, content):
     folder = make_sweep(tmp_path, lanes=10)
     (pack_folders(folder / "packs")[0].path / name).write_text(content)
     results = load_results(folder)
@@ -147,7 +163,7 @@ def test_mixed_code_versions_are_seen(tmp_path):
     folder = make_sweep(tmp_path, lanes=10, commit=lambda pack: "ab" * 10 if pack else "cd" * 10)
     pack = pack_folders(folder / "packs")[0]
     write_json(pack.new_attempt() / "provenance.json", {"git_commit": "ef" * 10, "git_diff": "- a\n+ b"})
-    codes = {run.code for run in load_results(folder).runs}
+    codes = {run.code_version for run in load_results(folder).runs}
     assert len(codes) >= 2
     assert any(" then " + "efefefefef+" in code for code in codes)
 
@@ -161,12 +177,11 @@ def test_an_upgrade_is_in_the_report_and_strict_refuses_it(tmp_path):
     write_json(second.attempts()[0] / "provenance.json", {"packages": {"torch": "2.12.0"}, "git_error": "fatal: no"})
     notes = load_results(folder).version_notes
     assert notes == (
-        f"Versions changed while packs were trained: pack {first.pack_id}: torch 2.12.0 -> 2.13.0 between attempts 1 "
-        "and 2.",
+        f"Versions changed during training: pack {first.pack_id}: torch 2.12.0 -> 2.13.0 between attempts 1 and 2.",
         "Packs ran with different versions: torch 2.13.0 (1 pack), 2.12.0 (1 pack).",
         "No git commit is recorded for 1 pack: fatal: no.",
     )
-    quick = Settings(replications=200, curve_replications=50)
+    quick = Settings(reps=200, curve_reps=50)
     with pytest.raises(StrictError) as refused:
         make_report(folder, quick, figure="intervals", formats=["png"], strict=True)
     assert all(note in str(refused.value) for note in notes)
@@ -174,7 +189,7 @@ def test_an_upgrade_is_in_the_report_and_strict_refuses_it(tmp_path):
 
 
 def test_no_sweep_and_a_broken_definition_are_one_clear_line(tmp_path):
-    with pytest.raises(ReportError, match="no sweep here"):
+    with pytest.raises(ReportError, match="not the folder of a sweep"):
         load_results(tmp_path)
     folder = make_sweep(tmp_path)
     (folder / "sweep.yaml").write_text("name: [")
@@ -189,7 +204,7 @@ def test_a_metric_of_the_records_can_be_read_instead(tmp_path):
     np.testing.assert_array_equal(both.curves("msbe")["scorer"], alone.curves()["scorer"])
     np.testing.assert_allclose(alone.curves()["scorer"][2, 0, -1], 0.5 + 3 * np.exp(-4), rtol=1e-6)
     np.testing.assert_array_equal(both.curves()["scorer"], load_results(folder).curves()["scorer"])
-    with pytest.raises(ReportError, match="no such metric"):
+    with pytest.raises(ReportError, match="nonsense: not a metric"):
         load_results(folder, ["return", "nonsense"])
 
 

@@ -32,16 +32,16 @@ PROBE = """
   const results = document.getElementById("results");
   const column = [...results.tHead.rows[0].cells].findIndex((head) => head.textContent === "breakout");
   const button = results.tHead.rows[0].cells[column].querySelector("button");
-  const told = {written: first(results)};
-  button.click(); told.up = first(results);
-  button.click(); told.down = first(results);
-  told.sorted = results.tHead.rows[0].cells[column].getAttribute("aria-sort");
-  told.images = [...document.images].map((image) => image.complete && image.naturalWidth > 100);
-  told.fetched = performance.getEntriesByType("resource").filter((entry) => !entry.name.startsWith("data:")).length;
-  told.runs = document.getElementById("runs").tBodies[0].rows.length;
-  told.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  const seen = {written: first(results)};
+  button.click(); seen.up = first(results);
+  button.click(); seen.down = first(results);
+  seen.sorted = results.tHead.rows[0].cells[column].getAttribute("aria-sort");
+  seen.images = [...document.images].map((image) => image.complete && image.naturalWidth > 100);
+  seen.fetched = performance.getEntriesByType("resource").filter((entry) => !entry.name.startsWith("data:")).length;
+  seen.runs = document.getElementById("runs").tBodies[0].rows.length;
+  seen.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   const probe = document.createElement("pre");
-  probe.id = "probe"; probe.textContent = JSON.stringify(told);
+  probe.id = "probe"; probe.textContent = JSON.stringify(seen);
   document.body.append(probe);
 });</script>"""
 
@@ -49,7 +49,7 @@ PROBE = """
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = make_sweep(tmp_path_factory.mktemp("outputs"), {"tasks": ["minatar/breakout"]})
-    path = make_report(folder, Settings(replications=500, curve_replications=50), formats=["png"]).page
+    path = make_report(folder, Settings(reps=500, curve_reps=50), formats=["png"]).page
     assert path is not None
     return path
 
@@ -71,16 +71,16 @@ def probed(page, profile, script=PROBE):
 
 @needs_chromium
 def test_the_page_loads_sorts_and_shows_its_images(page, tmp_path):
-    told = probed(page, tmp_path)
-    assert told["written"] == ["dqn", "scorer", "inverted"]
-    assert told["up"] == ["inverted", "dqn", "scorer"]
-    assert told["down"] == ["scorer", "dqn", "inverted"]
-    assert told["sorted"] == "descending"
-    assert len(told["images"]) == len(list(page.parent.glob("*.png"))) >= 5
-    assert all(told["images"])
-    assert told["fetched"] == 0
-    assert told["runs"] == 15
-    assert told["overflow"] <= 0
+    seen = probed(page, tmp_path)
+    assert seen["written"] == ["dqn", "scorer", "inverted"]
+    assert seen["up"] == ["inverted", "dqn", "scorer"]
+    assert seen["down"] == ["scorer", "dqn", "inverted"]
+    assert seen["sorted"] == "descending"
+    assert len(seen["images"]) == len(list(page.parent.glob("*.png"))) >= 5
+    assert all(seen["images"])
+    assert seen["fetched"] == 0
+    assert seen["runs"] == 15
+    assert seen["overflow"] <= 0
 
 
 @needs_chromium
@@ -93,11 +93,11 @@ def test_an_error_in_the_page_would_be_seen(page, tmp_path):
 def test_nothing_runs_over_the_side_of_a_phone(page, tmp_path):
     wrapper = tmp_path / "phone.html"
     inside = html.escape(page.read_text().replace("</body>", PROBE + "</body>"), quote=True)
-    tell = "document.body.append(Object.assign(document.createElement('i'), {id: 'told', textContent: text}))"
+    tell = "document.body.append(Object.assign(document.createElement('i'), {id: 'seen', textContent: text}))"
     read = "const text = this.contentDocument.getElementById('probe').textContent; " + tell
     frame = f'<iframe style="width:390px;height:800px" onload="{read}" srcdoc="{inside}"></iframe>'
     wrapper.write_text(f"<body>{frame}</body>")
-    found = re.search(r'<i id="told">(.*?)</i>', browse(["--dump-dom"], wrapper, tmp_path / "profile"), re.DOTALL)
+    found = re.search(r'<i id="seen">(.*?)</i>', browse(["--dump-dom"], wrapper, tmp_path / "profile"), re.DOTALL)
     assert found
     assert json.loads(html.unescape(found[1]))["overflow"] <= 0
 
@@ -119,7 +119,7 @@ def test_the_page_needs_no_network(page):
 
 def test_the_page_escapes_what_a_sweep_calls_itself(tmp_path):
     folder = make_sweep(tmp_path, {"question": "Is a<script>alert(1)</script> & b?", "tasks": ["minatar/breakout"]})
-    page = make_report(folder, Settings(replications=100, curve_replications=20), formats=["png"]).page
+    page = make_report(folder, Settings(reps=100, curve_reps=20), formats=["png"]).page
     assert page is not None
     assert "<script>alert" not in page.read_text()
     assert "Is a&lt;script&gt;alert(1)&lt;/script&gt; &amp; b?" in page.read_text()

@@ -1,4 +1,5 @@
 import csv
+import html
 import json
 import re
 
@@ -12,11 +13,11 @@ from analysis.report import StrictError, make_report
 from analysis.report_figures import figure_builders
 from analysis.reported import against_reported
 from analysis.style import styled
-from analysis.summary import Settings, summarise
+from analysis.summary import Settings, summarize
 from analysis.tables import escape_latex, results_grid
 from tests.analysis.synthetic import ODD_NAMES, make_sweep
 
-QUICK = Settings(replications=2000, curve_replications=200)
+QUICK = Settings(reps=2000, curve_reps=200)
 
 
 @pytest.fixture(scope="module")
@@ -34,22 +35,40 @@ def test_the_report_says_what_was_put_in(report):
     assert "below dqn: inverted by" in report.answer
     assert report.warnings == []
     breakout = next(said for said in report.against_random if said.startswith("breakout"))
-    assert "return of 0.38: above it: dqn" in breakout
+    assert "random policy (return 0.38): above: dqn" in breakout
     assert "scorer" in breakout
 
 
 def test_every_file_is_there_and_says_how_it_was_made(report):
     names = {path.name for path in report.files}
     assert {"table.csv", "table.tex", "table.md", "captions.md"} <= names
-    for figure in ("intervals", "improvement", "curves", "profiles", "diagnostics"):
+    for figure in ("intervals", "improvement", "curves", "profiles", "losses", "diagnostics"):
         assert {f"{figure}.{suffix}" for suffix in ("pdf", "svg", "png", "json")} <= names
     assert all(path.stat().st_size > 0 for path in report.files)
     made = json.loads((report.folder / "intervals.json").read_text())
     assert made["runs"] == 60
-    assert made["replications"] == 2000
-    assert made["code"] == ["c0ffee0123"]
-    for said in ("10 seeds", "2,000 replications, seed 0", "0 a random policy, 1 the paper's DQN", "Dashed"):
+    assert made["reps"] == 2000
+    assert made["code_versions"] == ["c0ffee0123"]
+    for said in ("10 seeds", "2,000 repetitions, seed 0", "0 is a random policy, 1 is the paper's DQN", "Dashed"):
         assert said in made["caption"]
+
+
+def test_the_page_states_methods_once_and_the_files_of_a_figure_state_them_each(report):
+    page = html.unescape((report.folder / "report.html").read_text())
+    assert page.count("stratified bootstrap") == 1
+    assert page.count("0 is a random policy") == 1
+    assert (report.folder / "captions.md").read_text().count("stratified bootstrap") >= 5
+
+
+def test_a_game_of_gymnax_is_not_titled_like_the_game_of_minatar(tmp_path):
+    def labels(*tasks):
+        (tmp_path / tasks[0]).mkdir(parents=True)
+        summary = summarize(load_results(make_sweep(tmp_path / tasks[0], {"tasks": list(tasks), "seeds": 2})), QUICK)
+        return [summary.task_label(task) for task in tasks]
+
+    assert labels("minatar/space_invaders") == ["space invaders"]
+    assert labels("gymnax/breakout") == ["gymnax/breakout"]
+    assert labels("minatar/breakout", "gymnax/breakout") == ["minatar/breakout", "gymnax/breakout"]
 
 
 def test_pdfs_hold_truetype_fonts(report):
@@ -89,10 +108,10 @@ def test_what_is_missing_is_said_everywhere(tmp_path):
     report = make_report(folder, QUICK, formats=["png"])
     said = " ".join(report.warnings)
     for what in (
-        "14 of 30 runs are not finished (10 missing, 4 partial)",
-        "2 runs diverged and count with the returns they logged: dqn 2",
-        "Without a finished run, and in no figure: inverted.",
-        "Seeds are unequal (dqn 5, scorer 3)",
+        "14 of 30 runs are unfinished (10 not started, 4 partial) and excluded",
+        "2 runs diverged and are included with the returns they logged: dqn 2",
+        "Excluded from all figures (no finished run): inverted.",
+        "The number of seeds differs (dqn 5, scorer 3)",
         "Only 3 seeds",
         "code versions are mixed",
     ):
@@ -106,20 +125,20 @@ def test_a_variant_without_one_of_the_tasks_is_kept_out_of_what_joins_them(tmp_p
         tmp_path, absent=lambda run: run.variant.name == "scorer" and run.config.task.endswith("asterix")
     )
     report = make_report(folder, QUICK, formats=["png"])
-    assert "Without a run on some task, and left out of what joins all tasks: scorer." in report.warnings
+    assert "Excluded from all-task results (no finished run on at least one task): scorer." in report.warnings
     row = next(line for line in (report.folder / "table.md").read_text().splitlines() if "| scorer |" in line)
-    assert row.count("–") == 5  # also in the column "verdict"
+    assert row.count("–") == 5  # also in the column "result"
     assert "below dqn: inverted by" in report.answer
 
 
-def test_two_seeds_are_reported_as_hints_only_in_every_text(tmp_path):
+def test_two_seeds_are_reported_without_a_claim_in_every_text(tmp_path):
     report = make_report(make_sweep(tmp_path, {"seeds": 2}), QUICK, formats=["png"])
-    words = "hint only (2 seeds: too few to simulate)"
-    assert f"No verdict on scorer, inverted: {words}." in report.answer
+    words = "too few seeds (2 seeds: not simulated)"
+    assert f"No claim about scorer, inverted: {words}." in report.answer
     assert re.search(r"scorer minus dqn \d\S* \[\S+, \S+\]", report.answer)
     assert "above dqn" not in report.answer
     table = (report.folder / "table.md").read_text()
-    assert next(line for line in table.splitlines() if line.startswith("| scorer |")).count("hint only") == 1
+    assert next(line for line in table.splitlines() if line.startswith("| scorer |")).count("too few seeds") == 1
     for text in (table, (report.folder / "table.tex").read_text(), (report.folder / "report.html").read_text()):
         assert words in text
     assert words in json.loads((report.folder / "improvement.json").read_text())["caption"]
@@ -135,11 +154,11 @@ def test_runs_that_are_all_equal_are_separated_from_nothing(tmp_path):
         {"seeds": 5, "tasks": ["minatar/breakout"], "reported": reported},
         curve=lambda run, steps: np.full(len(steps), levels[run.variant.name]),
     )
-    summary = summarise(load_results(folder), QUICK)
-    assert set(summary.standing.values()) == {"not separated from"}
+    summary = summarize(load_results(folder), QUICK)
+    assert set(summary.against_random.values()) == {"not significant"}
     assert not any(cell.best for row in results_grid(summary).rows for cell in row)
-    assert {comparison.result for comparison in summary.comparisons} == {"not separated"}
-    assert [cell.meets for cell in against_reported(summary)] == [None, True]
+    assert {comparison.result for comparison in summary.comparisons} == {"not significant"}
+    assert [cell.overlaps for cell in against_reported(summary)] == [None, True]
 
 
 def test_strict_refuses_what_it_would_have_to_warn_of_and_writes_nothing(tmp_path):
@@ -154,7 +173,7 @@ def test_one_figure_at_a_venue_s_width(folder, tmp_path):
     assert [path.name for path in report.files] == ["profiles.png", "profiles.json"]
     width = int.from_bytes(report.files[0].read_bytes()[16:20], "big")
     assert width == round(3.25 * 200)
-    with pytest.raises(ReportError, match="nonsense: no such figure for this sweep; there is intervals, improvement"):
+    with pytest.raises(ReportError, match="nonsense: not a figure of this sweep; choose from: intervals, improvement"):
         make_report(folder, QUICK, figure="nonsense")
 
 
@@ -164,7 +183,7 @@ def test_axes_call_for_figures_of_their_own(tmp_path):
         "axes": {"ratio": [0.5, 5], "gamma": [0.9, 0.99]},
         "tasks": ["minatar/breakout"],
     }
-    summary = summarise(load_results(make_sweep(tmp_path, overrides)), QUICK)
+    summary = summarize(load_results(make_sweep(tmp_path, overrides)), QUICK)
     assert list(figure_builders(summary)) == [
         "intervals",
         "improvement",
@@ -199,10 +218,10 @@ def test_small_sweeps_are_reported(tmp_path, overrides):
 
 def test_a_sweep_without_a_finished_run_is_one_clear_message(tmp_path):
     folder = make_sweep(tmp_path, unfinished=lambda _: True)
-    with pytest.raises(ReportError, match="no finished run to report on; of 30 runs 0 are missing, 30 not finished"):
+    with pytest.raises(ReportError, match="no finished run to report on; of 30 runs, 0 not started, 30 unfinished"):
         make_report(folder)
     empty = make_sweep(tmp_path / "empty", absent=lambda _: True)
-    with pytest.raises(ReportError, match="30 are missing"):
+    with pytest.raises(ReportError, match="30 not started"):
         make_report(empty)
 
 
@@ -220,9 +239,9 @@ def test_runs_that_never_finished_an_episode_are_named_and_the_others_drawn(tmp_
         "seed 1; inverted on Acrobot-v1, seed 0; inverted on Acrobot-v1, seed 1"
     )
     assert report.warnings[0].startswith(never)
-    assert "Without a score, and in no figure: inverted." in report.warnings
+    assert "Excluded from all figures (no score): inverted." in report.warnings
     assert never in (report.folder / "captions.md").read_text()
-    summary = summarise(load_results(folder), QUICK)
+    summary = summarize(load_results(folder), QUICK)
     assert summary.raw.keys() == {"dqn", "scorer"}
     steps = summary.results.steps
     drawn = np.isfinite(summary.curves["dqn", "Acrobot-v1"].value)
@@ -241,25 +260,25 @@ def test_runs_whose_rewards_are_not_finite_are_not_said_to_have_finished_no_epis
 
     folder = make_sweep(tmp_path, curve=curve, diverged=broken)
     warnings = make_report(folder, QUICK, formats=["svg"]).warnings
-    assert any(told.startswith("10 runs diverged without a finite return and have no score: inv") for told in warnings)
+    assert any(text.startswith("10 runs diverged without a finite return and have no score: inv") for text in warnings)
     assert any(
-        told.startswith("10 runs have no finite return in the last tenth of training and no final score: scorer on")
-        for told in warnings
+        text.startswith("10 runs have no finite return in the last 10 % of training and no final score: scorer on")
+        for text in warnings
     )
-    assert not any("finished an episode" in told for told in warnings)
+    assert not any("finished an episode" in text for text in warnings)
 
 
 def test_variants_that_are_the_same_runs_are_named(tmp_path):
     variants = {"dqn": {"coupling": "monolithic"}, "each": {"update_every": 1}, "scorer": {}, "never": {"ratio": 3}}
     folder = make_sweep(tmp_path, {"variants": variants, "seeds": 2})
     warnings = make_report(folder, QUICK, formats=["svg"]).warnings
-    assert "The same runs, because their settings compute the same: each, scorer." in warnings
+    assert "These variants are the same runs, because their settings are equivalent: each, scorer." in warnings
 
 
 @pytest.mark.parametrize(
     ("without", "answer"),
     [
-        (["dqn"], "the highest; the baseline dqn has no score on every task to compare with."),
+        (["dqn"], "the highest; there is no comparison, because the baseline dqn has no score on some task."),
         (["dqn", "inverted"], "the only variant with a score on every task."),
     ],
 )
@@ -273,10 +292,8 @@ def test_the_answer_says_which_variants_have_no_score(tmp_path, without, answer)
 @pytest.mark.parametrize("score", ["final", "best", "auc"])
 def test_a_return_of_zero_is_not_made_up_before_the_first_episode(tmp_path, score):
     folder = make_sweep(tmp_path, {"tasks": ["Acrobot-v1"]}, curve=without_episodes)
-    settings = Settings(
-        score=score, replications=200, curve_replications=50, thresholds={"Acrobot-v1": [-450.0, -100.0]}
-    )
-    summary = summarise(load_results(folder), settings)
+    settings = Settings(score=score, reps=200, curve_reps=50, thresholds={"Acrobot-v1": [-450.0, -100.0]})
+    summary = summarize(load_results(folder), settings)
     assert float(summary.per_task["dqn", "Acrobot-v1"].value) < -380
     assert [float(time.steps.value) for time in summary.times["dqn", "Acrobot-v1"]] == [50_000, np.inf]
 
@@ -286,8 +303,8 @@ def test_zeros_before_the_first_episode_are_named_where_a_definition_asks_for_th
         tmp_path,
         {"base": {"num_envs": 16, "update_every": 16, "log_points": 20, "return_before_first_episode": "zero"}},
     )
-    told = [caution.text for caution in caveats(summarise(load_results(folder), QUICK))]
-    assert any("return_before_first_episode: zero): dqn, inverted, scorer." in text for text in told)
+    texts = [caveat.text for caveat in caveats(summarize(load_results(folder), QUICK))]
+    assert any("return_before_first_episode: zero): dqn, inverted, scorer." in text for text in texts)
 
 
 def test_a_sweep_in_which_no_run_finished_an_episode_is_one_line(tmp_path):
@@ -300,7 +317,7 @@ def test_names_that_are_no_valid_latex_are_drawn_as_they_are_written(tmp_path):
     odd = {"variants": {name: {} for name in ODD_NAMES[:2]}, "baseline": ODD_NAMES[0], "tasks": ["minatar/breakout"]}
     odd["axes"] = {"ratio": [1, 2], "follower_weight": [0.5, 1.0]}
     folder = make_sweep(tmp_path, {**odd, "seeds": 2})
-    report = make_report(folder, Settings(replications=200, curve_replications=50), formats=["svg"])
+    report = make_report(folder, Settings(reps=200, curve_reps=50), formats=["svg"])
     drawn = {path.name for path in report.files}
     assert {"intervals.svg", "improvement.svg", "curves.svg", "ratio.svg", "ratio-follower_weight.svg"} <= drawn
     assert escape_latex(ODD_NAMES[0]) in (report.folder / "table.tex").read_text(encoding="utf-8")

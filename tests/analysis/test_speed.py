@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rliable import library, metrics
 
-from analysis import rliable_exact as as_rliable
+from analysis import rliable_exact
 from analysis.comparisons import compare
 from analysis.curves import curve_iqm
 from analysis.report import make_report
@@ -39,13 +39,13 @@ def iqm(matrix):
 
 
 def all_four(matrix):
-    return np.array([as_rliable.EXACT[aggregate](matrix) for aggregate in AGGREGATE_NAMES])
+    return np.array([rliable_exact.EXACT[aggregate](matrix) for aggregate in AGGREGATE_NAMES])
 
 
 def test_iqm_at_50_000_replications(scores):
     one = {"0": scores["0"]}
     theirs = VARIANTS * 10 * seconds(lambda: library.get_interval_estimates(one, iqm, reps=5000))
-    compatible = seconds(lambda: as_rliable.interval_estimates(scores))
+    compatible = seconds(lambda: rliable_exact.interval_estimates(scores))
     bootstrap = Bootstrap()
     ours = seconds(lambda: [estimate(matrix, bootstrap) for matrix in scores.values()])
     print(f"\nIQM: rliable {theirs:.1f} s; compatible {theirs / compatible:.0f} times, ours {theirs / ours:.0f} times")

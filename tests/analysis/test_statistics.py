@@ -46,7 +46,7 @@ def test_point_estimates_are_rliables(scores):
 @given(score_matrices(), st.integers(0, 2**32 - 1))
 @settings(max_examples=60, deadline=None)
 def test_a_replication_is_rliables_statistic_of_the_runs_drawn(scores, seed):
-    counts = Bootstrap(replications=3, seed=seed).counts(np.isfinite(scores))
+    counts = Bootstrap(reps=3, seed=seed).counts(np.isfinite(scores))
     assert (counts.sum(0) == len(scores)).all()
     for replication in range(3):
         drawn = np.stack([np.repeat(scores[:, t], counts[:, t, replication]) for t in range(scores.shape[1])], axis=1)
@@ -58,7 +58,7 @@ def test_a_replication_is_rliables_statistic_of_the_runs_drawn(scores, seed):
 @settings(max_examples=60, deadline=None)
 def test_profiles_are_rliables(scores, of_averages):
     thresholds = np.linspace(-3, 3, 13)
-    found = profile(scores, thresholds, Bootstrap(replications=10), of_averages).value
+    found = profile(scores, thresholds, Bootstrap(reps=10), of_averages).value
     oracle = library.average_score_distributions if of_averages else library.score_distributions
     np.testing.assert_allclose(found, oracle(scores, thresholds), atol=1e-12)
 
@@ -67,7 +67,7 @@ def test_profiles_are_rliables(scores, of_averages):
 @settings(max_examples=60, deadline=None)
 def test_probability_of_improvement_is_rliables(pair):
     ours, theirs = pair
-    found = improvement(ours, theirs, Bootstrap(replications=10))
+    found = improvement(ours, theirs, Bootstrap(reps=10))
     np.testing.assert_allclose(found.value, metrics.probability_of_improvement(ours, theirs), atol=1e-12)
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from analysis.load import load_results
 from analysis.report import make_report
-from analysis.summary import Settings, summarise
+from analysis.summary import Settings, summarize
 from analysis.tables import Cell, Grid, escape_latex, latex, markdown, results_grid, tidy_csv
 from cli.results_table import ResultsTable
 from tests.analysis.synthetic import ODD_NAMES, make_sweep
@@ -99,39 +99,39 @@ def folder(tmp_path_factory):
 
 
 def test_bold_only_where_intervals_separate(folder):
-    settings = Settings(replications=500, curve_replications=50)
-    summary = summarise(load_results(folder), settings)
+    settings = Settings(reps=500, curve_reps=50)
+    summary = summarize(load_results(folder), settings)
     bold = {row[0].text: row[1].best for row in results_grid(summary).rows}
     assert bold == {"dqn": False, "scorer": True, "inverted": False}
     close = make_sweep(
         folder.parent / "close", curve=lambda run, steps: steps / 1e5 + run.config.seed + 0.01 * len(run.variant.name)
     )
-    summary = summarise(load_results(close), settings)
+    summary = summarize(load_results(close), settings)
     assert not any(cell.best for row in results_grid(summary).rows for cell in row)
 
 
 def test_seeds_have_a_column_only_where_variants_differ_in_them(folder, tmp_path):
-    settings = Settings(replications=500, curve_replications=50)
-    assert "seeds" not in results_grid(summarise(load_results(folder), settings)).header
+    settings = Settings(reps=500, curve_reps=50)
+    assert "seeds" not in results_grid(summarize(load_results(folder), settings)).header
     fewer = make_sweep(
         tmp_path, {"seeds": 4, "tasks": ["minatar/breakout"]}, lanes=1,
         unfinished=lambda run: run.variant.name == "scorer" and run.config.seed == 0,
     )  # fmt: skip
-    grid = results_grid(summarise(load_results(fewer), settings))
+    grid = results_grid(summarize(load_results(fewer), settings))
     assert grid.header[1] == "seeds"
     assert {row[0].text: row[1].text for row in grid.rows} == {"dqn": "4", "scorer": "3", "inverted": "4"}
 
 
 def test_one_task_is_reported_in_returns(folder):
-    summary = summarise(load_results(folder), Settings(replications=500, curve_replications=50))
+    summary = summarize(load_results(folder), Settings(reps=500, curve_reps=50))
     rows = list(csv.DictReader(tidy_csv(summary).splitlines()))
     assert "iqm_return" in {row["statistic"] for row in rows}
-    assert not any("normalised" in row["statistic"] or "optimality" in row["statistic"] for row in rows)
+    assert not any("normalized" in row["statistic"] or "optimality" in row["statistic"] for row in rows)
     assert any(row["statistic"].startswith("steps_to_return_") for row in rows)
 
 
 def test_provenance_is_inside_every_format(folder):
-    report = make_report(folder, Settings(replications=200, curve_replications=50), figure="intervals")
+    report = make_report(folder, Settings(reps=200, curve_reps=50), figure="intervals")
     files = {path.suffix: path.read_bytes() for path in report.files}
     name = json.loads(files[".json"])["run_ids_hash"].encode()
     for suffix in (".pdf", ".svg", ".png"):
@@ -140,5 +140,5 @@ def test_provenance_is_inside_every_format(folder):
 
 def test_tasks_that_would_have_the_same_label_are_written_whole(tmp_path):
     folder = make_sweep(tmp_path, {"tasks": ["minatar/breakout", "gymnax/breakout", "minatar/space_invaders"]})
-    header = results_grid(summarise(load_results(folder), Settings(replications=200, curve_replications=50))).header
+    header = results_grid(summarize(load_results(folder), Settings(reps=200, curve_reps=50))).header
     assert header[1:4] == ("minatar/breakout", "gymnax/breakout", "space invaders")

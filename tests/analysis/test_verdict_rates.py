@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from scorer_core.verdicts import MEANINGS
-from tools.verdict_rates import BEGIN, END, KINDS, PAGE, ROWS, Kind, rate, write
+from tools.simulated_runs import KINDS, Kind
+from tools.verdict_rates import BEGIN, END, PAGE, ROWS, rate, write
 
 
 def published() -> dict[tuple[str, bool, str], list[float]]:

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 Rng = np.random.Generator
-FAST = ["--figure", "intervals", "--format", "png", "--replications", "100", "--curve-replications", "100"]
+FAST = ["--figure", "intervals", "--format", "png", "--reps", "100", "--curve-reps", "100"]
 SHIPPED = Path(__file__).parents[2] / "sweeps"
 PROFILES = Path(__file__).parents[2] / "slurm" / "profiles"
 
@@ -264,9 +264,9 @@ OPTIONS = [
     ["report", "tiny.yaml", "--threshold", "TEXT"],
     ["report", "tiny.yaml", "--threshold", "minatar/breakout=TEXT", *FAST],
     ["report", "tiny.yaml", "--score", "TEXT"], ["report", "tiny.yaml", "--figure", "TEXT"],
-    ["report", "tiny.yaml", "--format", "TEXT"], ["report", "tiny.yaml", "--seed", "TEXT", *FAST],
-    ["report", "tiny.yaml", "--normalise", "TEXT"], ["report", "TEXT"],
-    ["report", "tiny.yaml", "--replications", "TEXT"],
+    ["report", "tiny.yaml", "--format", "TEXT"], ["report", "tiny.yaml", "--bootstrap-seed", "TEXT", *FAST],
+    ["report", "tiny.yaml", "--normalize", "TEXT"], ["report", "TEXT"],
+    ["report", "tiny.yaml", "--reps", "TEXT"],
     ["status", "TEXT"], ["status", "tiny", "--variant", "TEXT"], ["status", "tiny", "--task", "TEXT"],
     ["status", "tiny", "--seed", "TEXT"], ["status", "tiny", "--state", "TEXT"], ["show", "TEXT"], ["logs", "TEXT"],
     ["logs", "tiny/TEXT"], ["logs", "TEXT/a"], ["export", "TEXT"], ["export", "tiny.yaml", "--to", "to/TEXT"],

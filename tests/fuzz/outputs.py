@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from analysis.csv_runs import Columns
-from analysis.imports import import_runs
+from analysis.import_export.csv_runs import Columns
+from analysis.import_export.import_csv import import_runs
 from scorer_core.records import now, write_json
 from slurm.jobs.search_worker import Worker
 from slurm.profile import Profile

@@ -76,4 +76,13 @@ def test_the_reason_for_a_missing_score_names_the_run_and_is_true():
     assert why((STEPS[:2], np.ones(2))) == (
         f"{name} has no return in the last 10% of training; its last row is of step 2,000"
     )
-    assert why((STEPS, np.full(4, np.inf))) == f"{name} has a score that is not finite"
+    assert why((STEPS, np.full(4, np.inf))) == why((STEPS, np.full(4, NAN)))
+
+
+def test_a_return_that_is_infinite_is_left_out_of_every_score():
+    returns = np.array([1.0, 2.0, np.inf, -np.inf])
+    assert best(returns) == 2
+    assert final(STEPS, returns, 2000) == 2
+    assert np.isnan(final(STEPS, returns, 4000))
+    assert auc(STEPS, returns) == 1.5
+    assert np.isnan(steps_to_threshold(STEPS, returns, 3.0))

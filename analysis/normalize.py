@@ -1,7 +1,7 @@
-"""What makes returns of different tasks comparable: (score - zero) / (one - zero), by a named scheme.
+"""Normalized scores, which are comparable across tasks: (score - zero) / (one - zero), with zero and one by a scheme.
 
-References are fixed numbers with a source. Nothing is ever scaled by the best of the compared runs: adding a variant
-would change every other variant's numbers.
+References are fixed numbers with a source. Scores are never scaled by the best of the compared runs: a new variant
+would then change the numbers of all others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from analysis.choices import Scheme
 from scorer_core.identity import digest
 from scorer_core.references import REFERENCE, random_return
 
-# SCORER in the same row of Table 1.
+# Returns of SCORER in Table 1 of the SCORER paper.
 PAPER_SCORER: dict[str, float] = {
     "minatar/asterix": 52.88,
     "minatar/breakout": 63.93,
@@ -27,17 +27,17 @@ PAPER_SCORER: dict[str, float] = {
 
 
 @dataclass(frozen=True)
-class Normalisation:
-    """Zero and one of each task's scale, in units of return."""
+class Normalization:
+    """The returns that become 0 and 1 on each task."""
 
     scheme: Scheme
     zero: dict[str, float]
     one: dict[str, float]
-    meaning: dict[str, str]  # of each task's zero and one, in words
-    fallback: tuple[str, ...] = ()  # tasks the scheme has no reference for
+    meaning: dict[str, str]  # task -> the meaning of 0 and 1
+    fallback: tuple[str, ...] = ()  # tasks for which the scheme has no reference
 
     def __call__(self, scores: np.ndarray, tasks: Sequence[str]) -> np.ndarray:
-        """Scores seeds x tasks (x steps) on the common scale."""
+        """Normalized scores, of the shape of `scores`: `num_runs x num_tasks` (`x num_steps`)."""
         shape = (1, len(tasks)) + (1,) * (scores.ndim - 2)
         zero = np.array([self.zero[task] for task in tasks]).reshape(shape)
         one = np.array([self.one[task] for task in tasks]).reshape(shape)
@@ -45,32 +45,38 @@ class Normalisation:
 
     @property
     def reference_hash(self) -> str:
-        """Names the numbers that were used: equal scales have equal hashes."""
+        """A hash of the numbers: equal scales have equal hashes."""
         return digest([sorted(self.zero.items()), sorted(self.one.items())])
 
     @property
     def caption(self) -> str:
+        """The meaning of the scale, for captions."""
         if self.scheme == "none":
-            return "Returns are not normalised."
+            return "Scores are returns, not normalized."
         by_meaning: dict[str, list[str]] = {}
         for task, meaning in self.meaning.items():
             by_meaning.setdefault(meaning, []).append(task)
         scales = "; ".join(f"{meaning} ({', '.join(tasks)})" for meaning, tasks in by_meaning.items())
-        return f"Normalised scores: {scales}; scale {self.reference_hash}."
+        return f"Normalized score: {scales}; scale ID {self.reference_hash}."
 
 
-def normalisation(
+def normalization(
     scheme: Scheme,
     tasks: Sequence[str],
     baseline_curves: Mapping[str, np.ndarray],
     action_set: str = "minimal",
-) -> Normalisation:
+) -> Normalization:
     """The scale of each task under `scheme`.
 
-    A task that `references` or `paper` does not know falls back to `baseline`: the lowest point of the baseline's mean
-    learning curve (or random, where known) is 0, its highest is 1. Without such a curve the task keeps its raw returns.
+    If `references` or `paper` has no reference for a task, the task uses `baseline`: 0 is the return of a random policy
+    (if unknown, the lowest point of the baseline's mean learning curve), 1 is the highest point of that curve. Without
+    such a curve the task keeps its raw returns.
 
-    `baseline_curves` holds, by task, the baseline's mean return on the steps of its curve.
+    Args:
+        scheme: where the returns of 0 and 1 come from.
+        tasks: all tasks of the sweep.
+        baseline_curves: by task, the baseline's mean return at the steps of its curve, num_steps.
+        action_set: MinAtar's; a random policy depends on it.
     """
     zero, one, meaning, fallback = {}, {}, {}, []
     for task in tasks:
@@ -80,16 +86,16 @@ def normalisation(
         if scheme == "paper" and task in PAPER_SCORER:
             top = PAPER_SCORER[task], "the paper's SCORER"
         if top is not None and known is not None:
-            zero[task], one[task], meaning[task] = known, top[0], f"0 a random policy, 1 {top[1]}"
+            zero[task], one[task], meaning[task] = known, top[0], f"0 is a random policy, 1 is {top[1]}"
             continue
         if scheme in ("references", "paper"):
             fallback.append(task)
         low = known if known is not None else float(curve.min(initial=np.inf))
         high = float(curve.max(initial=-np.inf))
         if scheme != "none" and np.isfinite([low, high]).all() and high > low:
-            bottom = "a random policy" if known is not None else "the lowest"
+            bottom = "a random policy" if known is not None else "the lowest point"
             zero[task], one[task] = low, high
-            meaning[task] = f"0 {bottom}, 1 the highest point of the baseline's mean curve"
+            meaning[task] = f"0 is {bottom}, 1 is the highest point of the baseline's mean curve"
         else:
             zero[task], one[task], meaning[task] = 0.0, 1.0, "raw returns"
-    return Normalisation(scheme, zero, one, meaning, tuple(fallback))
+    return Normalization(scheme, zero, one, meaning, tuple(fallback))

@@ -1,4 +1,4 @@
-"""A CSV file as a header and lines of cells: encodings, separators, numbers. Problems name the file and the line."""
+"""A CSV file as a header and lines of cells: encodings, separators, numbers. Errors name the file and the line."""
 
 import codecs
 import csv
@@ -24,7 +24,7 @@ class CsvTable:
     """Header and lines of a CSV file, separated by commas, semicolons or tabs.
 
     Raises:
-        ReportError: one line that names the file and the line in it, if it is not such a file.
+        ReportError: if `content` is not such a file; one line that names the file and the line in it.
     """
 
     source: Path
@@ -39,6 +39,7 @@ class CsvTable:
         self._split(_decoded(source, content))
 
     def refuse(self, problem: str, line: int = 0) -> NoReturn:
+        """Raise a ReportError that names the file and, unless it is 0, the line."""
         raise ReportError(f"{self.source}{f', line {line}' if line else ''}: {problem}")
 
     def _split(self, text: str) -> None:
@@ -56,7 +57,7 @@ class CsvTable:
         elif re.fullmatch(r"sep=[,;\t]\r?", first):
             text, skipped = rest, 1
         if not text.strip():
-            self.refuse("holds no row")
+            self.refuse("is empty")
         delimiter = self._delimiter(text)
         self._decimal_comma = delimiter != ","
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -75,10 +76,10 @@ class CsvTable:
         except csv.Error as error:
             self.refuse(f"is not CSV: {error}", reader.line_num + skipped)
         if not self.lines:
-            self.refuse("holds no row below its header")
+            self.refuse("has no rows below its header")
 
     def _delimiter(self, text: str) -> str:
-        """Comma, semicolon or tab: the one that the header has most of, outside of quotes."""
+        """Comma, semicolon or tab: the most frequent one in the header, outside of quotes."""
         header = re.sub(r'"[^"]*"', "", text.lstrip("\r\n").partition("\n")[0])
         return max(",;\t", key=header.count)
 
@@ -98,7 +99,7 @@ class CsvTable:
         elif "." in text:
             self._point_line = self._point_line or line
         if len(text) > LONGEST_NUMBER or not NUMBER.fullmatch(text):
-            self.refuse(f"{shown!r} in column {column!r} is no number", line)
+            self.refuse(f"{shown!r} in column {column!r} is not a number", line)
         if self._comma_line and self._point_line:
             self.refuse(
                 f"numbers have a decimal comma (line {self._comma_line}) and a point (line {self._point_line}); "
@@ -107,22 +108,32 @@ class CsvTable:
             )
         try:
             return Decimal(text)
-        except InvalidOperation:  # an exponent beyond all bounds
+        except InvalidOperation:  # the exponent is too large
             self.refuse(f"{shown!r} in column {column!r} is out of range", line)
 
     def whole(self, text: str, column: str, line: int, most: int) -> int:
-        if "," in text and not re.fullmatch(r"\d+,0", text):  # thousands or a fraction: nobody can tell
+        """A whole number from 0 to `most`.
+
+        Raises:
+            ReportError: if `text` is not one.
+        """
+        if "," in text and not re.fullmatch(r"\d+,0", text):  # thousands or a fraction: ambiguous
             self.refuse(
-                f"{text[:LONGEST_NUMBER]!r} in column {column!r} is no whole number; write it without a comma", line
+                f"{text[:LONGEST_NUMBER]!r} in column {column!r} is not a whole number; write it without a comma", line
             )
         value = self._decimal(text, column, line)
         if not 0 <= value <= most:
             self.refuse(f"{text!r} in column {column!r} is out of range: expected 0 to {most}", line)
         if value != value.to_integral_value():
-            self.refuse(f"{text!r} in column {column!r} is no whole number", line)
+            self.refuse(f"{text!r} in column {column!r} is not a whole number", line)
         return int(value)
 
     def number(self, text: str, column: str, line: int) -> float:
+        """A finite number that fits into single precision.
+
+        Raises:
+            ReportError: if `text` is not one.
+        """
         value = float(self._decimal(text, column, line))
         if not math.isfinite(value) or abs(value) > HIGHEST_RETURN:
             self.refuse(
@@ -140,5 +151,5 @@ def _decoded(source: Path, content: bytes) -> str:
         line = content[: error.start].count(b"\n") + 1
         raise ReportError(f"{source}, line {line}: is not UTF-8 text; save the file as CSV UTF-8") from None
     if "\0" in text:
-        raise ReportError(f"{source}: is not text (it holds a zero byte); save the file as CSV UTF-8")
+        raise ReportError(f"{source}: is not text (it contains a zero byte); save the file as CSV UTF-8")
     return text

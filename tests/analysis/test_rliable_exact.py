@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rliable import library, metrics
 
-from analysis import rliable_exact as as_rliable
+from analysis import rliable_exact
 from analysis.statistics import AGGREGATE_NAMES
 from tests.analysis.test_statistics import score_matrices
 
@@ -13,7 +13,7 @@ AGGREGATES = tuple(AGGREGATE_NAMES)
 
 
 def all_four(scores):
-    return np.array([as_rliable.EXACT[aggregate](scores) for aggregate in AGGREGATES])
+    return np.array([rliable_exact.EXACT[aggregate](scores) for aggregate in AGGREGATES])
 
 
 @given(st.lists(score_matrices(), min_size=1, max_size=2), NUMPY_SEEDS, st.sampled_from([0.95, 0.8]))
@@ -22,18 +22,18 @@ def test_interval_estimates_are_bit_identical(matrices, seed, level):
     scores = {str(i): matrix for i, matrix in enumerate(matrices)}
     np.random.seed(seed)
     theirs = library.get_interval_estimates(scores, all_four, reps=60, confidence_interval_size=level)
-    ours = as_rliable.interval_estimates(scores, AGGREGATES, 60, seed, level)
+    ours = rliable_exact.interval_estimates(scores, AGGREGATES, 60, seed, level)
     for oracle, found in zip(theirs, ours, strict=True):
         for name in scores:
             np.testing.assert_array_equal(found[name], oracle[name])
 
 
 def test_bit_identity_holds_across_the_blocks_draws_come_in(monkeypatch):
-    monkeypatch.setattr(as_rliable, "BLOCK", 1000)
+    monkeypatch.setattr(rliable_exact, "BLOCK", 1000)
     scores = {"a": np.random.default_rng(0).lognormal(size=(30, 5)), "b": np.random.default_rng(1).normal(size=(7, 5))}
     np.random.seed(3)
     _, theirs = library.get_interval_estimates(scores, all_four, reps=500)
-    _, ours = as_rliable.interval_estimates(scores, AGGREGATES, 500, seed=3)
+    _, ours = rliable_exact.interval_estimates(scores, AGGREGATES, 500, seed=3)
     for name in scores:
         np.testing.assert_array_equal(ours[name], theirs[name])
 
@@ -44,7 +44,9 @@ def test_profiles_are_bit_identical(matrix, seed):
     thresholds = np.linspace(-3, 3, 7)
     np.random.seed(seed)
     theirs = library.create_performance_profile({"a": matrix}, thresholds, reps=40)
-    for oracle, found in zip(theirs, as_rliable.performance_profiles({"a": matrix}, thresholds, 40, seed), strict=True):
+    for oracle, found in zip(
+        theirs, rliable_exact.performance_profiles({"a": matrix}, thresholds, 40, seed), strict=True
+    ):
         np.testing.assert_array_equal(found["a"], oracle["a"])
 
 
@@ -56,7 +58,7 @@ def test_probabilities_of_improvement_are_bit_identical(pair, seed):
 
     np.random.seed(seed)
     theirs = library.get_interval_estimates({"a,b": pair}, probability, reps=30)
-    ours = as_rliable.probabilities_of_improvement({"a,b": pair}, 30, seed)
+    ours = rliable_exact.probabilities_of_improvement({"a,b": pair}, 30, seed)
     for oracle, found in zip(theirs, ours, strict=True):
         np.testing.assert_array_equal(found["a,b"], oracle["a,b"])
 
@@ -67,14 +69,14 @@ def test_efficiency_curves_are_bit_identical():
     theirs = library.get_interval_estimates(
         {"a": curves}, lambda x: np.array([metrics.aggregate_iqm(x[..., frame]) for frame in range(9)]), reps=100
     )
-    ours = as_rliable.efficiency_curves({"a": curves}, 100, seed=11)
+    ours = rliable_exact.efficiency_curves({"a": curves}, 100, seed=11)
     for oracle, found in zip(theirs, ours, strict=True):
         np.testing.assert_array_equal(found["a"], oracle["a"])
 
 
 @pytest.mark.parametrize("bad", [np.array([[1.0, np.nan]]), np.array([[np.inf]]), np.zeros(3), np.zeros((0, 2))])
 def test_what_rliable_would_turn_into_nan_or_nonsense_is_refused(bad):
-    with pytest.raises(ValueError, match="a: scores"):
-        as_rliable.interval_estimates({"a": bad})
-    with pytest.raises(ValueError, match="a: scores"):
-        as_rliable.performance_profiles({"a": bad}, np.array([0.0]))
+    with pytest.raises(ValueError, match="a: "):
+        rliable_exact.interval_estimates({"a": bad})
+    with pytest.raises(ValueError, match="a: "):
+        rliable_exact.performance_profiles({"a": bad}, np.array([0.0]))

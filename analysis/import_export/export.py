@@ -1,4 +1,4 @@
-"""Write a sweep's results for other tools: tables of runs and curves, and the arrays that rliable's functions take."""
+"""Export a sweep's results for other tools: tables of runs and curves, and score arrays for rliable."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ RUNS = pa.schema(
         *KEY,
         ("run_id", pa.string()),
         ("status", pa.string()),
-        ("code", pa.string()),
+        ("code_version", pa.string()),
         *((score, pa.float64()) for score in SCORES),
     ]
 )
@@ -29,25 +29,29 @@ CURVES = pa.schema([*KEY, ("step", pa.int64()), ("return", pa.float64())])
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` wrote."""
+    """The files that `export` wrote."""
 
     files: list[Path]
     curves: int  # runs in the table of curves: finished, and with a return
-    problems: tuple[str, ...]  # what could not be read
+    problems: tuple[str, ...]  # records that could not be read
 
 
 def export(folder: Path, to: Path | None = None, overrides: Sequence[str] = ()) -> Exported:
     """Write a sweep's results into `to` (default: `folder`/report/export). A sweep without a finished run has no rows.
 
-    `overrides` are of its definition (analysis/load.py).
+    runs.csv, runs.parquet      one row per run: variant, task, seed, run_id, status, code_version and each score
+    curves.csv, curves.parquet  one row per step of each finished run: variant, task, seed, step, return
+    scores.npz                  score matrices for rliable, `num_runs x num_tasks`, named `<score>/<variant>`, e.g.
+                                `final/scorer`; a row is a seed with a score on every task; `tasks` names the columns
 
-    runs.csv, runs.parquet      one row per run: variant, task, seed, status, scores, code
-    curves.csv, curves.parquet  one row per step with a return, of finished runs: variant, task, seed, step, return
-    scores.npz                  for each score, what rliable's functions take: `final/<variant>`, runs x tasks, of the
-                                seeds that have every task; `tasks` names the columns
+    Args:
+        folder: outputs/<sweep>.
+        to: the folder to write to.
+        overrides: KEY=VALUE changes of the sweep's definition (analysis/load.py).
 
     Raises:
-        ReportError, RecordError: as `make_report`.
+        ReportError: if there is no readable definition.
+        RecordError: if a file cannot be written.
     """
     results = load_results(folder, overrides=overrides)
     to = to or folder / "report" / "export"
@@ -58,7 +62,7 @@ def export(folder: Path, to: Path | None = None, overrides: Sequence[str] = ()) 
             "seed": run.seed,
             "run_id": run.run_id,
             "status": run.status,
-            "code": run.code,
+            "code_version": run.code_version,
             **{score: None if np.isnan(value) else value for score, value in run.scores.items()},
         }
         for run in results.runs
