@@ -14,7 +14,7 @@ from analysis.report_figures import DIAGNOSTICS, LOSSES, figure_builders
 from analysis.style import FORMATS, Saver, Venue, styled
 from analysis.summary import Settings, Summary, answer, format_estimate, hints, method, score_text, summarise
 from scorer_core.identity import digest
-from scorer_core.records import replace_file
+from scorer_core.support.files import replace_file
 
 # Variants times tasks from which on drawing the figures takes longer than starting processes to draw them in.
 CELLS_TO_SAVE_BESIDE = 20

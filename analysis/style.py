@@ -20,7 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.mathtext import MathTextParser
 
 from analysis.choices import Venue
-from scorer_core.records import replace_file
+from scorer_core.support.files import replace_file
 
 # Width of the text, and of one column, in inches, of each venue's LaTeX template.
 WIDTHS: dict[Venue, tuple[float, float]] = {

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from scorer_core import game, optim, replay
-from scorer_core.records import RecordError
+from scorer_core.support.errors import RecordError
 
 VERSION = 2
 # The classes in checkpoints of version 1, each with the name that it has there.

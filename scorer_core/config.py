@@ -13,16 +13,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from scorer_core import identity
+from scorer_core.envs.tasks import check_task
 from scorer_core.identity import digest
-from scorer_core.registry import (
-    COUPLINGS,
-    FOLLOWER_OBJECTIVES,
-    LEADER_PENALTIES,
-    NETWORKS,
-    SCHEDULES,
-    check_task,
-    known,
-)
+from scorer_core.registry import COUPLINGS, FOLLOWER_OBJECTIVES, LEADER_PENALTIES, NETWORKS, SCHEDULES, known
 
 
 class Kind(StrEnum):
@@ -222,7 +215,7 @@ class RunConfig(BaseModel):
         return spread(range(1, self.vector_steps + 1), self.log_points)
 
     @property
-    def rounds(self) -> float:
+    def num_updates(self) -> float:
         """Rounds of a run that learns from its first step; one that waits plays fewer."""
         return self.vector_steps * self.num_envs / max(self.update_every, self.num_envs)
 

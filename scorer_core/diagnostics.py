@@ -18,7 +18,7 @@ from scorer_core.verdicts import PROBE as PROBE
 HORIZON = 500  # steps that a return is followed for; what lies beyond weighs 0.7 % at gamma = 0.99
 RETURNS = 128  # transitions whose values are held against their returns, as far as whole vector steps of at most
 START_ROWS = 8
-ROUNDS_BETWEEN = 400  # rounds that pay for one measurement: it costs a lane 5 to 10 of them, beside 3 % of 400
+UPDATES_BETWEEN = 400  # rounds that pay for one measurement: it costs a lane 5 to 10 of them, beside 3 % of 400
 DORMANT = 0.025  # a unit's share of its layer's mean activity up to which it sleeps (Sokar et al. 2023)
 SRANK_SHARE = 0.99  # of the sum of singular values (Kumar et al. 2021)
 
@@ -30,7 +30,7 @@ PROBED = (
 
 def points(config: RunConfig) -> int:
     """Log points at which the instruments are read: all, or as many as the rounds between them pay for."""
-    return max(1, min(config.log_points, int(config.rounds // ROUNDS_BETWEEN)))
+    return max(1, min(config.log_points, int(config.num_updates // UPDATES_BETWEEN)))
 
 
 def probe(
@@ -105,7 +105,7 @@ def gradient_cosine(phi: Layers, theta: Layers, batch: Batch, target: Tensor, la
 
 def last_updates(players: Players, lane: Lane, config: RunConfig) -> tuple[Tensor, Tensor]:
     """The leader's and the follower's last step, as vectors; Adam's state and their rates say what it was."""
-    rates = game.learning_rates(players.rounds - 1, lane, config)
+    rates = game.learning_rates(players.updates - 1, lane, config)
     adams = players.theta_adam, players.phi_adam
     leader, follower = adams if registry.COUPLINGS[config.coupling].leader == "theta" else reversed(adams)
     return optim.last_step(leader, rates.leader), optim.last_step(follower, rates.follower)
@@ -115,7 +115,7 @@ def drift(players: Players, due: Tensor) -> Tensor:
     """How far both players are from their targets, of those targets' norm, and 1; zeros where no copy is `due`."""
     online, target = torch.cat([players.phi, players.theta]), torch.cat([players.phi_target, players.theta_target])
     far = norm(online - target) / norm(target)
-    return torch.where(due & (players.rounds > 0), torch.stack([far, torch.ones_like(far)]), 0.0)
+    return torch.where(due & (players.updates > 0), torch.stack([far, torch.ones_like(far)]), 0.0)
 
 
 def q_bias(players: Players, kept: Replay, clock: Tensor, lane: Lane, rows: int, shape: Shape) -> Tensor:

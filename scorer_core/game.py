@@ -37,7 +37,7 @@ class Players(NamedTuple):
     theta_target: Tensor
     phi_adam: optim.Adam
     theta_adam: optim.Adam
-    rounds: Tensor
+    updates: Tensor
 
 
 class Lane(NamedTuple):
@@ -98,9 +98,9 @@ def update(
     players: Players, leader_batch: Batch, follower_batches: Sequence[Batch], lane: Lane, shape: Shape
 ) -> tuple[Players, StepInfo, StepInfo]:
     """One round: the players after it, what the leader met, and what the follower met at its first step."""
-    play: UpdateFn = registry.function(registry.COUPLINGS[shape.config.coupling].play)
-    rates = learning_rates(players.rounds, lane, shape.config)
-    players = players._replace(rounds=players.rounds + 1)
+    play: UpdateFn = registry.function(registry.COUPLINGS[shape.config.coupling].update)
+    rates = learning_rates(players.updates, lane, shape.config)
+    players = players._replace(rounds=players.updates + 1)
     return play(players, Batches(leader_batch, follower_batches), rates, lane, shape)
 
 
@@ -216,7 +216,7 @@ def bellman_target(players: Players, batch: Batch, gamma: Tensor, shape: Shape) 
 def learning_rates(rounds: Tensor, lane: Lane, config: RunConfig) -> Rates:
     """After `rounds` rounds, ending where a run that learns from its first step would."""
     rate = registry.function(registry.SCHEDULES[config.schedule].rate)
-    progress = (rounds / config.rounds).clamp(0, 1)
+    progress = (rounds / config.num_updates).clamp(0, 1)
     leader = rate(lane.leader_lr, lane.leader_power, lane, rounds, progress)
     return Rates(leader, rate(lane.follower_lr, lane.follower_power, lane, rounds, progress))
 

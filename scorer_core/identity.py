@@ -65,7 +65,7 @@ def _with_one_rate(config: "RunConfig") -> dict[str, Any]:
     """The coupling that does what this one does when both rates are equal, and its settings."""
     ours = COUPLINGS[config.coupling]
     for name, other in COUPLINGS.items():
-        if other.one_rate and (other.play, other.fixed) == (ours.play, ours.fixed):
+        if other.one_rate and (other.update, other.fixed) == (ours.update, ours.fixed):
             return {"coupling": name, "follower_power": config.leader_power}
     return {}
 

@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from scorer_core import acting, checkpoint, diagnostics, envs, game, networks, noise, objectives, replay
+from scorer_core import acting, checkpoint, diagnostics, game, networks, noise, objectives, replay
 from scorer_core.config import RunConfig, spread
+from scorer_core.envs import interface
 from scorer_core.game import Lane, Players
+from scorer_core.metric_parts import SCHEMA
+from scorer_core.metrics import DIAGNOSTICS, METRICS
 from scorer_core.networks import Shape
-from scorer_core.records import DIAGNOSTICS, METRICS, SCHEMA, RecordError
 from scorer_core.replay import Replay
+from scorer_core.support.errors import RecordError
 from scorer_core.tracing import CudaGraph, trace
 
 LEARNED = ("td_error", "msbe", "be_variance", "leader_loss", "follower_loss", "leader_grad_norm", "follower_grad_norm")
@@ -56,7 +59,7 @@ class Pack:
         torch.set_flush_denormal(True)
         self.vector_step = 0
         self.lane = Lane(*(_lanes(getattr(config, name) for config in batch).to(device) for name in Lane._fields))
-        self.environments = envs.make(self.config, self.lane.seed)
+        self.environments = interface.make(self.config, self.lane.seed)
         self.observation = self.environments.reset().to(device)
         self.shape = networks.shape_of(self.config, self.environments.observation_shape, self.environments.num_actions)
         alone = [game.new_players(seed, self.shape) for seed in self.lane.seed]
@@ -71,7 +74,7 @@ class Pack:
         self.counted = torch.full((lanes, num_envs), counted, device=device)
         self.episodes = torch.zeros(lanes, dtype=torch.int64, device=device)
         self.learned = torch.zeros(lanes, len(LEARNED), device=device)  # sums over the rounds since the last log point
-        self.rounds_learned = 0
+        self.updates_since_log = 0
         self.drift = torch.zeros(lanes, 2, device=device)  # of the target copies since the last log point, and how many
         self.diverged = torch.zeros(lanes, dtype=torch.bool, device=device)
         self._target_every = self.lane.target_every.tolist()
@@ -134,18 +137,18 @@ class Pack:
             "learn", update_one_run, self.players, self.replay, clock, leader, followers, self.lane
         )
         self.learned += learned
-        self.rounds_learned += 1
+        self.updates_since_log += 1
 
     def log(self, steps_per_second: float) -> pa.Table:
         """The metrics of every lane at this step, a row a lane (records.SCHEMA); the next interval begins."""
         finite = [tensor.isfinite().all(1) for tensor in (self.players.phi, self.players.theta, self.learned)]
         self.diverged |= ~torch.stack(finite).all(0)
         env_step = torch.tensor(self.env_steps, device=self.device)
-        leader_lr, follower_lr = game.learning_rates(self.players.rounds, self.lane, self.config)
+        leader_lr, follower_lr = game.learning_rates(self.players.updates, self.lane, self.config)
         columns = {
             "return": self.last_return.sum(1) / self.counted.sum(1),
             "episodes": self.episodes,
-            **dict(zip(LEARNED, (self.learned / self.rounds_learned).T, strict=True)),
+            **dict(zip(LEARNED, (self.learned / self.updates_since_log).T, strict=True)),
             "leader_lr": leader_lr,
             "follower_lr": follower_lr,
             "epsilon": acting.epsilon(self.lane, env_step),
@@ -154,7 +157,7 @@ class Pack:
         }
         self.learned.zero_()
         self.drift.zero_()
-        self.rounds_learned = 0
+        self.updates_since_log = 0
         lanes = len(self.configs)
         arrays = {
             "run_id": pa.array(self.run_ids).dictionary_encode(),
@@ -167,7 +170,7 @@ class Pack:
 
     def _instruments(self) -> dict[str, Tensor]:
         """Each instrument's reading [P]; NaN where none is due or nothing has been learned yet."""
-        rounds = int(self.players.rounds[0])
+        rounds = int(self.players.updates[0])
         if self.vector_step not in self._instrument_steps or rounds == 0:
             return dict.fromkeys(DIAGNOSTICS, torch.full_like(self.lane.gamma, float("nan")))
         clock, num_rows = torch.full_like(self.lane.seed, self.vector_step), self.replay.action.shape[1]
@@ -241,7 +244,7 @@ class Pack:
         kept.observation[:, 0] = self.observation
         return kept
 
-    def _store(self, actions: Tensor, step: envs.Step) -> None:
+    def _store(self, actions: Tensor, step: interface.Step) -> None:
         """Put the transition of this vector step into the ring and into the episode statistics."""
         row, kept = self.vector_step % self.replay.action.shape[1], self.replay
         self.observation = step.observation.to(self.device)

@@ -15,12 +15,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from scorer_core.records import now, read_record
+from scorer_core.record_forms import now, read_record
 from scorer_core.support.secrets import mask, mask_words, secret_lines
 
 log = logging.getLogger("scorer")
 
-CODE_ROOT = Path(__file__).resolve().parent.parent
 SNAPSHOT = "snapshot.json"  # beside a saved copy of the code: the version it had where it was copied
 # Untracked files that can change what a run computes. Logs, outputs and notes change while runs train; if they
 # counted, two attempts of one run would seem to have different code.
@@ -45,6 +44,23 @@ class CodeVersion(BaseModel):
     masked_lines: list[str] = []  # FILE:LINE of each line of the diff that looked like a secret
 
 
+class ProvenanceRecord(BaseModel):
+    """attempts/<n>/provenance.json"""
+
+    started: str = ""
+    argv: list[str] = []
+    host: str = ""
+    platform: str = ""
+    device: str = ""
+    slurm_job_id: str | None = None
+    git_commit: str | None = None
+    git_diff: str | None = None
+    git_error: str | None = None
+    masked_lines: list[str] = []
+    python: str = ""
+    packages: dict[str, str] = {}
+
+
 def provenance(device: str) -> dict[str, Any]:
     """The provenance of an attempt that starts now on `device`."""
     return {
@@ -58,6 +74,12 @@ def provenance(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": packages(),
     }
+
+
+def read_provenance(attempt: Path) -> dict[str, Any]:
+    """What the attempt in this folder recorded about its code and machine; empty if it recorded nothing."""
+    found = read_record(attempt / "provenance.json", ProvenanceRecord)
+    return found.model_dump(exclude_unset=True) if found else {}
 
 
 def packages() -> dict[str, str]:

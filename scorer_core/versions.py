@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scorer_core.records import PackFolder, RecordError, read_provenance
+from scorer_core.provenance import read_provenance
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
 
 # Of all installed packages, those that compute: an upgrade of another one changes no run.
 PACKAGES = (

@@ -25,7 +25,7 @@ from scorer_core.config import (
     resolve,
     significant,
 )
-from scorer_core.registry import check_task
+from scorer_core.envs.tasks import check_task
 from scorer_core.support.commands import command
 from sweeps.ablation import Ablate, shown
 from sweeps.reading import DefinitionError, put, read_mapping, read_text, shortened

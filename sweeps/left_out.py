@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from scorer_core.config import DEFAULTS, RunConfig
-from scorer_core.records import PackFolder, RecordError, pack_folders
+from scorer_core.records import PackFolder, pack_folders
+from scorer_core.support.errors import RecordError
 from sweeps.ablation import shown
 
 SHOWN = 5  # groups of runs in a line

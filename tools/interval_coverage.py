@@ -18,7 +18,7 @@ import numpy as np
 from analysis.comparisons import simultaneous_half_widths
 from analysis.false_claims import MOST_FALSE_CLAIMS, RATES
 from analysis.statistics import LEVEL, Bootstrap, Estimate, few_seeds_widening, iqm_of_each, ones
-from scorer_core.records import replace_file
+from scorer_core.support.files import replace_file
 
 PAGE = Path(__file__).parent.parent / "docs" / "statistics.md"
 BEGIN, END = "<!-- coverage: begin -->\n", "<!-- coverage: end -->\n"

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.signal
 
 from scorer_core.config import RunConfig
-from scorer_core.records import replace_file
+from scorer_core.support.files import replace_file
 from scorer_core.verdicts import PROBE, verdicts
 
 PAGE = Path(__file__).parent.parent / "docs" / "verdicts.md"

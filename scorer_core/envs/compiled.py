@@ -20,7 +20,8 @@ from torch import Tensor
 
 from scorer_core import noise
 from scorer_core.checkpoint import check_keys, fit
-from scorer_core.envs import Step, asterix, breakout, freeway, rules, seaquest, space_invaders
+from scorer_core.envs import asterix, breakout, freeway, rules, seaquest, space_invaders
+from scorer_core.envs.interface import Step
 from scorer_core.envs.rules import ALL_ACTIONS, ELAPSED, JIT_OPTIONS, Rules, rules_of, scalar, stuck_action, time_is_up
 from scorer_core.noise import Stream, key_scalar
 

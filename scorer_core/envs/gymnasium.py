@@ -15,9 +15,9 @@ from torch import Tensor
 
 from scorer_core import noise
 from scorer_core.checkpoint import bytes_tensor, check_keys
-from scorer_core.envs import Step, saving
-from scorer_core.records import RecordError
-from scorer_core.support.errors import user_code
+from scorer_core.envs import saving
+from scorer_core.envs.interface import Step
+from scorer_core.support.errors import RecordError, user_code
 
 
 class GymnasiumEnvironments:

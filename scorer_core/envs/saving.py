@@ -27,8 +27,7 @@ from gymnasium.vector import SyncVectorEnv
 from torch import Tensor
 
 from scorer_core.checkpoint import check_keys
-from scorer_core.records import RecordError
-from scorer_core.support.errors import UserCodeError, reason
+from scorer_core.support.errors import RecordError, UserCodeError, reason
 
 SEED = 20260  # of the environments that `format_of` plays with
 # Before each save: at one moment alone, a lost value may happen to be that of a new environment.

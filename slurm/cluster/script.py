@@ -16,7 +16,7 @@ from typing import Any
 
 from submitit.slurm.slurm import SlurmExecutor
 
-from scorer_core.records import replace_file
+from scorer_core.support.files import replace_file
 from slurm.cluster.scheduler import NoAnswerError, SchedulerError, SubmissionUnknownError, all_lines, run, shortened
 from slurm.jobs.train_pack import INTERRUPTED
 from slurm.profile import LINE

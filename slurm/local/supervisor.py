@@ -5,8 +5,6 @@ what runs and waits in `queue.json`, and draws the report at the end. It holds a
 """
 
 import argparse
-import fcntl
-import os
 import signal
 import subprocess
 import sys
@@ -15,8 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from scorer_core.records import PackFolder, RecordError, open_lock, open_log, read_record, replace_file, write_json
+from scorer_core.record_forms import read_record
+from scorer_core.records import PackFolder
 from scorer_core.support import streams
+from scorer_core.support.cores import usable_cores
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import open_log, replace_file, write_json
+from scorer_core.support.locks import is_locked, locked
 from scorer_core.support.secrets import mask
 from slurm.cluster.scheduler import Queued, SchedulerError
 from slurm.jobs.train_pack import INTERRUPTED
@@ -51,18 +54,7 @@ def start(submission: Submission) -> None:
 
 def alive(submission: Submission) -> bool:
     """Is the process that looks after `submission` there? It holds the lock, which no crash leaves behind."""
-    try:
-        file = os.fdopen(os.open(submission.folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b")
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise RecordError(f"{submission.folder / 'lock'}: cannot be opened: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return is_locked(submission.folder / "lock")
 
 
 def queue(submission: Submission) -> dict[str, dict[int, Queued]]:
@@ -85,8 +77,7 @@ def main() -> int:
     arguments = parser.parse_args()
     check_code()
     submission = read(arguments.submission)
-    with open_lock(submission.folder / "lock") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # who only looks whether it is held holds it for a moment
+    with locked(submission.folder / "lock"):  # waits: `alive` holds it for a moment
         return _workers(submission) if submission.command else _packs(submission)
 
 
@@ -106,7 +97,7 @@ def _packs(submission: Submission) -> int:
 
     show(Outcome(waiting=folders))
     launcher = LocalLauncher(
-        profile.processes or os.cpu_count() or 1, profile.device, profile.commit_seconds, 1.0,
+        profile.processes or usable_cores(), profile.device, profile.commit_seconds, 1.0,
         submission.name, profile.max_attempts,
     )  # fmt: skip
     outcome = launcher.run(folders, show)
@@ -123,7 +114,7 @@ def _workers(submission: Submission) -> int:
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: told.append(number))
-    bound = submission.profile.processes or os.cpu_count() or 1
+    bound = submission.profile.processes or usable_cores()
     attempts = dict.fromkeys(range(submission.workers), 0)
     running: dict[int, subprocess.Popen[bytes]] = {}
     failed = 0

@@ -9,7 +9,8 @@ import yaml
 
 from analysis.csv_runs import Columns
 from analysis.imports import import_runs
-from scorer_core.records import now, write_json
+from scorer_core.record_forms import now
+from scorer_core.support.files import write_json
 from slurm.jobs.search_worker import Worker
 from slurm.profile import Profile
 from slurm.submissions.submission import Request, new

@@ -18,8 +18,11 @@ from torch import Tensor
 
 from scorer_core import checkpoint
 from scorer_core.config import RunConfig
+from scorer_core.metrics import MEASURED
 from scorer_core.pack import Pack
-from scorer_core.records import MEASURED, PackFolder, RecordError, replace_file
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import replace_file
 from scorer_core.train import split_pack, train
 
 CPU = torch.device("cpu")

@@ -72,7 +72,7 @@ def test_every_algorithm_finds_values_that_are_known_under_every_coupling_but_th
 
     def play_and_sync(players: Players) -> Players:
         players, _, _ = game.update(players, batch, [batch], settings, shape)
-        return game.sync_targets(players, players.rounds % 10 == 0)
+        return game.sync_targets(players, players.updates % 10 == 0)
 
     play_and_sync = trace(play_and_sync, (players,))
     for _ in range(300):
@@ -102,7 +102,7 @@ def test_a_round_of_scorer_by_hand():
     gradient = [1.3 * 1.2, 1.1 * 2.2, 1.3, 1.1]
     torch.testing.assert_close(led.grad_norm, torch.tensor(math.hypot(*gradient)))
     torch.testing.assert_close(after.theta, torch.tensor([0.51, -0.49, 0.01, 0.01]))
-    assert after.rounds == 1
+    assert after.updates == 1
     torch.testing.assert_close(after.phi_target, new_players().phi)
 
 

@@ -10,7 +10,9 @@ import torch
 
 from scorer_core.config import RunConfig
 from scorer_core.envs import breakout
-from scorer_core.records import MEASURED, PackFolder, RecordError
+from scorer_core.metrics import MEASURED
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
 from scorer_core.train import split_pack, train
 
 CPU = torch.device("cpu")
