@@ -1,6 +1,6 @@
-"""The names a definition may use, and where the function behind each lives: a new one is a function and a line here.
+"""The names that a definition may use, each with the function behind it: to add one, write a function and a line here.
 
-No torch: a name is checked on a login node, its function is imported where it runs. docs/extending.md has an example of
+No torch: a login node checks names only, and a function is imported where it runs. docs/extending.md has an example of
 each kind.
 """
 
@@ -12,13 +12,13 @@ from typing import Any
 
 from scorer_core.support.errors import user_code
 
-# (delta [B], z [B, D]) -> what the follower minimises, to be weighed against msbe by `follower_weight`.
+# (delta [B], z [B, D]) -> f []; the follower minimises (1 - follower_weight) msbe + follower_weight f.
 FOLLOWER_OBJECTIVES = {
     "variance": "scorer_core.objectives:variance",
     "norm": "scorer_core.objectives:norm_loss",
 }
 
-# z [B, D] -> what the leader pays for, `leader_penalty_weight` times.
+# z [B, D] -> P []; leader_penalty_weight times P is added to the leader's loss.
 LEADER_PENALTIES = {
     "feature_norm": "scorer_core.objectives:feature_norm",
     "feature_covariance": "scorer_core.objectives:feature_covariance",
@@ -28,12 +28,19 @@ LEADER_PENALTIES = {
 
 @dataclass(frozen=True)
 class Coupling:
-    """Who steps when, on what (game.Play), and the value of every setting it has no use for."""
+    """How both networks are updated.
+
+    Attributes:
+        update: "module:name" of the update function (game.UpdateFn).
+        fixed: the value of each setting that it does not read.
+        one_rate: both networks have the leader's learning rate.
+        leader: the network whose learning rate is `leader_lr`, "theta" or "phi".
+    """
 
     update: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    one_rate: bool = False  # of everything: the leader's
-    leader: str = "theta"  # or "phi": whose rate is the leader's
+    one_rate: bool = False
+    leader: str = "theta"
 
 
 NO_FOLLOWER = {
@@ -50,10 +57,16 @@ COUPLINGS = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """A learning rate over the rounds, the settings only it reads, and how it falls in the long run."""
+    """How a learning rate falls with the number of updates k.
 
-    rate: str  # (start, power, lane, rounds, progress) -> rate; numbers or tensors
-    tail: str  # (power, lr_end) -> p such that the rate falls as rounds^-p; infinite where it ends
+    Attributes:
+        rate: "module:name" of (start, power, lane, updates, progress) -> rate; numbers or tensors.
+        tail: "module:name" of (power, lr_end) -> p such that the rate falls as k^-p; infinite if the rate ends at 0.
+        settings: those that only this schedule reads.
+    """
+
+    rate: str
+    tail: str
     settings: tuple[str, ...] = ()
 
 
@@ -74,9 +87,9 @@ NETWORKS = {
 }
 
 MINATAR_GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
-# Our own environments: each protocol with its games. gymnax, which the paper's results are on, has no seaquest.
+# Our own environments: the games of each protocol. gymnax, which the paper uses, has no seaquest.
 SUITES = {"minatar": MINATAR_GAMES, "gymnax": tuple(game for game in MINATAR_GAMES if game != "seaquest")}
-FULL_ACTION_GAMES = ("seaquest",)  # their minimal action set has all six actions
+FULL_ACTION_GAMES = ("seaquest",)  # their minimal action set is the full one
 
 # Environments of gymnasium's interface that no package registers: the task's name and "module:class".
 TASKS: dict[str, str] = {}
@@ -84,7 +97,7 @@ TASKS: dict[str, str] = {}
 
 @cache
 def function(place: str) -> Callable[..., Any]:
-    """What stands at `place`, "module:name".
+    """The object at `place`, "module:name".
 
     Raises:
         UserCodeError: if it cannot be imported.
@@ -92,6 +105,15 @@ def function(place: str) -> Callable[..., Any]:
     module, _, name = place.partition(":")
     with user_code(f"{place} cannot be imported"):
         return getattr(importlib.import_module(module), name)
+
+
+def coupling(name: str) -> Callable[..., Any]:
+    """The update function (game.UpdateFn) of the coupling `name`.
+
+    Raises:
+        UserCodeError: if it cannot be imported.
+    """
+    return function(COUPLINGS[name].update)
 
 
 def known(table: Mapping[str, Any], name: str) -> str:

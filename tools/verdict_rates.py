@@ -12,11 +12,11 @@ import numpy as np
 import scipy.signal
 
 from scorer_core.config import RunConfig
-from scorer_core.support.files import replace_file
 from scorer_core.verdicts import PROBE, verdicts
+from tools.page import DOCS, replace_generated
 
-PAGE = Path(__file__).parent.parent / "docs" / "verdicts.md"
-BEGIN, END = "<!-- rates: begin -->\n", "<!-- rates: end -->\n"
+PAGE = DOCS / "verdicts.md"
+PART = "rates"  # of the page
 ROWS = (10, 100, 1000)
 RUNS = 1000  # simulated of each type, for each number of rows
 
@@ -381,9 +381,7 @@ def tables(runs: int = RUNS) -> str:
 def write(page: Path = PAGE, runs: int = RUNS) -> str:
     """Simulate, and replace the tables in `page`."""
     text = tables(runs)
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    replace_file(page, f"{before}{BEGIN}{text}{END}{after}".encode())
+    replace_generated(page, PART, text)
     return text
 
 

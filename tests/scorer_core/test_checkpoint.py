@@ -162,7 +162,7 @@ def pack() -> Pack:
     pack = Pack(configs(), CPU)
     for _ in range(20):
         pack.step()
-    pack.probe = pack._draw_probe(kept=10)
+    pack.probe = pack._draw_probe(stored=10)
     return pack
 
 

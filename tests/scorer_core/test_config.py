@@ -7,8 +7,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig, resolve
+from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig
 from scorer_core.game import Lane
+from scorer_core.settings import resolve
 from sweeps.reading import Loader
 
 DOCS = Path(__file__).parents[2] / "docs"

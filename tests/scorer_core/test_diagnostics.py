@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from scorer_core import diagnostics, game, networks, noise, objectives, optim
+from scorer_core import diagnostics, game, networks, noise, objectives, optim, registry
 from scorer_core.config import RunConfig
 from scorer_core.diagnostics import PROBED
-from scorer_core.game import Batch, Lane, Players
+from scorer_core.game import Batch, Batches, Lane, Players
 from scorer_core.replay import Replay
 
 NUM_ENVS, ACTIONS, WIDTH = 3, 2, 6
@@ -48,12 +48,12 @@ def probed(players: Players, shape: networks.Shape, on: Batch | None = None) -> 
     return {**dict(zip(PROBED, read.tolist(), strict=True)), "srank": float(srank), "effective_rank": float(effective)}
 
 
-def played(shape: networks.Shape, rounds: int = 3) -> Players:
+def played(shape: networks.Shape, updates: int = 3) -> Players:
     players = game.new_players(torch.tensor(0), shape)
-    for _ in range(rounds):
-        players, _, _ = game.update(
-            players, batch(), [batch()] * shape.config.follower_steps, lane(shape.config), shape
-        )
+    coupling = registry.coupling(shape.config.coupling)
+    batches = Batches(batch(), [batch()] * shape.config.follower_steps)
+    for _ in range(updates):
+        players, _, _ = game.update(coupling, players, batches, lane(shape.config), shape)
     return players
 
 
