@@ -48,7 +48,11 @@ class PackFolder:
 
     @classmethod
     def create(cls, packs: Path, configs: Sequence[RunConfig], compiled: bool = False, **notes: Any) -> "PackFolder":
-        """The folder of a new pack; whether it is compiled is settled here, for all its attempts."""
+        """Create the folder of a new pack. `compiled` holds for all its attempts; `notes` are put into pack.json.
+
+        Raises:
+            RecordError: if pack.json cannot be written.
+        """
         folder = cls(packs / pack_id([config.run_id for config in configs]))
         runs = {config.run_id: config.model_dump(mode="json") for config in configs}
         version = {"schema": identity.SCHEMA_VERSION}
@@ -60,20 +64,24 @@ class PackFolder:
         return self.path.name
 
     def configs(self) -> list[RunConfig]:
-        """In the order of the pack's lanes."""
+        """The configurations, in the order of the lanes.
+
+        Raises:
+            RecordError: if pack.json is missing or damaged; so do the next methods.
+        """
         return list(self._recorded(self._pack()).values())
 
     def run_ids(self) -> list[str]:
-        """In the order of the pack's lanes."""
+        """The run ids, in the order of the lanes."""
         return list(self._names(self._pack()).values())
 
     def run_ids_and_origin(self) -> tuple[list[str], str | None]:
-        """`run_ids`, and the id of the pack that this one is a half of; from one read of pack.json."""
+        """`run_ids`, and the id of the pack of which this one is a half (or None); pack.json is read once."""
         pack = self._pack()
         return list(self._names(pack).values()), pack.halved_from
 
     def known_runs(self) -> set[str]:
-        """The runs of a pack that may be damaged, by the record that can be read; empty if none can."""
+        """The run ids of a pack that may be damaged, from the first record that can be read; empty if none can."""
         with suppress(RecordError):
             return set(self.run_ids())
         with suppress(RecordError):
@@ -119,7 +127,7 @@ class PackFolder:
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
-        """True while this process alone may write here, False if another holds the folder.
+        """True while only this process may write to the folder, False if another process holds the lock.
 
         Raises:
             RecordError: if the lock cannot be opened.
@@ -130,7 +138,7 @@ class PackFolder:
     # --- done ---
 
     def done(self) -> dict[str, dict[str, Any]]:
-        """Finished runs, each with its `status`, `done` or `diverged`, and its `verdicts`."""
+        """The finished runs, each with its `status` (`RunResult`) and its `verdicts`."""
         done = self._done()
         if not done:
             return {}
@@ -141,7 +149,7 @@ class PackFolder:
         return read_record(self.path / "done.json", DoneRecord)
 
     def finish(self, statuses: Mapping[str, dict[str, Any]]) -> None:
-        """Name every run finished, and list the metrics parts; then the checkpoints are of no more use.
+        """Write done.json with the `statuses` of all runs and the metrics parts; then remove the checkpoints.
 
         Raises:
             RecordError: if a committed part is damaged, or done.json cannot be written.
@@ -151,14 +159,14 @@ class PackFolder:
         self._commits.remove()
 
     def reopen(self) -> None:
-        """Remove done.json, for a pack whose runs a search ended early and now trains again."""
+        """Remove done.json of a pack whose runs a search ended early and now trains further."""
         (self.path / "done.json").unlink(missing_ok=True)
 
     # --- state ---
 
     @property
     def cancelled(self) -> bool:
-        """Has its user asked that it be trained no further? Asked for again, it is no longer so."""
+        """Did the user cancel this pack? Submitting it again removes the mark."""
         return (self.path / "cancelled").exists()
 
     def mark_cancelled(self, cancelled: bool) -> None:
@@ -168,7 +176,7 @@ class PackFolder:
             (self.path / "cancelled").unlink(missing_ok=True)
 
     def state(self) -> dict[str, Any]:
-        """The last heartbeat; empty before the first."""
+        """The last heartbeat (`StateRecord`); empty before the first."""
         state = read_record(self.path / "state.json", StateRecord)
         return state.model_dump(exclude_unset=True) if state else {}
 
@@ -178,7 +186,7 @@ class PackFolder:
     # --- attempts ---
 
     def new_attempt(self) -> Path:
-        """The folder of a new attempt; their numbers count the starts of this pack."""
+        """Create the folder of a new attempt; its name is the number of starts of this pack."""
         attempts = self.path / "attempts"
         for name in ("checkpoint", "metrics"):  # an attempt removes what was not committed there
             refuse_links(self.path / name)
@@ -192,7 +200,7 @@ class PackFolder:
         return [entry for entry in numbered(self.path / "attempts") if entry.is_dir()]
 
     def provenance(self) -> dict[str, Any]:
-        """Of the last attempt; empty before the first."""
+        """The provenance of the last attempt; empty before the first."""
         written = [attempt for attempt in self.attempts() if (attempt / "provenance.json").exists()]
         return read_provenance(written[-1]) if written else {}
 
@@ -303,19 +311,19 @@ class PackFolder:
 
 
 def pack_folders(packs: Path) -> list[PackFolder]:
-    """Every pack under `packs`, by name: folders named by a pack id, but for those that halves have replaced."""
+    """Every pack under `packs`, by name: the folders named by a pack id, without packs that were replaced by halves."""
     return [PackFolder(path) for path in _folders(packs) if PACK_NAME.fullmatch(path.name) and _holds_pack(path)]
 
 
 def _holds_pack(path: Path) -> bool:
     if (path / "pack.json").exists():
         return True
-    begun = any((path / name).exists() for name in ("done.json", "state.json", "checkpoint"))
-    return begun and not (path / HALVED).exists()
+    started = any((path / name).exists() for name in ("done.json", "state.json", "checkpoint"))
+    return started and not (path / HALVED).exists()
 
 
 def other_folders(packs: Path) -> list[Path]:
-    """Folders under `packs` that are not named by a pack id: copies, for instance. No command reads them."""
+    """Folders under `packs` that are not named by a pack id, for instance copies. No command reads them."""
     return [path for path in _folders(packs) if not path.name.startswith(".") and not PACK_NAME.fullmatch(path.name)]
 
 

@@ -123,5 +123,5 @@ def known(table: Mapping[str, Any], name: str) -> str:
         ValueError: if `table` does not have it.
     """
     if name not in table:
-        raise ValueError(f"unknown name '{name}'; there is {', '.join(table)}")
+        raise ValueError(f"unknown name '{name}'; choose from: {', '.join(table)}")
     return name

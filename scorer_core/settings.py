@@ -1,4 +1,4 @@
-"""From layers of settings to the settings of one run: presets, and `ratio` and `hold` for the learning rates. No torch."""
+"""From layers of settings to the settings of one run: presets, and `ratio` and `hold` of learning rates. No torch."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,8 +6,8 @@ from typing import Any
 
 from scorer_core.config import DEFAULTS, not_boolean, significant
 
-# The settings of the paper's experiments (Tables 4 and 5, and the official code). Every preset sets the same fields, so
-# that one preset after another leaves nothing of the first.
+# The settings of the paper's experiments (Tables 4 and 5, and the official code). All presets set the same fields, so a
+# later preset replaces an earlier one completely.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper_control": {
         "total_steps": 1_000_000,
@@ -26,21 +26,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_grad_norm": 0.3,
     },
 }
-# RunConfig's defaults. The official code tests its periods of 4 and 1,000 against a counter that advances by 128: in
-# effect one follower and one leader step per vector step of 128 frames, and a target copy every lcm(1,000, 128) =
-# 16,000 frames.
+# RunConfig's defaults. The official code compares its periods of 4 and 1,000 with a counter that increases by 128. The
+# effect is one follower step and one leader step per vector step of 128 frames, and a target copy every lcm(1,000, 128)
+# = 16,000 frames.
 PRESETS["paper_minatar"] = {name: DEFAULTS[name] for name in PRESETS["paper_control"]}
 
 
 def resolve(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Settings of `layers`, later ones winning, with `preset` unfolded and `ratio` turned into learning rates.
+    """The settings of all `layers`: a later layer wins, `preset` is expanded, and `ratio` becomes learning rates.
 
-    A preset counts as a layer of its own before the layer that names it. docs/learning-rates.md has the rule for
+    A preset is a layer of its own, before the layer that names it. docs/learning-rates.md has the rule for
     `leader_lr`, `follower_lr`, `ratio` and `hold`, with examples.
 
     Raises:
-        ValueError: if a layer names an unknown preset, a rate or ratio that is not positive, all three inconsistently,
-            or holds no player.
+        ValueError: if a layer has an unknown preset, a rate or ratio that is not positive, an inconsistent combination
+            of all three, or a `hold` that is not leader or follower.
     """
     settings: dict[str, Any] = {}
     rates = _LearningRates()
@@ -49,7 +49,7 @@ def resolve(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         hold, preset = layer.pop("hold", rates.hold), layer.pop("preset", None)
         if preset is not None:
             if not isinstance(preset, str) or preset not in PRESETS:
-                raise ValueError(f"preset: unknown preset '{preset}'; there is {', '.join(PRESETS)}")
+                raise ValueError(f"preset: unknown preset '{preset}'; choose from: {', '.join(PRESETS)}")
             rates.add(PRESETS[preset], rates.hold)
             settings |= PRESETS[preset]
         rates.add(layer, hold)
@@ -59,7 +59,7 @@ def resolve(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 class _LearningRates:
-    """`leader_lr`, `follower_lr` and `ratio` after some layers: the value of each, and the layer that set it last."""
+    """`leader_lr`, `follower_lr` and `ratio` after some layers: the value of each, and the last layer that set it."""
 
     def __init__(self) -> None:
         self.value: dict[str, Any] = {}  # the rates that differ from the defaults
@@ -81,7 +81,7 @@ class _LearningRates:
             self.ratio = _positive("ratio", layer["ratio"])
         held, other = ("leader_lr", "follower_lr") if hold == "leader" else ("follower_lr", "leader_lr")
         if not named or self.layer[other] > self.layer["ratio"]:
-            return  # no ratio is in force
+            return  # no ratio applies
         if len(named) == 3:
             self._check(layer)
         if other in named and held not in named:

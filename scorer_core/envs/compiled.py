@@ -43,7 +43,7 @@ ENVIRONMENTS_AHEAD = 8  # measured: 4 to 16 do as well
 
 
 class CompiledEnvironments:
-    """`step` returns the same tensors each time, written anew: copy what must outlive the next step.
+    """`step` returns the same tensors each time and overwrites them: copy what must outlive the next step.
 
     The games keep part of their state in the observation, so it must not be written to.
     """
@@ -62,9 +62,9 @@ class CompiledEnvironments:
         device: torch.device | str = "cpu",
     ) -> None:
         if game not in GAMES:
-            raise ValueError(f"There is no game {game!r}; there are {', '.join(GAMES)}.")
+            raise ValueError(f"unknown game {game!r}; choose from: {', '.join(GAMES)}")
         if action_set not in ACTION_SETS:
-            raise ValueError(f"There is no action set {action_set!r}; there are {', '.join(ACTION_SETS)}.")
+            raise ValueError(f"unknown action set {action_set!r}; choose from: {', '.join(ACTION_SETS)}")
         module = GAMES[game]
         rules = rules_of(game, protocol)
         actions = module.ACTIONS if action_set == "minimal" else ALL_ACTIONS
@@ -131,7 +131,7 @@ class CompiledEnvironments:
 
 
 def meanings_of(actions: Sequence[int]) -> int:
-    """What each action of a set means, one beside the other in a number: a look-up that loops can vectorise."""
+    """What each action of a set means, packed into one number: a look-up that loops can vectorise."""
     return sum(meaning << BITS_PER_ACTION * n for n, meaning in enumerate(actions))
 
 
@@ -183,7 +183,7 @@ def _advance(
     first_draw: int,
     rules: Rules,
 ) -> tuple[int, bool]:
-    """One step of one environment, which starts anew if it ends."""
+    """One step of one environment, which is reset if its episode ends."""
     reward, over = step(state, picture, action, key, first_draw, rules)
     over = time_is_up(state, rules) or over
     if over:

@@ -23,7 +23,7 @@ from scorer_core.support.errors import RecordError, user_code
 class GymnasiumEnvironments:
     """P x N environments of `task`, a gymnasium id, one after the other in this process.
 
-    Environment n of a lane is seeded from (lane seed, n) once, at `reset`, and goes on from its own generator.
+    Environment n of a lane is seeded once from (lane seed, n), at `reset`; after that its own generator continues.
 
     Raises:
         RecordError: if an environment of `task` cannot be saved and restored exactly.

@@ -1,7 +1,6 @@
-"""Environments, as a pack meets them: P lanes x N environments of one task, stepped in lockstep.
+"""The interface between a pack and its environments: P lanes x N environments of one task, stepped in lockstep.
 
-An implementation gives every lane the episodes it would see alone: environment n of a lane is a function of the
-lane's seed and n, whatever the other lanes are.
+Every lane has the episodes that it would have alone: environment n of a lane depends on the lane's seed and on n only.
 """
 
 from collections.abc import Sequence
@@ -17,12 +16,12 @@ from scorer_core.registry import SUITES
 
 @dataclass
 class Step:
-    """One transition of all environments. An environment that ended has been reset: `observation` starts anew."""
+    """One transition of all environments. An environment whose episode ended was reset."""
 
-    observation: Tensor  # [P, N, *observation_shape], what to act on next
+    observation: Tensor  # [P, N, *observation_shape] for the next action
     reward: Tensor  # [P, N] float32
-    terminated: Tensor  # [P, N] bool: the episode ended in the task; there is nothing to bootstrap from
-    truncated: Tensor  # [P, N] bool: the episode was cut off; its last state still has a value
+    terminated: Tensor  # [P, N] bool: the episode ended in the task; no bootstrap value follows
+    truncated: Tensor  # [P, N] bool: the episode was cut off; its last state has a bootstrap value
     final_observation: Tensor | None  # [P, N, *observation_shape] before any reset; None if the task never truncates
 
 
@@ -32,7 +31,7 @@ class Environments(Protocol):
 
     @property
     def observation_dtype(self) -> torch.dtype:
-        """As replay keeps it: uint8 for pictures, else float32."""
+        """Of the observations in the replay: uint8 for images, otherwise float32."""
         ...
 
     @property
@@ -40,7 +39,7 @@ class Environments(Protocol):
 
     @property
     def truncates(self) -> bool:
-        """May an episode be cut off?"""
+        """Can an episode be truncated?"""
         ...
 
     @property
@@ -49,11 +48,11 @@ class Environments(Protocol):
         ...
 
     def reset(self) -> Tensor:
-        """Start every environment; the first observation, [P, N, *observation_shape]."""
+        """Start every environment; returns the first observations [P, N, *observation_shape]."""
         ...
 
     def step(self, actions: Tensor) -> Step:
-        """Apply `actions`, [P, N] int64."""
+        """One step of every environment with `actions` [P, N] int64."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -61,9 +60,9 @@ class Environments(Protocol):
         ...
 
     def restore(self, state: dict[str, Any], lanes: Sequence[int] | None = None) -> None:
-        """Continue from `state`, of as many lanes as these; or of others, whose `lanes` these are.
+        """Continue from `state`, of these lanes; or of a larger pack, in which these are the `lanes`.
 
-        The format "pickle" runs the code that it holds: the caller has checked who can have written it.
+        The format "pickle" runs the code that it contains: the caller must have checked who could have written it.
 
         Raises:
             ValueError: if `state` does not fit these environments; the message names the key.
@@ -72,7 +71,7 @@ class Environments(Protocol):
 
 
 def make(config: RunConfig, seeds: Tensor) -> Environments:
-    """The environments of a pack whose lanes have `seeds` [P], on the device of `seeds`."""
+    """The environments of a pack whose lanes have `seeds` [P] int64, on the device of `seeds`."""
     family, _, game = config.task.partition("/")
     if family in SUITES:
         from scorer_core.envs.compiled import CompiledEnvironments

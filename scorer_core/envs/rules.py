@@ -57,7 +57,7 @@ FREEWAY_TIME_LIMIT = {"minatar": 2501, "gymnax": 2500}
 
 def rules_of(game: str, protocol: str) -> Rules:
     if protocol not in PROTOCOLS:
-        raise ValueError(f"There is no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}.")
+        raise ValueError(f"unknown protocol {protocol!r}; choose from: {', '.join(PROTOCOLS)}")
     if (game, protocol) == ("seaquest", "gymnax"):
         raise ValueError("gymnax has no Seaquest; play seaquest under the protocol 'minatar'.")
     rules = PROTOCOLS[protocol]

@@ -16,7 +16,7 @@ log = logging.getLogger("scorer")
 
 @cache
 def check_task(task: str) -> str:
-    """`task` itself. Before a module is imported that `task` names ("module:id"), a line on stderr says so.
+    """`task` itself. If `task` names a module ("module:id"), a warning names the module before it is imported.
 
     Raises:
         ValueError: if no such task exists, its environment cannot be made, or its spaces are not Box and Discrete.
@@ -28,13 +28,13 @@ def check_task(task: str) -> str:
             log.warning("task %s: imports the module %s (%s)", task, module, _place(module))
         observation_space(task)
     elif game not in SUITES[family]:
-        raise ValueError(f"unknown game '{game}'; {family} has {', '.join(SUITES[family])}")
+        raise ValueError(f"unknown game '{game}'; choose from: {', '.join(SUITES[family])}")
     return task
 
 
 @cache
 def observation_space(task: str) -> Any:
-    """The Box of a task of gymnasium's interface. What its environment prints meanwhile is not shown.
+    """The observation space (a Box) of a gymnasium task. Output of its environment is not shown.
 
     Raises:
         ValueError: if no such task exists, its environment cannot be made, or its spaces are not Box and Discrete.

@@ -17,9 +17,9 @@ PACK_NAME = re.compile(r"[0-9a-f]{16}")
 
 
 def replace_file(path: Path, content: bytes | memoryview, mode: int = 0o666) -> None:
-    """Write `content` to `path` so that a reader, or a crash, sees the old file or the new one and nothing between.
+    """Replace `path` by a file with `content`, atomically: a reader or a crash sees the old file or the new one.
 
-    The new file has the permissions in `mode` that the umask allows and that the old file, if there is one, had.
+    The permissions are those in `mode` that the umask allows and that an existing file already has.
 
     Raises:
         RecordError: if the file system refuses (full, read-only, ...), or a link leads out of the sweep's folder.
@@ -47,11 +47,16 @@ def replace_file(path: Path, content: bytes | memoryview, mode: int = 0o666) -> 
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Replace `path` by `value` as JSON (`replace_file`).
+
+    Raises:
+        RecordError: if the file system refuses, or a link leads out of the sweep's folder.
+    """
     replace_file(path, (json.dumps(value, indent=1) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
-    """The content of `path`, None if there is no such file.
+    """The JSON content of `path`; None if the file does not exist.
 
     Raises:
         RecordError: if it cannot be read or is not JSON.
@@ -65,7 +70,11 @@ def read_json(path: Path) -> Any:
 
 
 def numbered(folder: Path) -> list[Path]:
-    """The entries of `folder` whose whole name is a number, the smallest first; none if there is no such folder."""
+    """The entries of `folder` whose whole name is a number, smallest first; none if the folder does not exist.
+
+    Raises:
+        RecordError: if the folder cannot be read.
+    """
     try:
         found = [path for path in folder.iterdir() if path.name.isascii() and path.name.isdecimal()]
     except (FileNotFoundError, NotADirectoryError):
@@ -76,7 +85,7 @@ def numbered(folder: Path) -> list[Path]:
 
 
 def refuse_links(path: Path) -> None:
-    """Make sure that what is written to `path` stays in the folder of its sweep, which may be a link itself.
+    """Check that a write to `path` stays in the folder of its sweep. This folder itself may be a link.
 
     Raises:
         RecordError: if `path`, or a folder between it and the sweep's, is a link that leads out of the sweep's.
@@ -90,7 +99,7 @@ def refuse_links(path: Path) -> None:
 
 
 def _sweep_of(path: Path) -> Path | None:
-    """The folder of the sweep that `path` belongs to; None if it belongs to none, or stands directly in the folder."""
+    """The folder of the sweep that `path` belongs to; None if it belongs to none, or is directly in the folder."""
     below = ""
     for entry in (path, *path.parents[:FOLDERS_OF_A_SWEEP]):
         sweep = entry.parent
@@ -103,7 +112,7 @@ def _sweep_of(path: Path) -> Path | None:
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """The file at `path`, made if there is none, to be appended to; no link is followed.
+    """The file at `path`, opened for appending and created if it does not exist; no link is followed.
 
     Raises:
         RecordError: if it cannot be opened.
@@ -127,5 +136,5 @@ def open_file(path: Path, flags: int, mode: int = 0o666) -> int:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a damaged file or folder, so that it is in nobody's way and nothing is lost."""
+    """Rename a damaged file or folder, so that nobody reads it and nothing is lost."""
     path.rename(path.with_name(f"{path.name}.{uuid.uuid4().hex[:4]}.damaged"))
