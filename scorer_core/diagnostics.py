@@ -123,7 +123,7 @@ def q_bias(players: Players, replay: Replay, vector_step: Tensor, lane: Lane, ro
     """Mean of Q(s, a) minus the discounted return that followed, over the oldest of the last `rows` vector steps.
 
     The return is the one in the replay, with exploration. It ends with its episode. If the task truncates the episode,
-    or after `rows` vector steps, the largest action value stands for the rest.
+    or after `rows` vector steps, the largest action value replaces the rest.
     """
     num_rows, num_envs = replay.action.shape
     at = (vector_step - rows + torch.arange(rows, device=replay.action.device)) % num_rows

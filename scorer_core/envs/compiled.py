@@ -1,4 +1,4 @@
-"""The MinAtar games as `Environments`: compiled, many at a time, on CPU in one loop, on CUDA one thread an environment.
+"""The MinAtar games as `Environments`: compiled; on a CPU in one loop, on CUDA with one thread per environment.
 
 Environment n of a lane is a function of the lane's seed, n and the step alone: its chances at a step are the draws
 from n * DRAWS on of that lane's key for that step.
@@ -38,7 +38,7 @@ BITS_PER_ACTION = 3
 THREADS_PER_BLOCK = 128
 STATE_DTYPE = torch.int16
 CACHE_LINE = 64  # bytes
-LINES_AHEAD = 3  # of a longer state; the processor foresees by itself what is read of a shorter one
+LINES_AHEAD = 3  # of a longer state; the processor prefetches a shorter one by itself
 ENVIRONMENTS_AHEAD = 8  # measured: 4 to 16 do as well
 
 
@@ -141,12 +141,12 @@ def _meaning(meanings: int, action: int) -> int:
 
 
 def _in_place(tensor: Tensor) -> Any:
-    """The tensor's own memory, as numba takes it."""
+    """The memory of the tensor as an array for numba."""
     return cuda.as_cuda_array(tensor) if tensor.is_cuda else tensor.numpy()
 
 
 def _sources(module: ModuleType) -> int:
-    """A number for the text of all that goes into a compiled game."""
+    """A hash of the source of everything that is compiled into a game."""
     text = "".join(inspect.getsource(part) for part in (module, rules, noise))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
@@ -194,7 +194,7 @@ def _advance(
 
 @cache
 def _on_cpu(module: ModuleType, rules: Rules) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The loops over all environments: all start, all make a step. What the rules leave out is not compiled.
+    """The loops over all environments: reset and step. Parts that the rules do not use are not compiled.
 
     numba names a compiled copy on disk by what the loop closes over. With `sources` among it, and returned to be among
     it, a copy of other sources is never taken for these.
@@ -234,7 +234,7 @@ def _on_cpu(module: ModuleType, rules: Rules) -> tuple[Callable[..., Any], Calla
 
 @cache
 def kernels(module: ModuleType, rules: Rules) -> tuple[Any, Any]:
-    """The same for CUDA, one thread an environment."""
+    """The same for CUDA, one thread per environment."""
     reset, step, draws = module.reset, module.step, module.DRAWS
 
     @cuda.jit

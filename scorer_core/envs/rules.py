@@ -1,4 +1,4 @@
-"""What all the games share: their actions, the head of their state, chance, and the two protocols.
+"""What all games share: actions, the start of the state, random draws, and the two protocols.
 
 The game functions are plain Python on small integer arrays; `scalar` lets compiled code call them.
 """
@@ -25,7 +25,7 @@ scalar = register_jitable(forceinline=True, **JIT_OPTIONS)
 
 
 class Rules(NamedTuple):
-    """The numbers in which the protocols differ, as every game function receives them."""
+    """The numbers in which the protocols differ; an argument of every game function."""
 
     sticky_probability: float
     time_limit: int  # steps; 0 is none

@@ -1,4 +1,4 @@
-"""Each instrument against a computation by brute force, and on networks built to be collapsed, dormant and healthy."""
+"""Each diagnostic against a computation by brute force, and on networks built to be collapsed, dormant and healthy."""
 
 import itertools
 import math
@@ -236,7 +236,7 @@ def test_the_last_step_is_what_adam_took():
     torch.testing.assert_close(optim.last_step(state, lr), before - parameters)
 
 
-def test_short_runs_are_read_as_often_as_their_rounds_pay_for():
+def test_short_runs_have_diagnostics_at_fewer_log_points():
     config = shape_of().config
     assert diagnostics.points(config) == 1000 // 400
     assert diagnostics.points(RunConfig(task="gymnax/breakout")) == 100

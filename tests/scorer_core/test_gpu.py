@@ -23,7 +23,7 @@ def train(configs: list[RunConfig], device: str, vector_steps: int = 60, compile
 @needs_gpu
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # by the compiler
-def test_on_a_gpu_the_first_rounds_agree_with_the_cpu(compiled):
+def test_on_a_gpu_the_first_updates_agree_with_the_cpu(compiled):
     """Later ones need not: another last bit of a value is, one day, another action."""
     configs = [config(**lane) for lane in LANES]
     ours, _ = train(configs, "cuda", 10, compiled)

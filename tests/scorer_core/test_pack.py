@@ -1,4 +1,4 @@
-"""What a pack promises: a lane is the same run alone, bit for bit on a CPU, whoever its neighbours are."""
+"""What a pack promises: a lane equals the same run alone, bit for bit on a CPU, with any neighbours."""
 
 from typing import Any
 
@@ -178,7 +178,7 @@ def test_the_metrics_count_episodes_and_average_last_returns():
     assert last["epsilon"] == pytest.approx(1 - 0.99 * 600 / 250_000)
 
 
-def test_the_instruments_are_read_where_their_rounds_pay_for_it_on_a_probe_that_stays():
+def test_diagnostics_are_read_where_enough_updates_lie_between_on_a_probe_that_stays():
     settings: dict[str, Any] = {"total_steps": 5100, "log_points": 10, "learning_starts": 30}
     pack, rows = train([config(seed=s, target_every=240, **settings) for s in (1, 2)], vector_steps=850)
     for lane in (0, 1):
@@ -220,11 +220,11 @@ def test_targets_are_copied_when_their_boundary_is_crossed_lane_by_lane():
 
 def test_an_update_interval_of_several_vector_steps_is_kept():
     pack = Pack([config(update_every=24, learning_starts=0)], CPU)
-    rounds = []
+    updates = []
     for _ in range(12):
         pack.step()
-        rounds.append(pack.players.updates.item())
-    assert rounds == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]
+        updates.append(pack.players.updates.item())
+    assert updates == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Training a pack piece by piece, in folders: it stops where it is told, and its runs may part."""
+"""Training a pack piece by piece, in folders: it stops where it must, and its runs may be split."""
 
 import logging
 from typing import Any
