@@ -252,10 +252,10 @@ def test_shared_batches_are_one_batch_for_the_leader_and_every_follower_step():
     drawn = []
 
     class Watched(Pack):
-        def _traced(self, name, alone, *arguments):
+        def _vectorised(self, name, one_run, *arguments):
             if name == "learn":
                 drawn.append(arguments[3:5])
-            return super()._vectorised(name, alone, *arguments)
+            return super()._vectorised(name, one_run, *arguments)
 
     for batches, equal in (("shared", True), ("separate", False)):
         drawn.clear()
