@@ -61,7 +61,7 @@ def play(lane_settings=None, **settings):
 @pytest.mark.parametrize("algorithm", ["dqn", "ddqn", "dueling_dqn", "dueling_ddqn"])
 @pytest.mark.parametrize("coupling", ["scorer", "synchronous", "monolithic", "monolithic_two_rates"])
 def test_every_algorithm_finds_values_that_are_known_under_every_coupling_but_the_inverted(coupling, algorithm):
-    """s0 goes on to s1, where reward 1 ends it: Q(s0, a0) is gamma, Q(s1, a1) is 1, and the other actions give nothing.
+    """s0 leads to s1, which ends with reward 1: Q(s0, a0) is gamma, Q(s1, a1) is 1, and the other actions give nothing.
 
     Inverted, nobody is in a hurry about the mean of the errors: at the end Q(s0, a0) was 0.5 to 0.6 off.
     """

@@ -39,7 +39,7 @@ def test_a_pack_stopped_on_the_way_and_parted_leaves_the_rows_of_an_uninterrupte
     assert not go_on(old, until=100)
     assert old.state()["phase"] == "paused"
     assert old.state()["step"] == 102, "the first vector step from 100 on"
-    assert not go_on(old, until=240), "it goes on from where it stopped"
+    assert not go_on(old, until=240), "it continues where it stopped"
     new = PackFolder.create(tmp_path / "packs", [CONFIGS[3], CONFIGS[1]])
     split_pack(old, new, CPU)
     assert go_on(new)
@@ -108,4 +108,4 @@ def test_a_checkpoint_of_another_versions_games_is_refused_in_words_and_kept(tmp
     with pytest.raises(RecordError, match=refusal):
         split_pack(folder, PackFolder.create(tmp_path, CONFIGS[:2]), CPU)
     monkeypatch.undo()
-    assert go_on(folder), "its own version still goes on from it"
+    assert go_on(folder), "its own version still resumes from it"
