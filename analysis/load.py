@@ -14,7 +14,8 @@ import numpy as np
 from analysis.choices import Score
 from analysis.run_metrics import RunMetrics, Status, read_imported, read_packs, version_notes
 from scorer_core.config import RunConfig
-from scorer_core.records import METRICS, PackFolder
+from scorer_core.metrics import METRICS
+from scorer_core.records import PackFolder
 from scorer_core.scores import auc, best, final
 from sweeps.definition import DefinitionError, Sweep, Variant, load_submitted
 

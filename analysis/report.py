@@ -15,7 +15,7 @@ from analysis.sentences import against_random, answer, nothing_to_report, table_
 from analysis.style import FORMATS, Saver, Venue, styled
 from analysis.summary import Settings, Summary, summarize
 from scorer_core.identity import digest
-from scorer_core.records import replace_file
+from scorer_core.support.files import replace_file
 
 # From this many variants x tasks on, saving the figures takes longer than starting other processes for it.
 CELLS_FOR_PROCESSES = 20

@@ -16,15 +16,11 @@ import pyarrow.parquet as pq
 
 from scorer_core import versions
 from scorer_core.config import RunConfig
-from scorer_core.records import (
-    PackFolder,
-    RecordError,
-    other_folders,
-    pack_folders,
-    read_json,
-    read_provenance,
-)
+from scorer_core.provenance import read_provenance
+from scorer_core.records import PackFolder, other_folders, pack_folders
 from scorer_core.support.commands import retrain
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import read_json
 from scorer_core.support.text import count
 
 Status = Literal["done", "diverged", "partial", "missing"]

@@ -20,7 +20,7 @@ from analysis.search_summary import SearchSummary, interval
 from analysis.statistics import Estimate
 from analysis.style import BASELINE_COLOUR, COLOURS, figure_text, new_figure, save, styled
 from scorer_core.identity import digest
-from scorer_core.records import replace_file, write_json
+from scorer_core.support.files import replace_file, write_json
 
 COMPLETE_FOR_FIGURES = 2
 

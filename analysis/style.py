@@ -20,7 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.mathtext import MathTextParser
 
 from analysis.choices import Venue
-from scorer_core.records import replace_file
+from scorer_core.support.files import replace_file
 
 # Widths of the text and of one column of each venue's LaTeX template, in inches.
 WIDTHS: dict[Venue, tuple[float, float]] = {

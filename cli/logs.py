@@ -5,8 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from cli.console import out
-from scorer_core.records import PACK_NAME, PackFolder, RecordError
+from scorer_core.records import PackFolder
 from scorer_core.support.commands import logs_command
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import PACK_NAME
 from scorer_core.support.secrets import mask
 from slurm.jobs.policy import halves
 from slurm.submissions.submission import submissions

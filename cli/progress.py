@@ -10,7 +10,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Column
 from rich.text import Text
 
-from scorer_core.records import PackFolder, RecordError
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count, duration
 from slurm.local.launcher import LaunchState
 from sweeps.plan import PlannedPack

@@ -1,6 +1,5 @@
 """Verbs of searches that train: run, confirm."""
 
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +9,9 @@ from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, err, exit_with_error, out
 from cli.options import Outputs, Overrides, SearchArgument
-from scorer_core.records import replace_file
 from scorer_core.support.commands import command, command_on
+from scorer_core.support.cores import usable_cores
+from scorer_core.support.files import replace_file
 from scorer_core.support.text import count
 from slurm.cluster.scheduler import SchedulerError
 from slurm.profile import Profile, load_profile
@@ -56,7 +56,7 @@ def run(
     given = [word for override in changes for word in ("-s", override)]
     where = load_profile(profile) if profile else None
     lanes = lanes or (where.lanes if where else None) or definitions.LANES
-    workers = workers or (JOBS if where else os.cpu_count() or 1)
+    workers = workers or (JOBS if where else usable_cores())
     together = trials_per_batch(definition, study.trials_left(), workers, lanes)
     out.print(summary(definition, together))
     out.print(f"Storage: {study.storage_location}")

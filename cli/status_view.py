@@ -12,8 +12,9 @@ from rich.text import Text
 
 from cli.console import table
 from scorer_core import versions
-from scorer_core.records import RecordError, now
+from scorer_core.record_forms import now
 from scorer_core.support.commands import command_on, logs_command, retrain, run_command, shown_path
+from scorer_core.support.errors import RecordError
 from scorer_core.support.secrets import mask
 from scorer_core.support.text import count, duration, folded
 from slurm.profile import Profile

@@ -13,7 +13,7 @@ from cli.console import DEFAULT_OUTPUTS, Fitted, out, print_json, table
 from cli.options import AsJson, Outputs
 from scorer_core import verdicts
 from scorer_core.provenance import git_error
-from scorer_core.records import RecordError
+from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count, duration, folded
 from sweeps import definition, search
 from sweeps.left_out import left_out, on_disk

@@ -9,7 +9,7 @@ from scorer_core.networks import Shape
 
 
 def epsilon(lane: Lane, env_step: Tensor) -> Tensor:
-    """Exploration rate after `env_step` environment steps: linear, then constant."""
+    """Exploration rate [] after `env_step` ([] int64) environment steps: linear, then constant."""
     return optim.linear(lane.epsilon_start, lane.epsilon_end, env_step / lane.epsilon_steps)
 
 
@@ -22,6 +22,9 @@ def act(
     lane: Lane,
     shape: Shape,
 ) -> Tensor:
-    """Actions [N] for observations [N, *observation_shape]: `random_action` where the uniform `explore` says so."""
+    """Actions [N] for `observation` [N, *observation_shape].
+
+    The greedy action, or `random_action` [N] if `explore` [N], uniform in [0, 1), is below epsilon.
+    """
     values = networks.action_values(players.phi, players.theta, observation, shape)
     return torch.where(explore < epsilon(lane, env_step), random_action, values.argmax(-1))

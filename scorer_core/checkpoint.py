@@ -1,8 +1,8 @@
 """The format of a checkpoint: tensors and plain values under explicit keys, each checked when it is loaded.
 
-A checkpoint is one dict: `version`, the keys that `Pack` lists, and `environments`. It holds tensors, numbers, strings,
-None, lists and dicts, and is loaded by an unpickler that accepts nothing else. docs/checkpoints.md describes the one
-exception: environments that can only be saved as a pickle.
+A checkpoint is one dict: `version`, the attributes of a pack that STATE lists, and `environments`. It holds tensors,
+numbers, strings, None, lists and dicts, and is loaded by an unpickler that accepts nothing else. docs/checkpoints.md
+describes the one exception: environments that can only be saved as a pickle.
 
 Version 1, which scorer 0.1 wrote, has no key `version` and holds NamedTuples.
 """
@@ -20,9 +20,14 @@ import torch
 from torch import Tensor
 
 from scorer_core import game, optim, replay
-from scorer_core.records import RecordError
+from scorer_core.support.errors import RecordError
 
 VERSION = 2
+STATE = (  # the attributes of a pack that a checkpoint holds
+    "vector_step", "observation", "players", "replay", "episode_return", "last_return", "counted", "episodes",
+    "learned", "updates_since_log", "diverged", "initial", "probe", "drift",
+)  # fmt: skip
+OLD_KEYS = {"updates": "rounds", "updates_since_log": "rounds_learned"}  # names in the file that differ from the code's
 # The classes in checkpoints of version 1, each with the name that it has there.
 VERSION_1_CLASSES = [
     (game.Batch, "scorer_core.game.Batch"),
@@ -34,10 +39,20 @@ WRITABLE_BY_OTHERS = 0o022
 
 
 def plain(value: Any) -> Any:
-    """`value` with each NamedTuple as a dict by field name, and each other tuple as a list."""
+    """`value` with each NamedTuple as a dict by key, and each other tuple as a list."""
     if hasattr(value, "_asdict"):
-        return {name: plain(field) for name, field in value._asdict().items()}
+        return {_key(name): plain(field) for name, field in value._asdict().items()}
     return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _key(name: str) -> str:
+    """The key in a checkpoint of the attribute or field `name`."""
+    return OLD_KEYS.get(name, name)
+
+
+def dump_pack(state: Mapping[str, Any], environments: Mapping[str, Any]) -> bytes:
+    """The checkpoint of a pack: the attributes in `state` (STATE), and the state of its environments."""
+    return dump({_key(name): plain(state[name]) for name in STATE} | {"environments": environments})
 
 
 def dump(content: Mapping[str, Any]) -> bytes:
@@ -96,6 +111,30 @@ def bytes_tensor(content: bytes) -> Tensor:
     return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
+def fit_pack(saved: Mapping[str, Any], like: Mapping[str, Any], lanes: Sequence[int] | None) -> dict[str, Any]:
+    """The attributes (STATE) of a pack from a loaded checkpoint, each in the form of the one in `like` (see `fit`).
+
+    Raises:
+        ValueError: if the checkpoint does not fit; the message names the key.
+    """
+    check_keys(saved, (*map(_key, STATE), "environments"), "")
+    if type(saved["environments"]) is not dict:
+        raise ValueError("'environments' is not a dict")
+    return {name: fit(saved[_key(name)], like[name], _key(name), lanes) for name in STATE}
+
+
+def check_source(saved: Mapping[str, Any], file: Path | None, data: bytes) -> None:
+    """Check that only this user can have written the checkpoint `data`, read from `file`, if it holds a pickle.
+
+    Raises:
+        RecordError: if its environments are pickled and `file` is missing or not private.
+    """
+    if saved["environments"].get("format") == "pickle":
+        if file is None:
+            raise RecordError("pickled environments are only restored from a file")
+        require_private(file, data)
+
+
 def check_keys(saved: Any, expected: Collection[str], key: str) -> None:
     """Check that `saved`, which is stored under `key`, is a dict with exactly the `expected` keys.
 
@@ -120,8 +159,10 @@ def fit(saved: Any, like: Any, key: str, lanes: Sequence[int] | None = None) -> 
         ValueError: if the keys, types, shapes or dtypes differ from those of `like`; the message names the key.
     """
     if hasattr(like, "_asdict"):
-        check_keys(saved, like._fields, key)
-        fields = {name: fit(saved[name], getattr(like, name), f"{key}.{name}", lanes) for name in like._fields}
+        check_keys(saved, [_key(name) for name in like._fields], key)
+        fields = {
+            name: fit(saved[_key(name)], getattr(like, name), f"{key}.{_key(name)}", lanes) for name in like._fields
+        }
         return type(like)(**fields)
     if isinstance(like, tuple):
         if type(saved) is not list or len(saved) != len(like):

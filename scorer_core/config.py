@@ -1,11 +1,11 @@
-"""What a run computes: `RunConfig`, frozen and validated, every field a LANE or a SHAPE, and its identity.
+"""The configuration of one run: `RunConfig`, frozen and validated. Every field is a LANE or a SHAPE field. No torch.
 
-LANE fields are numbers that runs of one pack may mix; SHAPE fields decide array sizes or which code runs, so a pack
-shares them. Planning, packing and searching read this declaration. No torch here: a login node plans in a second.
+LANE fields are numbers that may differ between the runs of a pack. SHAPE fields decide array sizes or which code runs:
+all runs of a pack have the same. Planning, packing and searching read this declaration.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
@@ -13,16 +13,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
 
 from scorer_core import identity
+from scorer_core.envs.tasks import check_task
 from scorer_core.identity import digest
-from scorer_core.registry import (
-    COUPLINGS,
-    FOLLOWER_OBJECTIVES,
-    LEADER_PENALTIES,
-    NETWORKS,
-    SCHEDULES,
-    check_task,
-    known,
-)
+from scorer_core.registry import COUPLINGS, FOLLOWER_OBJECTIVES, LEADER_PENALTIES, NETWORKS, SCHEDULES, known
 
 
 class Kind(StrEnum):
@@ -36,12 +29,12 @@ def significant(value: float) -> float:
 
 
 def one_of(table: Mapping[str, Any], *besides: str) -> AfterValidator:
-    """A name of one of the registry's tables, as it stands when asked, or one of `besides`."""
+    """A name in `table` at the time of the check, or one of `besides`."""
     return AfterValidator(lambda name: name if name in besides else known(table, name))
 
 
 def not_boolean(value: Any) -> Any:
-    """`value` itself. pydantic and Python take True for 1; a definition that says so has a mistake.
+    """`value` itself. pydantic and Python accept True as 1, but in a definition it is a mistake.
 
     Raises:
         ValueError: if it is True or False.
@@ -57,8 +50,8 @@ Rate = Annotated[Number, Field(gt=0)]
 Weight = Annotated[Number, Field(ge=0)]
 Power = Annotated[Number, Field(ge=0, le=4)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
-Count = Annotated[Whole, Field(ge=1, le=10**15)]  # more steps than any run trains; exact as a float
-Size = Annotated[Whole, Field(ge=1, le=10**6)]  # of what takes memory
+Count = Annotated[Whole, Field(ge=1, le=10**15)]  # more steps than any run has; exact as a float
+Size = Annotated[Whole, Field(ge=1, le=10**6)]  # of an array
 Seed = Annotated[Whole, Field(ge=0, lt=2**62)]
 Switch = Annotated[bool, Strict()]
 Widths = tuple[Size, ...]
@@ -76,8 +69,9 @@ def shape(default: Any = ..., description: str = "", **kwargs: Any) -> Any:
 class RunConfig(BaseModel):
     """One run: a variant on a task with a seed. The defaults are the paper's MinAtar setting (paper, Table 4).
 
-    Time is counted in environment steps, all environments of the run together ("frames" in the paper). A period fires
-    when its boundary is crossed, once however many boundaries a vector step crosses.
+    Time is in environment steps, all environments of the run together ("frames" in the paper). A vector step is one
+    step of all environments. A period is due when a vector step crosses a multiple of it, and then once, however many
+    multiples it crosses.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,32 +79,33 @@ class RunConfig(BaseModel):
     task: Annotated[str, AfterValidator(check_task)] = shape(
         description="minatar/<game>, gymnax/<game>, or a gymnasium id with a Box observation and a Discrete action"
     )
-    action_set: Literal["minimal", "full"] = shape("minimal", "MinAtar only: the actions that act, or all six")
+    action_set: Literal["minimal", "full"] = shape("minimal", "MinAtar only: actions with an effect, or all six")
     total_steps: Count = shape(100_000_000, "environment steps of the whole run")
     num_envs: Size = shape(128, "environments stepped in lockstep")
 
-    algorithm: Algorithm = shape("dqn", "Double takes another target, dueling another head")
+    algorithm: Algorithm = shape("dqn", "ddqn changes the target, dueling the head of the control network")
     double_features: Literal["target", "online"] = shape(
-        "target", "ddqn: whose features the online control chooses the next action on; target as in the official code"
+        "target",
+        "ddqn: features on which the online control chooses the next action; target as in the official code",
     )
     dueling_head: Literal["streams", "shared"] = shape(
         "streams", "dueling: two hidden streams of half the widths, as in the official code, or the paper's shared one"
     )
-    coupling: Annotated[str, one_of(COUPLINGS)] = shape("scorer", "who leads, who follows, or neither")
+    coupling: Annotated[str, one_of(COUPLINGS)] = shape("scorer", "which network leads and which follows, or neither")
     order: Literal["follower_first", "leader_first"] = shape(
         "follower_first", "as in Algorithm 1, or as in the official code"
     )
     follower_steps: Size = shape(1, "follower steps for each leader step")
     batches: Literal["separate", "shared"] = shape(
-        "separate", "every step draws its own batch, or all steps of an update learn from the leader's batch"
+        "separate", "each step draws its own batch, or all steps of an update use the leader's batch"
     )
 
     follower_objective: Annotated[str, one_of(FOLLOWER_OBJECTIVES)] = shape(
         "variance",
-        "f of (1 - follower_weight) msbe + follower_weight f; may be written `msbe`, or as variance's weight",
+        "f in (1 - follower_weight) msbe + follower_weight f; `msbe` or a number (weight of the variance) set both",
     )
     leader_penalty: Annotated[str, one_of(LEADER_PENALTIES, "none")] = shape(
-        "none", "of the features: what the leader pays for beside its msbe"
+        "none", "penalty on the features, added to the leader's msbe"
     )
     schedule: Annotated[str, one_of(SCHEDULES)] = shape("linear", "how the learning rates fall")
 
@@ -123,26 +118,26 @@ class RunConfig(BaseModel):
     normalise_input: Switch = shape(True, "divide the observation by its mean absolute value")
     normalise_features: Switch = shape(True, "divide the features by their mean absolute value")
 
-    replay_size: Count = shape(100_000, "transitions kept, all environments together")
-    batch_size: Size = shape(64, "transitions a step learns from")
+    replay_size: Count = shape(100_000, "transitions in the replay, all environments together")
+    batch_size: Size = shape(64, "transitions per gradient step")
     learning_starts: Whole = shape(10_000, "environment steps before the first update", ge=0, le=10**15)
     update_every: Count = shape(128, "environment steps between updates")
-    log_points: Size = shape(100, "rows of metrics, evenly spaced; at most one a vector step")
+    log_points: Size = shape(100, "rows of metrics, evenly spaced; at most one per vector step")
     return_before_first_episode: Literal["none", "zero"] = shape(
         "none",
-        "what `return` counts for an environment before its first episode has ended; zero as in the official code",
+        "value in `return` of an environment before its first episode has ended; zero as in the official code",
     )
 
     seed: Seed = lane(0)
-    leader_lr: Rate = lane(1e-4, "initial learning rate of the leader; of everything under `monolithic`")
+    leader_lr: Rate = lane(1e-4, "initial learning rate of the leader; under `monolithic` of both networks")
     follower_lr: Rate = lane(5e-4, "initial learning rate of the follower")
     lr_end: Fraction = lane(0.0, "linear: learning rates at the end, as a fraction of the initial ones")
-    leader_power: Power = lane(0.9, "polynomial: the leader's rate is its initial / (1 + rounds / decay_rounds)^power")
-    follower_power: Power = lane(0.6, "polynomial: the follower's; the theorem asks for leader_power >= 1.5 times it")
-    decay_rounds: Rate = lane(10_000.0, "polynomial: rounds until a rate has fallen by 2^power")
-    follower_weight: Fraction = lane(1.0, "of follower_objective against msbe")
+    leader_power: Power = lane(0.9, "polynomial: the leader's rate is leader_lr / (1 + updates / decay_rounds)^power")
+    follower_power: Power = lane(0.6, "polynomial: of the follower; the theorem requires leader_power >= 1.5 times it")
+    decay_rounds: Rate = lane(10_000.0, "polynomial: updates after which a rate is 2^-power times the initial one")
+    follower_weight: Fraction = lane(1.0, "weight of follower_objective; 1 - follower_weight is that of msbe")
     leader_penalty_weight: Weight = lane(0.0, "coefficient of leader_penalty")
-    max_grad_norm: Rate = lane(0.5, "global norm each player's gradient is clipped to")
+    max_grad_norm: Rate = lane(0.5, "maximum global norm of each network's gradient")
     gamma: Fraction = lane(0.99, "discount")
     epsilon_start: Fraction = lane(1.0)
     epsilon_end: Fraction = lane(0.01)
@@ -156,20 +151,20 @@ class RunConfig(BaseModel):
 
     @model_validator(mode="after")
     def _default_where_nothing_reads(self) -> Self:
-        """Settings that nothing reads get one value, so that variants that compute the same are the same run.
+        """Unused settings get their default, so that variants that compute the same are the same run.
 
-        They were validated first: a setting that is wrong is an error even where nothing reads it.
+        They were validated first: a wrong setting is an error even if it is not used.
         """
-        now = vars(self)  # the model is frozen for everybody else
+        values = vars(self)  # the model is frozen
 
         def ignored(*names: str) -> None:
             for name in names:
-                now[name] = DEFAULTS[name]
+                values[name] = DEFAULTS[name]
 
         coupling = COUPLINGS[self.coupling]
-        now.update(coupling.fixed)
+        values.update(coupling.fixed)
         if coupling.one_rate:
-            now.update(follower_lr=self.leader_lr, follower_power=self.leader_power)
+            values.update(follower_lr=self.leader_lr, follower_power=self.leader_power)
         for name, schedule in SCHEDULES.items():
             if name != self.schedule:
                 ignored(*schedule.settings)
@@ -182,7 +177,7 @@ class RunConfig(BaseModel):
         if not self.dueling:
             ignored("dueling_head")
         if not self.task.startswith("minatar/"):
-            ignored("action_set")  # gymnax has no other, and a gymnasium task has its own
+            ignored("action_set")  # gymnax has only one, and a gymnasium task has its own
         return self
 
     @model_validator(mode="after")
@@ -199,7 +194,7 @@ class RunConfig(BaseModel):
 
     @property
     def double(self) -> bool:
-        """Does the online control choose the next action?"""
+        """Does the online control choose the next action (Double Q-learning)?"""
         return self.algorithm in ("ddqn", "dueling_ddqn")
 
     @property
@@ -208,12 +203,12 @@ class RunConfig(BaseModel):
 
     @property
     def ratio(self) -> float | None:
-        """follower_lr / leader_lr at the start; None under `monolithic`, which has one rate."""
+        """follower_lr / leader_lr at the start; None if the coupling has one rate (`monolithic`)."""
         return None if COUPLINGS[self.coupling].one_rate else significant(self.follower_lr / self.leader_lr)
 
     @property
     def vector_steps(self) -> int:
-        """Steps of all environments together; the last one may pass `total_steps`."""
+        """Number of vector steps; the last one may go beyond `total_steps`."""
         return math.ceil(self.total_steps / self.num_envs)
 
     @property
@@ -222,8 +217,8 @@ class RunConfig(BaseModel):
         return spread(range(1, self.vector_steps + 1), self.log_points)
 
     @property
-    def rounds(self) -> float:
-        """Rounds of a run that learns from its first step; one that waits plays fewer."""
+    def num_updates(self) -> float:
+        """Updates of a run with `learning_starts` 0; a larger value gives fewer."""
         return self.vector_steps * self.num_envs / max(self.update_every, self.num_envs)
 
     @cached_property
@@ -244,37 +239,14 @@ LANE_FIELDS, SHAPE_FIELDS = (
     for kind in (Kind.LANE, Kind.SHAPE)
 )
 
-# The settings of the paper's experiments (Tables 4 and 5, and the official code). Every preset sets the same fields, so
-# that one preset after another leaves nothing of the first.
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper_control": {
-        "total_steps": 1_000_000,
-        "num_envs": 10,
-        "phi_widths": (64,),
-        "theta_widths": (64,),
-        "activation": "tanh",
-        "normalise_input": False,
-        "normalise_features": False,
-        "replay_size": 50_000,
-        "learning_starts": 1_000,
-        "update_every": 10,
-        "target_every": 1_000,
-        "leader_lr": 1e-4,
-        "follower_lr": 3e-4,
-        "max_grad_norm": 0.3,
-    },
-}
-# RunConfig's defaults. The official code tests its periods of 4 and 1,000 against a counter that advances by 128: in
-# effect one follower and one leader step per vector step of 128 frames, and a target copy every lcm(1,000, 128) =
-# 16,000 frames.
-PRESETS["paper_minatar"] = {name: DEFAULTS[name] for name in PRESETS["paper_control"]}
-
 
 def objective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`settings` with a follower objective of `msbe`, or of the variance's weight, as function and weight.
+    """`settings` with a `follower_objective` of `msbe`, or of a number, replaced by a function and `follower_weight`.
+
+    A number is the weight of the variance; `msbe` is a weight of 0.
 
     Raises:
-        ValueError: if `follower_weight`, which such an objective replaces, is none.
+        ValueError: if the `follower_weight` that is replaced is not a number from 0 to 1.
     """
     value = settings.get("follower_objective")
     weight = 0.0 if value == "msbe" else None if isinstance(value, bool) else value
@@ -288,86 +260,7 @@ def objective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "follower_objective": "variance", "follower_weight": weight}
 
 
-def spread(places: Sequence[int], points: int) -> list[int]:
-    """At most `points` of `places`, evenly spaced, the last among them."""
-    points = min(points, len(places))
-    return [places[-(-point * len(places) // points) - 1] for point in range(1, points + 1)]
-
-
-def resolve(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Settings of `layers`, later ones winning, with `preset` unfolded and `ratio` turned into learning rates.
-
-    A preset counts as a layer of its own before the layer that names it. docs/learning-rates.md has the rule for
-    `leader_lr`, `follower_lr`, `ratio` and `hold`, with examples.
-
-    Raises:
-        ValueError: if a layer names an unknown preset, a rate or ratio that is not positive, all three inconsistently,
-            or holds no player.
-    """
-    settings: dict[str, Any] = {}
-    rates = _LearningRates()
-    for layer in layers:
-        layer = dict(layer)
-        hold, preset = layer.pop("hold", rates.hold), layer.pop("preset", None)
-        if preset is not None:
-            if not isinstance(preset, str) or preset not in PRESETS:
-                raise ValueError(f"preset: unknown preset '{preset}'; there is {', '.join(PRESETS)}")
-            rates.add(PRESETS[preset], rates.hold)
-            settings |= PRESETS[preset]
-        rates.add(layer, hold)
-        settings |= layer
-    settings.pop("ratio", None)
-    return settings | rates.value
-
-
-class _LearningRates:
-    """`leader_lr`, `follower_lr` and `ratio` after some layers: the value of each, and the layer that set it last."""
-
-    def __init__(self) -> None:
-        self.value: dict[str, Any] = {}  # the rates that differ from the defaults
-        self.ratio = 1.0
-        self.layer = {"leader_lr": 0, "follower_lr": 0, "ratio": -1}  # 0: the defaults; -1: no layer
-        self.layers = 0
-        self.hold = "leader"
-
-    def add(self, layer: Mapping[str, Any], hold: Any) -> None:
-        if hold not in ("leader", "follower"):
-            raise ValueError(f"hold: {hold!r} is not leader or follower")
-        self.hold = hold
-        self.layers += 1
-        named = [name for name in self.layer if name in layer]
-        for name in named:
-            self.layer[name] = self.layers
-        self.value |= {name: layer[name] for name in named if name != "ratio"}
-        if "ratio" in named:
-            self.ratio = _positive("ratio", layer["ratio"])
-        held, other = ("leader_lr", "follower_lr") if hold == "leader" else ("follower_lr", "leader_lr")
-        if not named or self.layer[other] > self.layer["ratio"]:
-            return  # no ratio is in force
-        if len(named) == 3:
-            self._check(layer)
-        if other in named and held not in named:
-            held, other = other, held
-        rate = _positive(held, self.value.get(held, DEFAULTS[held]))
-        self.value[held] = rate
-        self.value[other] = rate * self.ratio if held == "leader_lr" else rate / self.ratio
-
-    def _check(self, layer: Mapping[str, Any]) -> None:
-        leader, follower = (_positive(name, layer[name]) for name in ("leader_lr", "follower_lr"))
-        if significant(leader * self.ratio) != significant(follower):
-            raise ValueError(
-                f"ratio: {self.ratio:g} is not follower_lr / leader_lr = {follower:g} / {leader:g}; "
-                "leave one of the three out"
-            )
-
-
-def _positive(name: str, value: Any) -> float:
-    try:
-        number = float(not_boolean(value))
-    except (TypeError, ValueError):
-        raise ValueError(f"{name}: {value!r} is not a number") from None
-    except OverflowError:
-        raise ValueError(f"{name}: the number is too large") from None
-    if not (number > 0 and math.isfinite(number)):
-        raise ValueError(f"{name}: {value} is not a finite number above 0")
-    return number
+def spread(values: Sequence[int], points: int) -> list[int]:
+    """At most `points` of `values`, evenly spaced, including the last."""
+    points = min(points, len(values))
+    return [values[-(-point * len(values) // points) - 1] for point in range(1, points + 1)]

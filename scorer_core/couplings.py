@@ -1,4 +1,12 @@
-"""Who steps when, on which loss: each a game.Play, one round for ONE run, found by its name in the registry."""
+"""The couplings: which network updates when, and on which loss. Each is a game.UpdateFn, named in registry.py.
+
+coupling               theta (control)                phi (perception)                  learning rates
+scorer                 leads: msbe                    follows: follower_objective       leader_lr, follower_lr
+inverted               follows: follower_objective    leads: msbe                       follower_lr, leader_lr
+synchronous            msbe                           msbe                              leader_lr, follower_lr
+monolithic             one msbe for both              one msbe for both                 leader_lr, leader_lr
+monolithic_two_rates   one msbe for both              one msbe for both                 leader_lr, follower_lr
+"""
 
 from collections.abc import Callable
 
@@ -21,7 +29,7 @@ Updated = tuple[Players, StepInfo, StepInfo]
 
 
 def scorer(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
-    """The paper's: the control leads, slowly, on its mean square; the perception follows, fast, on the variance."""
+    """The paper's: the control leads (small learning rate) on msbe, the perception follows on the variance (eq. 7)."""
 
     def lead(now: Players) -> tuple[Players, StepInfo]:
         return descend("theta", leading_control_loss, now, batches.leader, rates.leader, lane, shape)
@@ -33,7 +41,7 @@ def scorer(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: 
 
 
 def inverted(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
-    """The perception leads, slowly, on the mean square; the control follows, fast, on the variance."""
+    """The roles are swapped: the perception leads on msbe, the control follows on the variance."""
 
     def lead(now: Players) -> tuple[Players, StepInfo]:
         return descend("phi", msbe_loss, now, batches.leader, rates.leader, lane, shape)
@@ -45,16 +53,16 @@ def inverted(players: Players, batches: Batches, rates: Rates, lane: Lane, shape
 
 
 def synchronous(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
-    """Nobody leads: both minimise the mean square, each against the other as it was."""
+    """No leader: both minimise msbe, each with the other network as it was before the update."""
     led, leader = descend("theta", leading_control_loss, players, batches.leader, rates.leader, lane, shape)
     followed, follower = descend("phi", follower_loss, players, batches.followers[0], rates.follower, lane, shape)
     return led._replace(phi=followed.phi, phi_adam=followed.phi_adam), leader, follower
 
 
 def monolithic(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
-    """Ordinary deep Q-learning: one loss, one gradient; a rate for each network, which may be one for both."""
-    players, outcome = descend_together(msbe_loss, players, batches.leader, rates.leader, rates.follower, lane, shape)
-    return players, outcome, outcome
+    """Deep Q-learning: one loss and one gradient for both networks; their learning rates may differ."""
+    players, step = descend_together(msbe_loss, players, batches.leader, rates.leader, rates.follower, lane, shape)
+    return players, step, step
 
 
 def _in_turn(
@@ -64,7 +72,7 @@ def _in_turn(
     lead: Callable[[Players], tuple[Players, StepInfo]],
     follow: Callable[[Players, Batch], tuple[Players, StepInfo]],
 ) -> Updated:
-    """One step of the leader and all of the follower's, each meeting what the other has just become."""
+    """One step of the leader and all steps of the follower, in the configured `order`; each uses the other's last."""
 
     def follow_all(now: Players) -> tuple[Players, StepInfo]:
         now, first = follow(now, batches.followers[0])

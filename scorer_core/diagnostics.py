@@ -1,6 +1,7 @@
-"""Why a setting works or fails: instruments read off the players and a fixed probe batch of ONE run, at log points.
+"""Diagnostics of ONE run at log points: parameters, action values and features on a fixed probe batch.
 
-The probe is drawn once, at the first log point after learning has begun, and kept. What is not defined is NaN.
+The probe batch is drawn once, at the first log point after the first update. A value that is not defined is NaN.
+metrics.py has the meaning of each diagnostic.
 """
 
 import numpy as np
@@ -15,11 +16,11 @@ from scorer_core.networks import Layers, Shape
 from scorer_core.replay import Replay
 from scorer_core.verdicts import PROBE as PROBE
 
-HORIZON = 500  # steps that a return is followed for; what lies beyond weighs 0.7 % at gamma = 0.99
-RETURNS = 128  # transitions whose values are held against their returns, as far as whole vector steps of at most
-START_ROWS = 8
-ROUNDS_BETWEEN = 400  # rounds that pay for one measurement: it costs a lane 5 to 10 of them, beside 3 % of 400
-DORMANT = 0.025  # a unit's share of its layer's mean activity up to which it sleeps (Sokar et al. 2023)
+HORIZON = 500  # vector steps of a measured return; later rewards have a weight of at most 0.7 % at gamma = 0.99
+RETURNS = 128  # transitions whose action values are compared with their returns, in whole vector steps
+START_ROWS = 8  # at most so many vector steps
+UPDATES_BETWEEN = 400  # at least, between two measurements: one costs a lane as much as 5 to 10 updates
+DORMANT = 0.025  # a dormant unit has at most this fraction of its layer's mean activity (Sokar et al. 2023)
 SRANK_SHARE = 0.99  # of the sum of singular values (Kumar et al. 2021)
 
 PROBED = (
@@ -29,16 +30,16 @@ PROBED = (
 
 
 def points(config: RunConfig) -> int:
-    """Log points at which the instruments are read: all, or as many as the rounds between them pay for."""
-    return max(1, min(config.log_points, int(config.rounds // ROUNDS_BETWEEN)))
+    """Number of log points with diagnostics: all, or fewer so that UPDATES_BETWEEN updates lie between them."""
+    return max(1, min(config.log_points, int(config.num_updates // UPDATES_BETWEEN)))
 
 
 def probe(
     players: Players, initial: tuple[Tensor, Tensor], batch: Batch, lane: Lane, shape: Shape
 ) -> tuple[Tensor, Tensor]:
-    """What PROBED names, in its order, and the features' Gram matrix [D, D] in float64, on the probe `batch`.
+    """The diagnostics PROBED [len(PROBED)] and the Gram matrix [D, D] of the features (float64) on the probe `batch`.
 
-    `initial` are phi and theta as they were at first.
+    `initial` are phi and theta before the first update.
     """
     phi, theta = networks.layers(players.phi, shape.phi), networks.layers(players.theta, shape.theta)
     target = game.bellman_target(players, batch, lane.gamma, shape)
@@ -64,34 +65,34 @@ def probe(
 
 
 def norm(x: Tensor) -> Tensor:
-    """Euclidean, of the last dimension."""
+    """Euclidean norm over the last dimension."""
     return torch.sqrt((x * x).sum(-1))
 
 
 def cosine(x: Tensor, y: Tensor) -> Tensor:
+    """Cosine of the angle between the vectors x and y."""
     return (x * y).sum() / (norm(x) * norm(y))
 
 
 def pairwise_cosine(z: Tensor) -> Tensor:
-    """Mean over all pairs of different rows of z [B, D] that are not zero: 1 where all point one way."""
+    """Mean cosine over all pairs of different rows of z [B, D] that are not zero; 1 if all have the same direction."""
     length = norm(z)
-    there = (length > 0).to(z.dtype)
-    count = there.sum()
+    count = (length > 0).to(z.dtype).sum()
     together = (z / length.clamp_min(1e-12).unsqueeze(-1)).sum(0)
     return ((together * together).sum() - count) / (count * (count - 1))
 
 
 def dormant(hidden: list[Tensor]) -> Tensor:
-    """Share of units, of all layers [B, units], whose mean absolute activity is at most DORMANT of their layer's."""
+    """Fraction of units in the layers [B, units] whose mean absolute activity is at most DORMANT of their layer's."""
     activity = [layer.abs().mean(0) for layer in hidden]
-    asleep = torch.cat([unit <= DORMANT * unit.mean() for unit in activity])
-    return asleep.to(torch.float32).mean()
+    is_dormant = torch.cat([unit <= DORMANT * unit.mean() for unit in activity])
+    return is_dormant.to(torch.float32).mean()
 
 
 def gradient_cosine(phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape) -> Tensor:
-    """Between the gradients, for the perception, of the leader's msbe and of the follower's objective.
+    """Cosine between the gradients of msbe and of the follower's objective with respect to phi.
 
-    1: following is going down the leader's objective; 0: it does not matter to the leader; below: it works against it.
+    1: the follower's step also decreases msbe; 0: it does not change msbe; negative: it increases msbe.
     """
 
     def msbe(phi: Layers) -> Tensor:
@@ -104,60 +105,60 @@ def gradient_cosine(phi: Layers, theta: Layers, batch: Batch, target: Tensor, la
 
 
 def last_updates(players: Players, lane: Lane, config: RunConfig) -> tuple[Tensor, Tensor]:
-    """The leader's and the follower's last step, as vectors; Adam's state and their rates say what it was."""
-    rates = game.learning_rates(players.rounds - 1, lane, config)
+    """The leader's and the follower's last step [parameters], computed from Adam's state and the learning rates."""
+    rates = game.learning_rates(players.updates - 1, lane, config)
     adams = players.theta_adam, players.phi_adam
     leader, follower = adams if registry.COUPLINGS[config.coupling].leader == "theta" else reversed(adams)
     return optim.last_step(leader, rates.leader), optim.last_step(follower, rates.follower)
 
 
 def drift(players: Players, due: Tensor) -> Tensor:
-    """How far both players are from their targets, of those targets' norm, and 1; zeros where no copy is `due`."""
+    """Relative distance of both players from their targets, and 1; zeros if no copy is `due` ([] bool): [2]."""
     online, target = torch.cat([players.phi, players.theta]), torch.cat([players.phi_target, players.theta_target])
-    far = norm(online - target) / norm(target)
-    return torch.where(due & (players.rounds > 0), torch.stack([far, torch.ones_like(far)]), 0.0)
+    distance = norm(online - target) / norm(target)
+    return torch.where(due & (players.updates > 0), torch.stack([distance, torch.ones_like(distance)]), 0.0)
 
 
-def q_bias(players: Players, kept: Replay, clock: Tensor, lane: Lane, rows: int, shape: Shape) -> Tensor:
+def q_bias(players: Players, replay: Replay, vector_step: Tensor, lane: Lane, rows: int, shape: Shape) -> Tensor:
     """Mean of Q(s, a) minus the discounted return that followed, over the oldest of the last `rows` vector steps.
 
-    The return is that of the behaviour, exploration included, as it stands in the replay: over an episode's rest or at
-    most `rows` steps, and from there, or from where the task cut the episode off, continued by the greedy value.
+    The return is the one in the replay, with exploration. It ends with its episode. If the task truncates the episode,
+    or after `rows` vector steps, the largest action value replaces the rest.
     """
-    num_rows, num_envs = kept.action.shape
-    at = (clock - rows + torch.arange(rows, device=kept.action.device)) % num_rows
-    reward, terminated = kept.reward[at], kept.terminated[at]
-    cut = kept.truncated[at] & ~terminated if kept.truncated.numel() else torch.zeros_like(terminated)
+    num_rows, num_envs = replay.action.shape
+    at = (vector_step - rows + torch.arange(rows, device=replay.action.device)) % num_rows
+    reward, terminated = replay.reward[at], replay.terminated[at]
+    cut = replay.truncated[at] & ~terminated if replay.truncated.numel() else torch.zeros_like(terminated)
     env = torch.arange(num_envs, device=at.device)
     starts = max(1, min(START_ROWS, RETURNS // num_envs, rows // 2))
     biases = []
     for start in range(starts):
-        on = lane.gamma * (~terminated[start:]).to(torch.float32)
-        weight = torch.cat([torch.ones_like(on[:1]), torch.cumprod(on, 0)])  # of each reward, and of what comes after
-        whole = (cut[start:].cumsum(0) - cut[start:].to(torch.int64)) == 0  # not yet cut off before this step
+        discount = lane.gamma * (~terminated[start:]).to(torch.float32)
+        weight = torch.cat([torch.ones_like(discount[:1]), torch.cumprod(discount, 0)])  # per reward, then of the rest
+        whole = (cut[start:].cumsum(0) - cut[start:].to(torch.int64)) == 0  # not truncated before this step
         returns = (weight[:-1] * reward[start:] * whole).sum(0)
         last = torch.where(cut[start:].any(0), cut[start:].to(torch.int64).argmax(0), rows - start - 1)
-        beyond = kept.observation[(at[-1] + 1) % num_rows]
-        if kept.truncated.numel():
+        beyond = replay.observation[(at[-1] + 1) % num_rows]
+        if replay.truncated.numel():
             cut_off = cut[start:].any(0).view(-1, *(1,) * (beyond.dim() - 1))
-            beyond = torch.where(cut_off, kept.final_observation[at[start + last], env], beyond)
-        onwards = networks.action_values(players.phi, players.theta, beyond, shape).max(-1).values
-        returns = returns + weight[last + 1, env] * onwards
-        values = networks.action_values(players.phi, players.theta, kept.observation[at[start]], shape)
-        biases.append(values.gather(-1, kept.action[at[start]].unsqueeze(-1)).squeeze(-1) - returns)
+            beyond = torch.where(cut_off, replay.final_observation[at[start + last], env], beyond)
+        bootstrap = networks.action_values(players.phi, players.theta, beyond, shape).max(-1).values
+        returns = returns + weight[last + 1, env] * bootstrap
+        values = networks.action_values(players.phi, players.theta, replay.observation[at[start]], shape)
+        biases.append(values.gather(-1, replay.action[at[start]].unsqueeze(-1)).squeeze(-1) - returns)
     return torch.cat(biases).mean()
 
 
 def ranks(gram: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Srank and effective rank of features with these Gram matrices [..., D, D], NaN where one is not finite.
+    """Srank [...] and effective rank [...] of features with the Gram matrices `gram` [..., D, D]; NaN if not finite.
 
-    srank: the fewest singular values that hold SRANK_SHARE of their sum (Kumar et al. 2021). Effective rank: exp of
-    the entropy of the singular values' shares (Roy and Vetterli 2007). Each matrix alone, in float64, on the CPU.
+    srank: the smallest number of singular values with SRANK_SHARE of their sum (Kumar et al. 2021). Effective rank: exp
+    of the entropy of the normalised singular values (Roy and Vetterli 2007). In float64, on the CPU.
     """
     matrices = gram.cpu().numpy()
     finite = np.asarray(np.isfinite(matrices).all((-2, -1)))
     squares = np.linalg.eigvalsh(np.where(finite[..., None, None], matrices, 0.0))[..., ::-1]
-    # Below this the squares are rounding errors of the largest.
+    # Smaller squares are rounding errors of the largest.
     squares = np.where(squares > squares[..., :1] * 1e-13, squares, 0.0)
     sigma = np.sqrt(squares)
     total = sigma.sum(-1, keepdims=True)

@@ -1,11 +1,16 @@
-"""The algorithm box: what one round of the game between control (theta) and perception (phi) is made of, for ONE run.
+"""SCORER, Algorithm 1 of the paper: one update of ONE run, in which control (theta) and perception (phi) learn.
 
-    paper, Algorithm 1                                  here
-    sample B_follower; phi <- phi - a_phi grad Var[d]     follow: descend("phi", ...), theta stands still
-    sample B_leader; theta <- theta - a_theta grad E[d^2] lead: descend("theta", ...), meeting the new phi
-    copy phi and theta to the targets                     sync_targets
+    sample B_follower;  phi   <- phi   - a_follower grad_phi   Var[delta]       descend("phi", follower_loss)
+    sample B_leader;    theta <- theta - a_leader   grad_theta E[delta^2]       descend("theta", leading_control_loss)
+    every target_every steps: phi_target <- phi, theta_target <- theta          sync_targets
 
-Each player's gradient is with respect to its own parameters alone; the other's, and the target Y, are constants.
+    delta = Y - Q_theta(f_phi(s), a)                                            td_errors
+    Y     = r + gamma (1 - terminated) max_a' Q_theta_target(f_phi_target(s'), a')    bellman_target
+
+Each network's gradient is with respect to its own parameters only; the other network and Y are constants. couplings.py
+says which network leads, in which order they step, and on which loss; `update` runs one of them.
+
+All functions are pure, for one run; pack.py vectorises them. B: transitions in a batch, D: features, A: actions.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +26,8 @@ from scorer_core.networks import Layers, Shape
 
 
 class Batch(NamedTuple):
+    """Transitions."""
+
     observation: Tensor  # [B, *observation_shape]
     action: Tensor  # [B] int64
     reward: Tensor  # [B]
@@ -29,19 +36,19 @@ class Batch(NamedTuple):
 
 
 class Players(NamedTuple):
-    """One run's players: parameter vectors, their target copies, Adam states, and the rounds played."""
+    """Both networks of one run, and everything that their updates change."""
 
-    phi: Tensor
-    theta: Tensor
-    phi_target: Tensor
+    phi: Tensor  # [parameters] perception
+    theta: Tensor  # [parameters] control
+    phi_target: Tensor  # [parameters] the target copies
     theta_target: Tensor
     phi_adam: optim.Adam
     theta_adam: optim.Adam
-    rounds: Tensor
+    updates: Tensor  # [] int64, updates so far
 
 
 class Lane(NamedTuple):
-    """The LANE settings of one run, each a scalar."""
+    """The LANE settings of one run (`RunConfig` has their units), each a scalar."""
 
     seed: Tensor
     leader_lr: Tensor
@@ -61,60 +68,60 @@ class Lane(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What a player met on its batch, before its step: the loss it went down, its gradient's norm, its TD errors."""
+    """One gradient step, as logged: all values are from before the step."""
 
-    loss: Tensor
-    grad_norm: Tensor
-    delta: Tensor  # [B]
+    loss: Tensor  # []
+    grad_norm: Tensor  # [] before clipping
+    delta: Tensor  # [B] TD errors
 
 
 class Rates(NamedTuple):
-    """The learning rates of one round."""
+    """The learning rates of one update, each a scalar."""
 
     leader: Tensor
     follower: Tensor
 
 
 class Batches(NamedTuple):
-    """What is drawn for one round: the leader's, and one for every step of the follower."""
+    """The batches of one update: the leader's, and one for each step of the follower."""
 
     leader: Batch
     followers: Sequence[Batch]
 
 
-# What a coupling is: players after a round, what the leader met, and what the follower met at its first step.
+# A coupling: the players after one update, the leader's step, and the follower's first step.
 UpdateFn = Callable[[Players, Batches, Rates, Lane, Shape], tuple[Players, StepInfo, StepInfo]]
-# (phi, theta, batch, target, lane, shape) -> the loss, and the TD errors [B] it is of.
+# (phi, theta, batch, target Y [B], lane, shape) -> the loss [] and its TD errors [B].
 Loss = Callable[[Layers, Layers, Batch, Tensor, Lane, Shape], tuple[Tensor, Tensor]]
 
 
 def new_players(seed: Tensor, shape: Shape) -> Players:
+    """The players of a new run with this `seed` ([] int64): initial networks, equal targets, Adam states of zeros."""
     phi = networks.init(seed, noise.Stream.INIT_PHI, shape.phi)
     theta = networks.init(seed, noise.Stream.INIT_THETA, shape.theta)
     return Players(phi, theta, phi, theta, optim.adam_init(phi), optim.adam_init(theta), torch.zeros_like(seed))
 
 
 def update(
-    players: Players, leader_batch: Batch, follower_batches: Sequence[Batch], lane: Lane, shape: Shape
+    coupling: UpdateFn, players: Players, batches: Batches, lane: Lane, shape: Shape
 ) -> tuple[Players, StepInfo, StepInfo]:
-    """One round: the players after it, what the leader met, and what the follower met at its first step."""
-    play: UpdateFn = registry.function(registry.COUPLINGS[shape.config.coupling].play)
-    rates = learning_rates(players.rounds, lane, shape.config)
-    players = players._replace(rounds=players.rounds + 1)
-    return play(players, Batches(leader_batch, follower_batches), rates, lane, shape)
+    """One update by `coupling`: the players after it, the leader's step, and the follower's first step."""
+    rates = learning_rates(players.updates, lane, shape.config)
+    players = players._replace(updates=players.updates + 1)
+    return coupling(players, batches, rates, lane, shape)
 
 
 def descend(
     player: str, loss: Loss, players: Players, batch: Batch, lr: Tensor, lane: Lane, shape: Shape
 ) -> tuple[Players, StepInfo]:
-    """One step of one `player`, "phi" or "theta", down its `loss`; the other stands still."""
+    """One gradient step of one `player`, "phi" or "theta", on its `loss`; the other player does not change."""
     own, adam = getattr(players, player), getattr(players, f"{player}_adam")
     parts = {"phi": networks.layers(players.phi, shape.phi), "theta": networks.layers(players.theta, shape.theta)}
     target = bellman_target(players, batch, lane.gamma, shape)
 
     def of_own(own_layers: Layers) -> tuple[Tensor, Tensor]:
-        now = parts | {player: own_layers}
-        return loss(now["phi"], now["theta"], batch, target, lane, shape)
+        both = parts | {player: own_layers}
+        return loss(both["phi"], both["theta"], batch, target, lane, shape)
 
     gradient, (value, delta) = grad_and_value(of_own, has_aux=True)(parts[player])
     gradient = networks.flatten(gradient)
@@ -126,7 +133,7 @@ def descend(
 def descend_together(
     loss: Loss, players: Players, batch: Batch, theta_lr: Tensor, phi_lr: Tensor, lane: Lane, shape: Shape
 ) -> tuple[Players, StepInfo]:
-    """One step of both down one `loss`: one gradient through both networks, clipped as one."""
+    """One gradient step of both players on one `loss`; the gradient through both networks is clipped as one vector."""
     target = bellman_target(players, batch, lane.gamma, shape)
 
     def of_both(phi: Layers, theta: Layers) -> tuple[Tensor, Tensor]:
@@ -145,7 +152,7 @@ def descend_together(
 def msbe_loss(
     phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape
 ) -> tuple[Tensor, Tensor]:
-    """msbe, and the penalty on the features where one is set: the leader's loss where phi is its own (a Loss)."""
+    """A Loss: msbe (eq. 1), plus the penalty on the features if one is set. The loss of a leader that owns phi."""
     delta, z = td_errors(phi, theta, batch, target, shape)
     loss = objectives.msbe(delta)
     if shape.config.leader_penalty != "none":
@@ -156,7 +163,10 @@ def msbe_loss(
 def follower_loss(
     phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape
 ) -> tuple[Tensor, Tensor]:
-    """(1 - w) msbe + w f (a Loss): the ablation (eq. 8) at 0 and, with f the variance, the paper (eq. 9) at 1."""
+    """A Loss: (1 - w) msbe + w f, with w = follower_weight.
+
+    w = 0 is the paper's ablation (eq. 8); w = 1 with f the variance is its follower (eq. 9).
+    """
     delta, z = td_errors(phi, theta, batch, target, shape)
     f = registry.function(registry.FOLLOWER_OBJECTIVES[shape.config.follower_objective])
     w = lane.follower_weight
@@ -166,11 +176,11 @@ def follower_loss(
 def leading_control_loss(
     phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape
 ) -> tuple[Tensor, Tensor]:
-    """The loss of a leading control (a Loss): msbe, and the penalty where one is set.
+    """A Loss: msbe (eq. 1), plus the penalty P on the features if one is set. The loss of a leading control.
 
-    The features are not its own: holding them constant, it would not feel their penalty P. So P is taken where the
-    follower's gradient step, of length one, is going to bring it, to first order: P - <grad_phi follower's loss,
-    grad_phi P>, in which theta has its part.
+    P has no gradient in theta as long as the features are constant. So P is evaluated where one gradient step of the
+    follower, with learning rate 1, moves it, to first order: P - <grad_phi follower's loss, grad_phi P>. The second
+    term depends on theta.
     """
     delta, _ = td_errors(phi, theta, batch, target, shape)
     loss = objectives.msbe(delta)
@@ -184,9 +194,9 @@ def leading_control_loss(
     def followed(phi: Layers) -> Tensor:
         return follower_loss(phi, theta, batch, target, lane, shape)[0]
 
-    downhill, penalty = grad_and_value(penalised)(phi)
-    along = (networks.flatten(grad(followed)(phi)) * networks.flatten(downhill)).sum()
-    return loss + lane.leader_penalty_weight * (penalty - along), delta
+    penalty_gradient, penalty = grad_and_value(penalised)(phi)
+    change = (networks.flatten(grad(followed)(phi)) * networks.flatten(penalty_gradient)).sum()
+    return loss + lane.leader_penalty_weight * (penalty - change), delta
 
 
 def _penalty(config: RunConfig) -> Callable[[Tensor], Tensor]:
@@ -201,7 +211,11 @@ def td_errors(phi: Layers, theta: Layers, batch: Batch, target: Tensor, shape: S
 
 
 def bellman_target(players: Players, batch: Batch, gamma: Tensor, shape: Shape) -> Tensor:
-    """Y [B], from the target copies of both players; under Double the online control chooses the action."""
+    """Y [B], from the target copies of both players; with Double Q-learning the online control chooses the action.
+
+    Whose features the online control chooses on is `double_features` (van Hasselt et al. 2016 choose and evaluate with
+    whole networks).
+    """
     config, theta = shape.config, networks.layers(players.theta_target, shape.theta)
     z = networks.perception(networks.layers(players.phi_target, shape.phi), batch.next_observation, config)
     next_values = networks.control(theta, z, config, shape.num_actions)
@@ -213,15 +227,15 @@ def bellman_target(players: Players, batch: Batch, gamma: Tensor, shape: Shape) 
     return objectives.td_target(batch.reward, batch.terminated, next_values, gamma, chosen_by)
 
 
-def learning_rates(rounds: Tensor, lane: Lane, config: RunConfig) -> Rates:
-    """After `rounds` rounds, ending where a run that learns from its first step would."""
+def learning_rates(updates: Tensor, lane: Lane, config: RunConfig) -> Rates:
+    """The rates after `updates` updates. A schedule ends after the updates of a run that learns from its first step."""
     rate = registry.function(registry.SCHEDULES[config.schedule].rate)
-    progress = (rounds / config.rounds).clamp(0, 1)
-    leader = rate(lane.leader_lr, lane.leader_power, lane, rounds, progress)
-    return Rates(leader, rate(lane.follower_lr, lane.follower_power, lane, rounds, progress))
+    progress = (updates / config.num_updates).clamp(0, 1)
+    leader = rate(lane.leader_lr, lane.leader_power, lane, updates, progress)
+    return Rates(leader, rate(lane.follower_lr, lane.follower_power, lane, updates, progress))
 
 
 def sync_targets(players: Players, due: Tensor) -> Players:
-    """Hard copies of both players to their targets where `due`."""
+    """Copy both players to their targets where `due` ([] bool) is true."""
     phi_target = torch.where(due, players.phi, players.phi_target)
     return players._replace(phi_target=phi_target, theta_target=torch.where(due, players.theta, players.theta_target))

@@ -1,4 +1,4 @@
-"""The identity of a run: a hash of what it computes, and of nothing else (no host, no neighbours). No torch.
+"""The identity of a run: a hash of what it computes, and of nothing else (no host, no other runs). No torch.
 
 The hash covers the canonical settings that differ from the defaults. So a new field with a default renames no run, and
 a default must never change: add a field or a preset instead. `tests/scorer_core/test_identity.py` pins both.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scorer_core.config import RunConfig
 
 # 1: version 0.1, all settings hashed. 2: canonical settings that differ from the defaults.
-# Raise it only if every run computes something else than before.
+# Increase it only if every run computes something different from before.
 SCHEMA_VERSION = 2
 
 
@@ -33,6 +33,7 @@ def run_id(config: "RunConfig") -> str:
 
 
 def pack_id(run_ids: Sequence[str]) -> str:
+    """The id of the pack of these runs; their order does not matter."""
     return digest(sorted(run_ids))
 
 
@@ -62,16 +63,16 @@ def canonical(config: "RunConfig") -> dict[str, Any]:
 
 
 def _with_one_rate(config: "RunConfig") -> dict[str, Any]:
-    """The coupling that does what this one does when both rates are equal, and its settings."""
+    """The settings of the coupling that computes the same as this one if both rates are equal."""
     ours = COUPLINGS[config.coupling]
     for name, other in COUPLINGS.items():
-        if other.one_rate and (other.play, other.fixed) == (ours.play, ours.fixed):
+        if other.one_rate and (other.update, other.fixed) == (ours.update, ours.fixed):
             return {"coupling": name, "follower_power": config.leader_power}
     return {}
 
 
 def computes_otherwise_since_version_1(config: "RunConfig") -> bool:
-    """Had version 0.1 another result for these settings?
+    """Did version 0.1 have another result for these settings?
 
     With `batches: shared`, only the follower's first step learned from the leader's batch. A replay of more than 2^24
     transitions was sampled at even places only.

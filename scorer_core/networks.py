@@ -1,8 +1,8 @@
-"""The two players' networks: perception f_phi, which makes features z, and control Q_theta, which values actions.
+"""The networks of ONE run: perception f_phi computes features z, control Q_theta computes action values.
 
-A network is written as one function that takes its layers from `dense`, one call after the other; run once on zeros it
-tells their sizes. A player's parameters are ONE vector, so that its optimiser, its clipping and its target copy are
-each one operation; `layers` shows it as (weight [inputs, outputs], bias [outputs]) a layer. All is for ONE run.
+A network is one function that calls `dense` once per layer; a call with zeros gives the sizes of its layers. The
+parameters of a network are ONE vector, so that its optimiser, clipping and target copy are one operation each; `layers`
+gives it as (weight [inputs, outputs], bias [outputs]) per layer. B: observations, D: features, A: actions.
 """
 
 import math
@@ -19,7 +19,7 @@ HIDDEN_GAIN, OUTPUT_GAIN = math.sqrt(2), 0.01
 
 
 class Size(NamedTuple):
-    """Of one layer; its weights start orthogonal, `gain` long."""
+    """Sizes of one layer; `gain` is the scale of its initial orthogonal weights."""
 
     inputs: int
     outputs: int
@@ -37,7 +37,7 @@ class Dense(Protocol):
 
 
 class Shape(NamedTuple):
-    """What all runs of a pack have in common: any one's configuration, and the sizes of the players' networks."""
+    """What all runs of a pack share: the SHAPE settings (of any run's configuration), and the sizes of the networks."""
 
     config: RunConfig
     phi: Sizes
@@ -46,18 +46,22 @@ class Shape(NamedTuple):
 
 
 def shape_of(config: RunConfig, observation_shape: tuple[int, ...], num_actions: int) -> Shape:
-    """The shape of runs like `config` on a task with such observations and actions."""
+    """The shape of runs like `config` on a task with these observations and actions.
+
+    Raises:
+        ValueError: if the network does not fit the observations.
+    """
     phi, theta = [], []
 
-    def noting(sizes: list[Size]) -> Dense:
+    def record(sizes: list[Size]) -> Dense:
         def dense(x: Tensor, outputs: int, gain: float = HIDDEN_GAIN) -> Tensor:
             sizes.append(Size(x.shape[-1], outputs, gain))
             return x.new_zeros(*x.shape[:-1], outputs)
 
         return dense
 
-    z = _perception(noting(phi), torch.zeros(1, *observation_shape), config)
-    _control(noting(theta), z, config, num_actions)
+    z = _perception(record(phi), torch.zeros(1, *observation_shape), config)
+    _control(record(theta), z, config, num_actions)
     return Shape(config, tuple(phi), tuple(theta), num_actions)
 
 
@@ -74,7 +78,7 @@ def control(theta: Layers, z: Tensor, config: RunConfig, num_actions: int) -> Te
 def forward_with_activations(
     phi: Layers, theta: Layers, observation: Tensor, shape: Shape
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Features z [B, D], action values [B, A], and the activity of every hidden layer, z among them [B, units]."""
+    """Features z [B, D], action values [B, A], and the activations [B, units] of every hidden layer, z included."""
     taken: list[Tensor] = []
     z = _perception(_using(phi, taken), observation, shape.config)
     values = _control(_using(theta, taken), z, shape.config, shape.num_actions)
@@ -83,7 +87,7 @@ def forward_with_activations(
 
 
 def _using(layers: Layers, taken: list[Tensor] | None = None) -> Dense:
-    """`layers`, one a call; what each takes in is put into `taken`."""
+    """The `layers`, one per call; the input of each is appended to `taken`."""
     rest = iter(layers)
 
     def dense(x: Tensor, outputs: int, gain: float = HIDDEN_GAIN) -> Tensor:  # noqa: ARG001, given with the weights
@@ -104,7 +108,7 @@ def _perception(dense: Dense, observation: Tensor, config: RunConfig) -> Tensor:
 
 
 def mlp(dense: Dense, observation: Tensor, config: RunConfig) -> Tensor:
-    """The paper's: `phi_widths` hidden layers on the flat observation."""
+    """The paper's network: hidden layers of `phi_widths` on the flat observation; z [B, D]."""
     z = observation.flatten(1)
     for width in config.phi_widths:
         z = ACTIVATIONS[config.activation](dense(z, width))
@@ -145,7 +149,7 @@ def _control(dense: Dense, z: Tensor, config: RunConfig, num_actions: int) -> Te
 
 
 def action_values(phi: Tensor, theta: Tensor, observation: Tensor, shape: Shape) -> Tensor:
-    """Q_theta(f_phi(s), .): [B, A], from the players' parameter vectors."""
+    """Q_theta(f_phi(s), .) [B, A] from the parameter vectors."""
     z = perception(layers(phi, shape.phi), observation, shape.config)
     return control(layers(theta, shape.theta), z, shape.config, shape.num_actions)
 
@@ -156,23 +160,23 @@ def l1_normalise(x: Tensor) -> Tensor:
 
 
 def layers(parameters: Tensor, sizes: Sizes) -> Layers:
-    """Views of a parameter vector."""
+    """Views of a parameter vector [parameters] as weight and bias per layer."""
     lengths = [length for inputs, outputs, _ in sizes for length in (inputs * outputs, outputs)]
     parts = parameters.split(lengths)
     return tuple((w.view(size[:2]), b) for w, b, size in zip(parts[::2], parts[1::2], sizes, strict=True))
 
 
 def flatten(layers: Layers) -> Tensor:
-    """The parameter vector that `layers` shows."""
+    """The parameter vector of `layers` (the inverse of `layers`)."""
     return torch.cat([part.reshape(-1) for layer in layers for part in layer])
 
 
 def init(seed: Tensor, stream: noise.Stream, sizes: Sizes) -> Tensor:
-    """Parameters at the start: orthogonal weights of each layer's gain, and zero biases."""
+    """Initial parameters: orthogonal weights scaled by each layer's gain, and zero biases."""
 
     def layer(index: int, inputs: int, outputs: int, gain: float) -> tuple[Tensor, Tensor]:
         q, r = torch.linalg.qr(noise.normal(seed, index, stream, (max(inputs, outputs), min(inputs, outputs))))
-        q = q * torch.sign(torch.diagonal(r))  # without it QR favours some rotations
+        q = q * torch.sign(torch.diagonal(r))  # otherwise some rotations are more probable
         return gain * (q if inputs >= outputs else q.T), torch.zeros(outputs, device=seed.device)
 
     return flatten(tuple(layer(index, *size) for index, size in enumerate(sizes)))

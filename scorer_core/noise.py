@@ -1,7 +1,7 @@
-"""Counter-based random numbers: a draw is a function of (seed, stream, step, index), never of what was drawn before.
+"""Counter-based random numbers: a draw is a function of (seed, stream, step, index), not of earlier draws.
 
-So a run's numbers cannot depend on the runs beside it, a resumed run draws what it would have drawn, and there is no
-generator state to save. The mixer is the finaliser of splitmix64 (Steele, Lea and Flood, "Fast splittable
+So a run's numbers do not depend on other runs, a resumed run draws the same numbers as an uninterrupted one, and there
+is no generator state to save. The mixer is the finaliser of splitmix64 (Steele, Lea and Flood, "Fast splittable
 pseudorandom number generators", OOPSLA 2014); a key chains it over seed, stream and step, and index i of a key is the
 i-th output of a splitmix64 generator started there. numba draws on a CPU, torch elsewhere: the bits are the same.
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 class Stream(IntEnum):
-    """What a draw is for. The numbers are part of every run's identity: append, never renumber."""
+    """The purpose of a draw. The results of all runs depend on these numbers: append, never renumber."""
 
     INIT_PHI = 0
     INIT_THETA = 1
@@ -37,7 +37,7 @@ MIX_2 = 0x94D049BB133111EB
 
 
 def bits(seed: Tensor, step: Tensor | int, stream: int, shape: tuple[int, ...]) -> Tensor:
-    """24 random bits a draw: int64 [*seed.shape, *shape], for one run or for many seeds at once."""
+    """24 random bits per draw: int64 [*seed.shape, *shape], for one seed or many."""
     count = math.prod(shape)
     if seed.is_cpu:
         drawn = np.empty((seed.numel(), count), np.int64)

@@ -26,24 +26,24 @@ def adam_init(parameters: Tensor) -> Adam:
 def adam_step(parameters: Tensor, gradient: Tensor, state: Adam, lr: Tensor, scale: Tensor) -> tuple[Tensor, Adam]:
     """Parameters and state after one step (Kingma and Ba 2015, Algorithm 1, in the order its section 2 ends with).
 
-    The step is on `scale` times the gradient, which `clip` gives: applied there, it costs no pass over memory.
+    The step uses `scale` times the gradient (from `clip`): applied here, the scale costs no pass over memory.
     """
     steps = state.steps + 1
     step_size, epsilon = _corrected(steps, lr)
-    update = adam_update if parameters.is_cpu else adam_formula  # of which a GPU's compiler makes one pass
+    update = adam_update if parameters.is_cpu else adam_formula  # on a GPU the compiler makes one pass of it
     parameters, mean, square = update(parameters, gradient, state.mean, state.square, scale, step_size, epsilon)
     return parameters, Adam(mean, square, steps)
 
 
 def _corrected(steps: Tensor, lr: Tensor) -> tuple[Tensor, Tensor]:
     """The step size and the epsilon that carry the bias corrections of step number `steps`."""
-    # 1 - beta^steps, which float32 would lose to cancellation in the first steps
+    # 1 - beta^steps; in float32 the first steps would lose digits by cancellation
     root_correction = torch.sqrt(-torch.expm1(steps * math.log(BETA_2)))
     return lr * root_correction / -torch.expm1(steps * math.log(BETA_1)), EPSILON * root_correction
 
 
 def last_step(state: Adam, lr: Tensor) -> Tensor:
-    """What the step that led to `state` took off the parameters, at the rate `lr` it was made with; NaN before any."""
+    """The last step [parameters]: what it subtracted, with its learning rate `lr`; NaN before the first step."""
     step_size, epsilon = _corrected(state.steps, lr)
     return step_size * state.mean / (torch.sqrt(state.square) + epsilon)
 
@@ -91,7 +91,7 @@ def _(parameters: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @adam_update.register_vmap
 def _(info, in_dims, *tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[int, int, int]]:
-    """Lanes go first, where the kernel expects them."""
+    """Moves the lanes to the first axis, where the kernel expects them."""
     lanes = [
         tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
         for tensor, dim in zip(tensors, in_dims, strict=True)
@@ -119,5 +119,5 @@ def clip(gradient: Tensor, max_norm: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def linear(start: Tensor, end: Tensor, progress: Tensor) -> Tensor:
-    """From `start` to `end` as `progress` goes from 0 to 1, and `end` after."""
+    """Linear from `start` to `end` as `progress` increases from 0 to 1, then `end`."""
     return start + (end - start) * progress.clamp(0, 1)

@@ -15,13 +15,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from scorer_core.records import now, read_record
+from scorer_core.record_forms import now, read_record
 from scorer_core.support.secrets import mask, mask_words, secret_lines
 
 log = logging.getLogger("scorer")
 
-CODE_ROOT = Path(__file__).resolve().parent.parent
-SNAPSHOT = "snapshot.json"  # beside a saved copy of the code: the version it had where it was copied
+SNAPSHOT = "snapshot.json"  # next to a saved copy of the code: the version of the original
 # Untracked files that can change what a run computes. Logs, outputs and notes change while runs train; if they
 # counted, two attempts of one run would seem to have different code.
 CODE_SUFFIXES = (".py", ".pyx", ".c", ".cc", ".cpp", ".cu", ".h", ".so")
@@ -33,7 +32,7 @@ CODE_ROOT = Path(__file__).resolve().parent.parent
 
 
 class GitError(Exception):
-    """git does not give what it was asked for; the message is git's reason."""
+    """A git command failed; the message is git's reason."""
 
 
 class CodeVersion(BaseModel):
@@ -41,8 +40,25 @@ class CodeVersion(BaseModel):
 
     git_commit: str | None
     git_diff: str | None
-    git_error: str | None = None  # why one of them is not known
+    git_error: str | None = None  # why the commit or the diff is not known
     masked_lines: list[str] = []  # FILE:LINE of each line of the diff that looked like a secret
+
+
+class ProvenanceRecord(BaseModel):
+    """attempts/<n>/provenance.json"""
+
+    started: str = ""
+    argv: list[str] = []
+    host: str = ""
+    platform: str = ""
+    device: str = ""
+    slurm_job_id: str | None = None
+    git_commit: str | None = None
+    git_diff: str | None = None
+    git_error: str | None = None
+    masked_lines: list[str] = []
+    python: str = ""
+    packages: dict[str, str] = {}
 
 
 def provenance(device: str) -> dict[str, Any]:
@@ -58,6 +74,16 @@ def provenance(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": packages(),
     }
+
+
+def read_provenance(attempt: Path) -> dict[str, Any]:
+    """The code and machine that the attempt in this folder recorded; empty if there is no record.
+
+    Raises:
+        RecordError: if provenance.json cannot be read or has another form.
+    """
+    found = read_record(attempt / "provenance.json", ProvenanceRecord)
+    return found.model_dump(exclude_unset=True) if found else {}
 
 
 def packages() -> dict[str, str]:
@@ -159,8 +185,8 @@ def _git(source: Path, *arguments: str) -> str:
             raise
     if process.returncode:
         lines = [line.strip() for line in complaint.splitlines() if line.strip()]
-        told = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0] if lines else "")
-        raise GitError(told[:300] or f"git {arguments[0]} ended with exit code {process.returncode}")
+        message = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[0] if lines else "")
+        raise GitError(message[:300] or f"git {arguments[0]} ended with exit code {process.returncode}")
     return output
 
 

@@ -1,4 +1,4 @@
-"""Scores that are known of tasks: a random policy's, and a cited score that counts as good. No torch."""
+"""Known scores of tasks: of a random policy, and a cited score that counts as good. No torch."""
 
 # Mean return of uniformly random actions, by the action set. MinAtar: `minatar` 1.0.15, sticky actions 0.1, difficulty
 # ramping, 3,000 episodes (freeway 400). gymnax: our own games under its rules, 3,000 episodes. CartPole and Acrobot:
@@ -24,7 +24,7 @@ RANDOM: dict[str, dict[str, float]] = {
 }
 
 # The other end of the scale. MinAtar: the DQN of the SCORER paper, Table 1 (its second DQN row; 1e8 frames, gymnax's
-# games, which cap an episode at 1,000 steps: a unit of measure, not a score to be beaten). CartPole and Acrobot:
+# games, which limit an episode to 1,000 steps: a unit, not a target). CartPole and Acrobot:
 # gymnasium's own threshold for solved. Atari: the human scores of the same table.
 REFERENCE: dict[str, tuple[float, str]] = {
     "minatar/asterix": (52.55, "the paper's DQN"),
@@ -46,6 +46,6 @@ REFERENCE: dict[str, tuple[float, str]] = {
 
 
 def random_return(task: str, action_set: str = "minimal") -> float | None:
-    """What a uniformly random policy scores on `task`; None where nobody has measured it."""
+    """Mean return of a uniformly random policy on `task`; None if it was not measured."""
     known = RANDOM.get(task, {})
     return known.get(action_set, known.get("minimal"))

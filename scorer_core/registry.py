@@ -1,31 +1,24 @@
-"""The names a definition may use, and where the function behind each lives: a new one is a function and a line here.
+"""The names that a definition may use, each with the function behind it: to add one, write a function and a line here.
 
-No torch: a name is checked on a login node, its function is imported where it runs. docs/extending.md has an example of
+No torch: a login node checks names only, and a function is imported where it runs. docs/extending.md has an example of
 each kind.
 """
 
 import importlib
-import importlib.machinery
-import io
-import logging
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from scorer_core.support.errors import reason, user_code
+from scorer_core.support.errors import user_code
 
-log = logging.getLogger("scorer")
-
-# (delta [B], z [B, D]) -> what the follower minimises, to be weighed against msbe by `follower_weight`.
+# (delta [B], z [B, D]) -> f []; the follower minimises (1 - follower_weight) msbe + follower_weight f.
 FOLLOWER_OBJECTIVES = {
     "variance": "scorer_core.objectives:variance",
     "norm": "scorer_core.objectives:norm_loss",
 }
 
-# z [B, D] -> what the leader pays for, `leader_penalty_weight` times.
+# z [B, D] -> P []; leader_penalty_weight times P is added to the leader's loss.
 LEADER_PENALTIES = {
     "feature_norm": "scorer_core.objectives:feature_norm",
     "feature_covariance": "scorer_core.objectives:feature_covariance",
@@ -35,12 +28,19 @@ LEADER_PENALTIES = {
 
 @dataclass(frozen=True)
 class Coupling:
-    """Who steps when, on what (game.Play), and the value of every setting it has no use for."""
+    """How both networks are updated.
 
-    play: str
+    Attributes:
+        update: "module:name" of the update function (game.UpdateFn).
+        fixed: the value of each setting that it does not read.
+        one_rate: both networks have the leader's learning rate.
+        leader: the network whose learning rate is `leader_lr`, "theta" or "phi".
+    """
+
+    update: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    one_rate: bool = False  # of everything: the leader's
-    leader: str = "theta"  # or "phi": whose rate is the leader's
+    one_rate: bool = False
+    leader: str = "theta"
 
 
 NO_FOLLOWER = {
@@ -57,10 +57,16 @@ COUPLINGS = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """A learning rate over the rounds, the settings only it reads, and how it falls in the long run."""
+    """How a learning rate falls with the number of updates k.
 
-    rate: str  # (start, power, lane, rounds, progress) -> rate; numbers or tensors
-    tail: str  # (power, lr_end) -> p such that the rate falls as rounds^-p; infinite where it ends
+    Attributes:
+        rate: "module:name" of (start, power, lane, updates, progress) -> rate; numbers or tensors.
+        tail: "module:name" of (power, lr_end) -> p such that the rate falls as k^-p; infinite if the rate ends at 0.
+        settings: those that only this schedule reads.
+    """
+
+    rate: str
+    tail: str
     settings: tuple[str, ...] = ()
 
 
@@ -81,9 +87,9 @@ NETWORKS = {
 }
 
 MINATAR_GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")
-# Our own environments: each protocol with its games. gymnax, which the paper's results are on, has no seaquest.
+# Our own environments: the games of each protocol. gymnax, which the paper uses, has no seaquest.
 SUITES = {"minatar": MINATAR_GAMES, "gymnax": tuple(game for game in MINATAR_GAMES if game != "seaquest")}
-FULL_ACTION_GAMES = ("seaquest",)  # their minimal action set has all six actions
+FULL_ACTION_GAMES = ("seaquest",)  # their minimal action set is the full one
 
 # Environments of gymnasium's interface that no package registers: the task's name and "module:class".
 TASKS: dict[str, str] = {}
@@ -91,7 +97,7 @@ TASKS: dict[str, str] = {}
 
 @cache
 def function(place: str) -> Callable[..., Any]:
-    """What stands at `place`, "module:name".
+    """The object at `place`, "module:name".
 
     Raises:
         UserCodeError: if it cannot be imported.
@@ -101,6 +107,15 @@ def function(place: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(module), name)
 
 
+def coupling(name: str) -> Callable[..., Any]:
+    """The update function (game.UpdateFn) of the coupling `name`.
+
+    Raises:
+        UserCodeError: if it cannot be imported.
+    """
+    return function(COUPLINGS[name].update)
+
+
 def known(table: Mapping[str, Any], name: str) -> str:
     """`name` itself.
 
@@ -108,73 +123,5 @@ def known(table: Mapping[str, Any], name: str) -> str:
         ValueError: if `table` does not have it.
     """
     if name not in table:
-        raise ValueError(f"unknown name '{name}'; there is {', '.join(table)}")
+        raise ValueError(f"unknown name '{name}'; choose from: {', '.join(table)}")
     return name
-
-
-@cache
-def check_task(task: str) -> str:
-    """`task` itself. Before a module is imported that `task` names ("module:id"), a line on stderr says so.
-
-    Raises:
-        ValueError: if no such task exists, its environment cannot be made, or its spaces are not Box and Discrete.
-    """
-    family, _, game = task.partition("/")
-    if family not in SUITES:
-        module, colon, _ = task.partition(":")
-        if colon and module not in sys.modules:
-            log.warning("task %s: imports the module %s (%s)", task, module, _place(module))
-        observation_space(task)
-    elif game not in SUITES[family]:
-        raise ValueError(f"unknown game '{game}'; {family} has {', '.join(SUITES[family])}")
-    return task
-
-
-@cache
-def observation_space(task: str) -> Any:
-    """The Box of a task of gymnasium's interface. What its environment prints meanwhile is not shown.
-
-    Raises:
-        ValueError: if no such task exists, its environment cannot be made, or its spaces are not Box and Discrete.
-    """
-    with user_code("gymnasium cannot be imported"):  # it imports other packages' environments
-        import gymnasium  # 0.2 s that a MinAtar plan does not pay
-
-    family, _, _ = task.partition("/")
-    if family == "MinAtar" and task not in gymnasium.registry:  # the package registers its games only on request
-        import minatar.gym
-
-        minatar.gym.register_envs()
-    try:
-        with redirect_stdout(io.StringIO()):  # the output may be JSON
-            if task in TASKS and task not in gymnasium.registry:
-                gymnasium.register(task, entry_point=TASKS[task])
-            environment = gymnasium.make(task)
-            spaces = environment.observation_space, environment.action_space
-            environment.close()
-        fit = isinstance(spaces[0], gymnasium.spaces.Box) and isinstance(spaces[1], gymnasium.spaces.Discrete)
-        found = "" if fit else f"{spaces[0]} and {spaces[1]}"
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # whatever the environment raises, sys.exit() included
-        if isinstance(error, gymnasium.error.Error | ModuleNotFoundError) and _id(task) not in gymnasium.registry:
-            families = ", ".join(f"{family}/<game>" for family in SUITES)
-            raise ValueError(
-                f"unknown task '{task}': neither {families} nor a gymnasium id ({reason(error)})"
-            ) from None
-        raise ValueError(f"the environment of '{task}' cannot be made: {reason(error)}") from None
-    if not fit:
-        raise ValueError(f"'{task}' needs a Box observation and a Discrete action, it has {found}")
-    return spaces[0]
-
-
-def _place(module: str) -> str:
-    """The file or folder that an import of `module` would read; nothing is imported to find it."""
-    top = module.partition(".")[0]
-    spec = importlib.machinery.PathFinder.find_spec(top)
-    return "not found" if spec is None else spec.origin or ", ".join(spec.submodule_search_locations or ["built in"])
-
-
-def _id(task: str) -> str:
-    """A gymnasium id without the module that registers it, `module:id`."""
-    return task.rpartition(":")[2]

@@ -1,4 +1,4 @@
-"""Train one pack to its end, or until told to stop: settings, setup, loop."""
+"""Train one pack to its end, or until it must stop: settings, setup, loop."""
 
 import ctypes
 import time
@@ -11,8 +11,11 @@ import torch
 
 from scorer_core import verdicts
 from scorer_core.checkpoint import make_private
+from scorer_core.commits import Commit
+from scorer_core.metric_parts import SCHEMA
 from scorer_core.pack import Pack
-from scorer_core.records import SCHEMA, Commit, PackFolder, RecordError
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
 
 HEARTBEAT_SECONDS = 1.0
 CHECKPOINTS = "checkpoint"  # the folder of a pack's checkpoints
@@ -27,14 +30,23 @@ def train(
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     **state: Any,
 ) -> bool:
-    """Train the pack in `folder` from its last commit; True if it is finished, False if it stopped, all committed.
+    """Train the pack in `folder` from its last commit. The caller holds the folder's lock.
 
-    It also stops, if it is not finished there, at the first vector step from the environment step `until` on. `state`
-    is shown in the folder's state beside what changes. The caller holds the folder's lock.
+    Args:
+        folder: of the pack.
+        device: to train on.
+        commit_seconds: between commits.
+        should_stop: called after every vector step; if it returns True, training stops after a commit.
+        until: environment step at which training pauses after a commit (default: the end of the runs).
+        heartbeat_seconds: between heartbeats.
+        state: further fields of each heartbeat.
+
+    Returns:
+        True if the runs are finished; False if training stopped, with everything committed.
 
     Raises:
-        RecordError: if the records cannot be read or written, or the checkpoint is of another version; the last
-            commit stays whole.
+        RecordError: if the records cannot be read or written, or the checkpoint has another version. The last commit
+            stays whole.
     """
     keep_freed_memory()
     pack = Pack(folder.configs(), device, folder.compiled(), folder.run_ids())
@@ -114,8 +126,8 @@ def _restore(pack: Pack, folder: PackFolder, commit: Commit, lanes: Sequence[int
 
 
 def keep_freed_memory() -> None:
-    """Have malloc keep what a step frees: given back to the system, its pages are faulted in again at the next step."""
-    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3), in glibc; another libc does without
+    """Make malloc keep the memory that a step frees; otherwise the next step has page faults for the same memory."""
+    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3) in glibc; another libc may lack them
     with suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_threshold, 1 << 30)
@@ -123,15 +135,16 @@ def keep_freed_memory() -> None:
 
 
 def split_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:
-    """Put `new`, of some of the runs of `old`, where `old` committed last: each run goes on as it would have there.
+    """Start the pack `new`, which has some of the runs of `old`, at the last commit of `old`.
+
+    Each run continues to the same metrics as it would have in `old`.
 
     Raises:
-        RecordError: if `old` has committed nothing, its checkpoint is of another version, or a record cannot be read or
-            written.
+        RecordError: if `old` has no commit, its checkpoint has another version, or a record cannot be read or written.
     """
     commit = old.last_commit()
     if commit is None:
-        raise RecordError(f"{old.path}: nothing is committed that its runs could go on from")
+        raise RecordError(f"{old.path}: it has no commit from which its runs could continue")
     run_ids, place = new.run_ids(), {run_id: lane for lane, run_id in enumerate(old.run_ids())}
     pack = Pack(new.configs(), device, new.compiled(), run_ids)
     _restore(pack, old, commit, [place[run_id] for run_id in run_ids])
@@ -141,7 +154,7 @@ def split_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:
 
 
 class Clock:
-    """Environment steps a second of all lanes together, since the last lap and over this attempt."""
+    """Environment steps per second of all lanes together, since the last lap and over this attempt."""
 
     def __init__(self, pack: Pack):
         self._pack = pack
@@ -149,9 +162,11 @@ class Clock:
 
     @property
     def steps_per_second(self) -> float:
+        """Environment steps per second over this attempt."""
         return self._since(self._start)
 
     def lap(self) -> float:
+        """Environment steps per second since the last lap; starts the next lap."""
         speed, self._lap = self._since(self._lap), (self._pack.env_steps, time.monotonic())
         return speed
 

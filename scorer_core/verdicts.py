@@ -1,7 +1,7 @@
-"""What is wrong with a run: verdicts from its metric rows and its settings, by stated thresholds. No torch.
+"""Verdicts on a run: what is wrong with it, from its metric rows and settings, by fixed thresholds. No torch.
 
-"Late" is the last tenth of training, or the last row that has the value. A run may have several verdicts. No verdict
-does not prove that a run is healthy. `python -m tools.verdict_rates` measures how often each verdict is wrong on
+"Late" is the last tenth of training, or the last row with a value. A run may have several verdicts. A run without a
+verdict is not proven to be healthy. `python -m tools.verdict_rates` measures how often each verdict is wrong on
 simulated runs of known type, and writes docs/verdicts.md.
 """
 
@@ -13,7 +13,7 @@ from scorer_core.config import RunConfig
 from scorer_core.records import PackFolder
 from scorer_core.references import REFERENCE, random_return
 
-PROBE = 256  # transitions that the instruments read; no srank can exceed it
+PROBE = 256  # transitions in the probe batch; no srank can exceed it
 LATE = 0.1
 # Rates in the comments: of simulated runs with 100 rows (docs/verdicts.md has all).
 # Of the highest srank that the probe can show. Wrong on 0 % of the runs that use 20 % of the directions or more. Missed
@@ -36,26 +36,26 @@ TENTHS = 10
 MOSTLY_RANDOM = 0.5  # epsilon from which on a policy's returns are about those of a random one
 
 MEANINGS = {
-    "diverged": "one of its numbers is not finite any more, or late in training its action values are too large to be "
-    f"true: in absolute value the highest is above {DIVERGED_VALUE:g} times the largest return it has logged (at least "
-    f"1), and above {CONTINUED_VALUE:g} times what the same reward per step would be worth without an end",
-    "collapsed": f"late in training the srank of its features is below {COLLAPSED_RANK:.0%} of the highest possible "
-    f"(their number, but at most {PROBE}, the size of the probe batch), or more than {COLLAPSED_DORMANT:.0%} of its "
-    "hidden units are dormant",
-    "oscillating": "in both the third and the fourth quarter of training its msbe swings about its own trend (the "
-    f"standard deviation of the logarithm is above {OSCILLATING_SWING:g}: a factor of {np.exp(OSCILLATING_SWING):.1f} "
+    "diverged": "a parameter or loss became NaN or infinite, or late in training the largest action value is, in "
+    f"absolute value, above {DIVERGED_VALUE:g} times the largest return logged (at least 1) and above "
+    f"{CONTINUED_VALUE:g} times what the same reward per step would be worth without an end: reward per step / (1 - "
+    "gamma)",
+    "collapsed": f"late in training the srank is below {COLLAPSED_RANK:.0%} of min(features, {PROBE}), {PROBE} being "
+    f"the size of the probe batch, or more than {COLLAPSED_DORMANT:.0%} of the hidden units are dormant",
+    "oscillating": "in both the third and the fourth quarter of training the msbe oscillates about its own trend (the "
+    f"standard deviation of its logarithm is above {OSCILLATING_SWING:g}: a factor of {np.exp(OSCILLATING_SWING):.1f} "
     "up and down)",
-    "stalled": "its return did not rise: the mean of the last tenth of its rows is not above that of the first tenth "
-    f"(the part of it that comes before the end of exploration) by more than {STALLED_ERRORS:g} standard errors, which "
-    "allow for correlated rows. A run that may have been good from the start, and did not fall, is not stalled: it has "
-    "the task's reference score or always the same positive return, or its first row comes after exploration and its "
+    "stalled": "the return did not rise: the mean of the last tenth of the rows is not above that of the first tenth "
+    f"(only its part before the end of exploration) by more than {STALLED_ERRORS:g} standard errors, which account for "
+    "correlated rows. A run that may have been good from the start, and did not get worse, is not stalled: it has the "
+    "task's reference score or always the same positive return, or its first row comes after exploration and its "
     "return is above that of a random policy (or that is unknown)",
 }
 COLUMNS = ("step", "episodes", "return", "msbe", "srank", "dormant", "q_max", "diverged")
 
 
 def verdicts(rows: Mapping[str, np.ndarray], config: RunConfig) -> list[str]:
-    """The verdicts on one run with these rows, COLUMNS by name in the order of their steps; empty without a row."""
+    """The verdicts on one run from its `rows`: COLUMNS by name, ordered by step; empty without a row."""
     if not len(rows["step"]):
         return []
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -70,7 +70,7 @@ def verdicts(rows: Mapping[str, np.ndarray], config: RunConfig) -> list[str]:
 
 
 def of_pack(folder: PackFolder) -> dict[str, list[str]]:
-    """Verdicts on each run of a pack from what it has logged so far; on a run that has logged nothing, none.
+    """The verdicts on each run of a pack from the rows logged so far; none on a run without rows.
 
     Raises:
         RecordError: if its records cannot be read.
@@ -86,7 +86,7 @@ def of_pack(folder: PackFolder) -> dict[str, list[str]]:
 
 
 def _late(rows: Mapping[str, np.ndarray], column: str) -> float:
-    """Mean of the late values that were read; NaN if none ever was."""
+    """Mean of the late values; NaN if the column has no value."""
     there = np.isfinite(rows[column])
     if not there.any():
         return float("nan")
@@ -95,7 +95,7 @@ def _late(rows: Mapping[str, np.ndarray], column: str) -> float:
 
 
 def _diverged(rows: Mapping[str, np.ndarray], config: RunConfig) -> bool:
-    """Without a finished episode nothing is known of the size of rewards, so that no value is too large."""
+    """Without a finished episode the size of rewards is unknown, so no action value is too large."""
     if rows["diverged"].any():
         return True
     returns = np.abs(rows["return"][np.isfinite(rows["return"]) & (rows["episodes"] > 0)])
@@ -127,7 +127,7 @@ def _swing(rows: Mapping[str, np.ndarray]) -> float:
 
 
 def _stalled(rows: Mapping[str, np.ndarray], config: RunConfig) -> bool:
-    """Rows from before every environment has ended an episode say nothing of the return, and are left out."""
+    """Rows before every environment has finished an episode are left out."""
     there = (rows["episodes"] >= config.num_envs) & np.isfinite(rows["return"])
     steps, returns = rows["step"][there], rows["return"][there].astype(float)
     if len(returns) < TENTHS or steps[-1] < config.total_steps / 2:  # too early to say
@@ -164,7 +164,7 @@ def _error_of_a_tenth(returns: np.ndarray, tenths: np.ndarray) -> float:
 
 
 def _explores(config: RunConfig, steps: np.ndarray) -> np.ndarray:
-    """Does the run still act like a random policy at each of these steps?"""
+    """At which of these steps does the run still act like a random policy?"""
     done = np.minimum(1.0, steps / config.epsilon_steps)
     epsilon = config.epsilon_start + (config.epsilon_end - config.epsilon_start) * done
     return (steps <= config.learning_starts) | (epsilon >= MOSTLY_RANDOM)

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from scorer_core.records import PackFolder, RecordError, read_provenance
+from scorer_core.provenance import read_provenance
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
 
-# Of all installed packages, those that compute: an upgrade of another one changes no run.
+# The installed packages that compute: an upgrade of any other package changes no run.
 PACKAGES = (
     "torch", "triton", "numpy", "numba", "llvmlite", "gymnasium", "minatar", "ale-py", "mujoco", "box2d", "scorer",
 )  # fmt: skip
@@ -16,7 +18,7 @@ MACHINE = re.compile(r"x86_64|amd64|aarch64|arm64|ppc64le|riscv64")
 
 
 def versions(provenance: Mapping[str, Any]) -> dict[str, str]:
-    """By name, what an attempt ran with, as far as its provenance.json has it."""
+    """The versions that an attempt ran with, by name, as far as its provenance.json has them."""
     packages = {name.lower().replace("_", "-"): version for name, version in provenance.get("packages", {}).items()}
     machine = MACHINE.search(provenance.get("platform", ""))
     found = {
@@ -29,7 +31,7 @@ def versions(provenance: Mapping[str, Any]) -> dict[str, str]:
 
 
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
-    """`torch 2.12.0 -> 2.13.0, device cpu -> NVIDIA H100`; empty if nothing that both have differs."""
+    """`torch 2.12.0 -> 2.13.0, device cpu -> NVIDIA H100`; empty if all entries that both have are equal."""
     both = [name for name in before if name in after and before[name] != after[name]]
     return ", ".join(f"{name} {before[name]} -> {after[name]}" for name in both)
 
@@ -41,7 +43,7 @@ def commit_change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def upgrades(pack: PackFolder, commits: bool = True) -> list[str]:
-    """A line for each attempt that ran with other versions than the attempt before it."""
+    """One line per attempt that ran with other versions than the attempt before it."""
     read = []
     for attempt in pack.attempts():
         try:
@@ -52,10 +54,10 @@ def upgrades(pack: PackFolder, commits: bool = True) -> list[str]:
             read.append((attempt.name, provenance))
     lines = []
     for (first, before), (second, after) in itertools.pairwise(read):
-        told = changes(versions(before), versions(after))
-        told = ", ".join(filter(None, [told, commit_change(before, after) if commits else ""]))
-        if told:
-            lines.append(f"pack {pack.pack_id}: {told} between attempts {first} and {second}")
+        commit = commit_change(before, after) if commits else ""
+        text = ", ".join(filter(None, [changes(versions(before), versions(after)), commit]))
+        if text:
+            lines.append(f"pack {pack.pack_id}: {text} between attempts {first} and {second}")
     return lines
 
 
@@ -73,7 +75,7 @@ def mixed(found: Iterable[Mapping[str, str]]) -> str:
 
 
 def last_versions(pack: PackFolder) -> dict[str, str]:
-    """What the last attempt of a pack ran with; empty if that is not known."""
+    """The versions that the last attempt of a pack ran with; empty if they are not known."""
     try:
         return versions(pack.provenance())
     except RecordError:

@@ -14,8 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from scorer_core.records import PackFolder, RecordError, Time, now, other_folders, pack_folders, read_record
+from scorer_core.record_forms import Time, now, read_record
+from scorer_core.records import PackFolder, other_folders, pack_folders
 from scorer_core.support.commands import command_on
+from scorer_core.support.errors import RecordError
 from scorer_core.support.text import duration
 from slurm.cluster import losses, scheduler
 from slurm.cluster.scheduler import QueuedJob, SchedulerError

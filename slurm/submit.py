@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scorer_core.records import PackFolder, refuse_links, replace_file
+from scorer_core.records import PackFolder
+from scorer_core.support.files import refuse_links, replace_file
 from scorer_core.support.waiting import waiting
 from slurm.cluster import scheduler
 from slurm.cluster.limits import FreeSlots, explained

@@ -14,17 +14,9 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from scorer_core.config import (
-    LANE_FIELDS,
-    SHAPE_FIELDS,
-    Count,
-    Number,
-    RunConfig,
-    Seed,
-    resolve,
-    significant,
-)
-from scorer_core.registry import check_task
+from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, Count, Number, RunConfig, Seed, significant
+from scorer_core.envs.tasks import check_task
+from scorer_core.settings import resolve
 from scorer_core.support.commands import command
 from sweeps.ablation import Ablate, format_value
 from sweeps.reading import DefinitionError, apply_override, read_mapping, read_text, shortened

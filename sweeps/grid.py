@@ -8,7 +8,9 @@ from typing import NamedTuple
 from pydantic import BaseModel
 
 from scorer_core import config, identity, registry
-from scorer_core.records import RecordError, read_record, write_json
+from scorer_core.record_forms import read_record
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import write_json
 from sweeps import definition
 
 INDEX = "index.json"

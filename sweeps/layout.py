@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 
 from scorer_core.config import RunConfig
+from scorer_core.support.cores import usable_cores
 from scorer_core.support.text import count, duration
 from sweeps import price
 
-CORES = os.cpu_count() or 1
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 240)
 MEMORY_SHARE = 0.5  # of the machine's, for the replays of all packs that train at a time
 GPU_BYTES = 12e9
@@ -38,7 +38,7 @@ def choose(
 ) -> Layout:
     """The layout by which `configs` are done first on this machine; `lanes` and `processes` are kept where given."""
     device = found_device()
-    processes = processes or (1 if device == "cuda" else CORES)
+    processes = processes or (1 if device == "cuda" else usable_cores())
     if not configs:
         return Layout(lanes or 1, processes, "")
     fit = _lanes_that_fit(configs, device, processes)

@@ -9,16 +9,11 @@ from typing import Literal
 
 from scorer_core.config import RunConfig
 from scorer_core.identity import pack_id
-from scorer_core.records import (
-    PackFolder,
-    RecordError,
-    now,
-    other_folders,
-    pack_folders,
-    replace_file,
-    write_json,
-)
+from scorer_core.record_forms import now
+from scorer_core.records import PackFolder, other_folders, pack_folders
 from scorer_core.support.commands import retrain
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import replace_file, write_json
 from sweeps import price
 from sweeps.definition import Sweep, dump
 from sweeps.layout import Layout, by_shape, choose, even, makespan

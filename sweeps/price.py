@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from scorer_core.config import RunConfig
-from scorer_core.registry import SUITES, observation_space
+from scorer_core.envs.tasks import observation_space
+from scorer_core.registry import SUITES
 
 MEASURED = Path(__file__).parent / "measured.json"
 CHANNELS = {"asterix": 4, "breakout": 4, "freeway": 7, "seaquest": 10, "space_invaders": 6}
@@ -85,7 +86,7 @@ def seconds(config: RunConfig, lanes: int, compiled: bool, device: str = "cpu") 
     speed = measured()[device]["compiled" if compiled else "eager"]
     acting, learning = flop(config)
     reference = sum(flop(RunConfig(task="minatar/breakout")))
-    rounds = config.rounds / config.vector_steps  # a vector step
+    rounds = config.num_updates / config.vector_steps  # a vector step
     fixed = speed.fixed * (ACTING_SHARE + (1 - ACTING_SHARE) * rounds * (1 + config.follower_steps) / 2)
     lane = speed.lane * (acting + rounds * learning) / reference
     if config.task.partition("/")[0] not in SUITES:

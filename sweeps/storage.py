@@ -1,9 +1,7 @@
 """Where a study is kept: a journal file in the search's folder, or a database; whatever is wrong there is one line."""
 
-import fcntl
 import os
 import re
-import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +17,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SAWarning, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from scorer_core.records import RecordError, read_record, write_json
+from scorer_core.record_forms import read_record
+from scorer_core.support import locks
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import write_json
 from scorer_core.support.secrets import MASK, mask
 from sweeps.definition import DefinitionError
 
@@ -61,47 +62,26 @@ class StorageRecord(BaseModel):
     url: str
 
 
-class Lock:
-    """An flock on a file: it goes when its process does, however that ends."""
+class Lock(locks.Lock):
+    """A lock of a study; every failure is a StorageError."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self._file: int | None = None
-
-    def acquire(self, patience: float) -> bool:
-        """Take the lock, waiting at most `patience` seconds for it; False if another still holds it.
+    def acquire(self, patience: float | None = None) -> bool:
+        """Take the lock; False if another process still holds it after `patience` seconds (None: wait forever).
 
         Raises:
-            StorageError: if the file cannot be locked at all.
+            StorageError: if the file cannot be opened or locked.
         """
-        end, pause, file = time.monotonic() + patience, 0.001, None
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
-            while not _locked(file):
-                if time.monotonic() >= end:
-                    os.close(file)
-                    return False
-                time.sleep(pause)
-                pause = min(2 * pause, 0.05)
-        except OSError as error:  # a read-only folder, or a file system without locks
-            if file is not None:
-                os.close(file)
-            raise StorageError(f"{self.path}: cannot be locked: {error.strerror}") from error
-        self._file = file
-        return True
-
-    def release(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+            return super().acquire(patience)
+        except RecordError as error:
+            raise StorageError(str(error)) from error
 
     @contextmanager
     def held(self, patience: float) -> Iterator[None]:
         """Hold the lock.
 
         Raises:
-            StorageError: if other processes do not let go of it for so many seconds.
+            StorageError: if another process still holds it after `patience` seconds, or it cannot be locked.
         """
         if not self.acquire(patience):
             raise StorageError(f"{self.path}: locked by another process for {patience:.0f} s")
@@ -109,14 +89,6 @@ class Lock:
             yield
         finally:
             self.release()
-
-
-def _locked(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 class JournalLock(BaseJournalFileLock):

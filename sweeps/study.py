@@ -28,9 +28,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import BaseModel, Field, ValidationError
 
 from scorer_core.identity import digest, pack_id
-from scorer_core.records import PackFolder, RecordError, first_fault, read_record, replace_file, write_json
+from scorer_core.record_forms import first_fault, read_record
+from scorer_core.records import PackFolder
 from scorer_core.support.commands import command_on
-from scorer_core.support.errors import reason
+from scorer_core.support.errors import RecordError, reason
+from scorer_core.support.files import replace_file, write_json
 from scorer_core.support.secrets import mask
 from sweeps.definition import DefinitionError
 from sweeps.reading import with_checksum

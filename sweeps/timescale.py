@@ -67,7 +67,7 @@ def tails(config: RunConfig) -> tuple[float, float]:
 def rates(config: RunConfig, rounds: float) -> tuple[float, float]:
     """The leader's and the follower's learning rate after `rounds` rounds, by the formulas that training uses."""
     rate = registry.function(registry.SCHEDULES[config.schedule].rate)
-    progress = min(1.0, rounds / config.rounds)
+    progress = min(1.0, rounds / config.num_updates)
     with user_code(f"schedule {config.schedule}: its rate raises"):
         leader = rate(config.leader_lr, config.leader_power, config, rounds, progress)
         return leader, rate(config.follower_lr, config.follower_power, config, rounds, progress)
@@ -76,7 +76,7 @@ def rates(config: RunConfig, rounds: float) -> tuple[float, float]:
 def _schedule(config: RunConfig) -> str:
     if registry.COUPLINGS[config.coupling].one_rate:
         return f"{config.schedule}, one rate: nothing to compare"
-    leader, follower = rates(config, 0.99 * config.rounds)
+    leader, follower = rates(config, 0.99 * config.num_updates)
     growth = follower / leader / (config.follower_lr / config.leader_lr)
     told = "stays the same" if math.isclose(growth, 1, rel_tol=1e-6) else f"grows {growth:.3g} times by the end"
     return f"{config.schedule}; b / a {told}"

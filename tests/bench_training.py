@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from scorer_core.config import RunConfig
+from scorer_core.support.cores import usable_cores
 from sweeps import price
 
 LANES = (1, 4, 8, 30, 120, 240)
@@ -55,7 +56,7 @@ def train(lanes: int, compiled: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     keep_freed_memory()
     pack = Pack([settings(seed) for seed in range(lanes)], torch.device("cpu"), compiled)
-    while pack.rounds_learned < 2:
+    while pack.updates_since_log < 2:
         pack.step()
     start_seconds = time.perf_counter() - started
     print("ready", flush=True)
@@ -154,7 +155,7 @@ def main() -> None:
     if arguments.pack:
         print(json.dumps(train(arguments.pack, arguments.compiled)))
         return
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     print(
         f"{'lanes':>5}  {'':8}  {'processes':>9}  {'steps/s':>9}  {'of matmul':>9}  {'start s':>7}  {'GiB':>5}  parts"
     )

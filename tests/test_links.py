@@ -1,6 +1,5 @@
 """What is written to a sweep stays in its folder: a link that leads out is refused, and its target is not touched."""
 
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +8,19 @@ import pyarrow as pa
 import pytest
 
 from scorer_core.config import RunConfig
-from scorer_core.records import SCHEMA, PackFolder, RecordError, open_lock, open_log, replace_file, write_json
+from scorer_core.metric_parts import SCHEMA
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import open_log, replace_file, write_json
+from scorer_core.support.locks import Lock, locked
 from slurm.local import supervisor as local
 from slurm.profile import Profile
 from slurm.submissions import snapshot
 from slurm.submissions.cleaning import remove
 from slurm.submissions.submission import new, sweep_lock
 from slurm.submit import submit_workers
-from sweeps.storage import Lock, StorageError, open_storage
+from sweeps import storage
+from sweeps.storage import StorageError, open_storage
 
 CONFIG = RunConfig(task="CartPole-v1", total_steps=800)
 PACK = "packs/0123456789abcdef"
@@ -156,7 +160,7 @@ def test_an_output_folder_or_a_sweep_that_is_a_link_works_and_so_does_a_link_ins
 
 def test_a_lock_and_a_log_that_are_links_are_refused_outside_a_sweep_too(tmp_path, target):
     (tmp_path / "lock").symlink_to(target / "file")
-    for opened in (open_lock, open_log):
+    for opened in (open_log, lambda path: Lock(path).acquire()):
         with pytest.raises(RecordError, match="lock: is a link; remove it"):
             opened(tmp_path / "lock")
     submission = new(tmp_path, Profile(name="here", scheduler="local"), tmp_path, [1])
@@ -169,8 +173,8 @@ def test_a_lock_and_a_log_that_are_links_are_refused_outside_a_sweep_too(tmp_pat
 
 def test_a_lock_keeps_its_content(tmp_path):
     (tmp_path / "lock").write_text("content")
-    with open_lock(tmp_path / "lock") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(tmp_path / "lock"):
+        pass
     assert (tmp_path / "lock").read_text() == "content"
 
 
@@ -180,8 +184,8 @@ def test_the_journal_and_the_locks_of_a_search_are_no_links(tmp_path, target, mo
     with pytest.raises(StorageError, match=r"study.journal: is a link; move the file here"):
         open_storage(tmp_path)
     (tmp_path / "asking.lock").symlink_to(target / "file")
-    with pytest.raises(StorageError, match=r"asking.lock: cannot be locked"):
-        Lock(tmp_path / "asking.lock").acquire(0)
+    with pytest.raises(StorageError, match=r"asking.lock: is a link; remove it"):
+        storage.Lock(tmp_path / "asking.lock").acquire(0)
     assert (target / "file").read_text() == "content"
 
 

@@ -14,9 +14,11 @@ import pytest
 from cli import main
 from scorer_core import registry
 from scorer_core.config import RunConfig
+from scorer_core.envs import tasks
 from scorer_core.provenance import provenance
-from scorer_core.records import PackFolder, write_json
+from scorer_core.records import PackFolder
 from scorer_core.support.errors import MAX_CHARACTERS, reason
+from scorer_core.support.files import write_json
 from slurm.jobs import train_pack as job
 from slurm.local.launcher import _why
 from sweeps.definition import DefinitionError, parse
@@ -108,15 +110,15 @@ def task(monkeypatch):
         monkeypatch.setattr(Walk, "moment", moment)
         monkeypatch.setattr(Walk, "calls", calls)
         monkeypatch.setattr(Walk, "seen", 0)
-        registry.check_task.cache_clear()
-        registry.observation_space.cache_clear()
+        tasks.check_task.cache_clear()
+        tasks.observation_space.cache_clear()
         return "Walk-v0"
 
     gymnasium.register("Walk-v0", entry_point=lambda **_: Walk(), disable_env_checker=True)
     yield give
     del gymnasium.registry["Walk-v0"]
-    registry.check_task.cache_clear()
-    registry.observation_space.cache_clear()
+    tasks.check_task.cache_clear()
+    tasks.observation_space.cache_clear()
 
 
 @pytest.mark.parametrize("moment", ["__init__", "close"])

@@ -18,11 +18,12 @@ import numpy as np
 from analysis.comparisons import simultaneous_half_widths
 from analysis.false_claims import MOST_FALSE_CLAIMS, RATES
 from analysis.statistics import LEVEL, Bootstrap, Estimate, few_seeds_widening, iqm_of_each, ones
-from scorer_core.records import replace_file
+from scorer_core.support.files import replace_file
 from scorer_core.support.text import count
+from tools.page import DOCS, replace_generated
 
-PAGE = Path(__file__).parent.parent / "docs" / "statistics.md"
-BEGIN, END = "<!-- coverage: begin -->\n", "<!-- coverage: end -->\n"
+PAGE = DOCS / "statistics.md"
+PART = "coverage"  # of the page
 TASKS, SEEDS = (1, 2, 5), (3, 5, 10, 30)
 VARIANTS = 5
 EXPERIMENTS = {1: 4000, 2: 2000, 5: 2000}  # by number of tasks
@@ -187,9 +188,7 @@ def write(page: Path = PAGE, rates: Path = RATES, experiments: Mapping[int, int]
     lines = ",\n".join(json.dumps(asdict(row)) for row in rows)
     replace_file(rates, f'{{"rows": [\n{lines}\n]}}\n'.encode())
     text = tables(rows)
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    replace_file(page, f"{before}{BEGIN}{text}{END}{after}".encode())
+    replace_generated(page, PART, text)
     return text
 
 

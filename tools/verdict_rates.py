@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from scorer_core.config import RunConfig
-from scorer_core.records import replace_file
 from scorer_core.verdicts import verdicts
+from tools.page import DOCS, replace_generated
 from tools.simulated_runs import KINDS, Columns, Kind
 
-PAGE = Path(__file__).parent.parent / "docs" / "verdicts.md"
-BEGIN, END = "<!-- rates: begin -->\n", "<!-- rates: end -->\n"
+PAGE = DOCS / "verdicts.md"
+PART = "rates"  # of the page
 ROWS = (10, 100, 1000)
 RUNS = 1000  # simulated runs of each type and number of rows
 
@@ -61,9 +61,7 @@ def tables(runs: int = RUNS) -> str:
 def write(page: Path = PAGE, runs: int = RUNS) -> str:
     """Simulate and replace the tables in `page`; returns the tables."""
     text = tables(runs)
-    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    replace_file(page, f"{before}{BEGIN}{text}{END}{after}".encode())
+    replace_generated(page, PART, text)
     return text
 
 

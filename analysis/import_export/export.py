@@ -11,7 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from analysis.load import Results, Score, load_results
-from scorer_core.records import replace_file
+from scorer_core.support.files import replace_file
 
 KEY = [("variant", pa.string()), ("task", pa.string()), ("seed", pa.int64())]
 SCORES: tuple[Score, ...] = get_args(Score)

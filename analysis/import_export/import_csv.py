@@ -15,7 +15,8 @@ from analysis.import_export.csv_runs import Columns, RunsInFile, read_runs
 from analysis.import_export.export import CURVES
 from analysis.load import ReportError, read_sweep
 from analysis.run_metrics import IMPORT_KEY, IMPORTED, RunMetrics, read_imported
-from scorer_core.records import RecordError, replace_file
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import replace_file
 
 Run = tuple[str, str, int]  # variant, task, seed
 

@@ -3,7 +3,7 @@
 Touching gold gives 1, touching an enemy ends the episode. A trail cell behind each shows where it is heading. Every
 so often something spawns in a free row, and everything moves one cell; both come faster as the episode gets older.
 
-Under `asterix_wasteful_spawn` (gymnax) one row, drawn anew each time, is never free to spawn in, and where no other
+Under `asterix_wasteful_spawn` (gymnax) one row, drawn again each time, is never free to spawn in, and where no other
 row is free, a row other than that one is emptied.
 """
 
@@ -84,7 +84,7 @@ def step(
 
 @scalar
 def _walk(state: np.ndarray, picture: np.ndarray, action: int) -> None:
-    """The top and bottom rows belong to nobody."""
+    """Nothing spawns in the top and bottom rows."""
     picture[cell(state[PLAYER_X], state[PLAYER_Y], PLAYER, CHANNELS)] = 0
     state[PLAYER_X] = clamp(state[PLAYER_X] + int(action == RIGHT) - int(action == LEFT), 0, 9)
     state[PLAYER_Y] = clamp(state[PLAYER_Y] + int(action == DOWN) - int(action == UP), 1, 8)

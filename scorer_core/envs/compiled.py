@@ -1,4 +1,4 @@
-"""The MinAtar games as `Environments`: compiled, many at a time, on CPU in one loop, on CUDA one thread an environment.
+"""The MinAtar games as `Environments`: compiled; on a CPU in one loop, on CUDA with one thread per environment.
 
 Environment n of a lane is a function of the lane's seed, n and the step alone: its chances at a step are the draws
 from n * DRAWS on of that lane's key for that step.
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from scorer_core import noise
 from scorer_core.checkpoint import check_keys, fit
-from scorer_core.envs import Step, asterix, breakout, freeway, rules, seaquest, space_invaders
+from scorer_core.envs import asterix, breakout, freeway, rules, seaquest, space_invaders
+from scorer_core.envs.interface import Step
 from scorer_core.envs.rules import ALL_ACTIONS, ELAPSED, JIT_OPTIONS, Rules, rules_of, scalar, stuck_action, time_is_up
 from scorer_core.noise import Stream, key_scalar
 
@@ -37,12 +38,12 @@ BITS_PER_ACTION = 3
 THREADS_PER_BLOCK = 128
 STATE_DTYPE = torch.int16
 CACHE_LINE = 64  # bytes
-LINES_AHEAD = 3  # of a longer state; the processor foresees by itself what is read of a shorter one
+LINES_AHEAD = 3  # of a longer state; the processor prefetches a shorter one by itself
 ENVIRONMENTS_AHEAD = 8  # measured: 4 to 16 do as well
 
 
 class CompiledEnvironments:
-    """`step` returns the same tensors each time, written anew: copy what must outlive the next step.
+    """`step` returns the same tensors each time and overwrites them: copy what must outlive the next step.
 
     The games keep part of their state in the observation, so it must not be written to.
     """
@@ -61,9 +62,9 @@ class CompiledEnvironments:
         device: torch.device | str = "cpu",
     ) -> None:
         if game not in GAMES:
-            raise ValueError(f"There is no game {game!r}; there are {', '.join(GAMES)}.")
+            raise ValueError(f"unknown game {game!r}; choose from: {', '.join(GAMES)}")
         if action_set not in ACTION_SETS:
-            raise ValueError(f"There is no action set {action_set!r}; there are {', '.join(ACTION_SETS)}.")
+            raise ValueError(f"unknown action set {action_set!r}; choose from: {', '.join(ACTION_SETS)}")
         module = GAMES[game]
         rules = rules_of(game, protocol)
         actions = module.ACTIONS if action_set == "minimal" else ALL_ACTIONS
@@ -130,7 +131,7 @@ class CompiledEnvironments:
 
 
 def meanings_of(actions: Sequence[int]) -> int:
-    """What each action of a set means, one beside the other in a number: a look-up that loops can vectorise."""
+    """What each action of a set means, packed into one number: a look-up that loops can vectorise."""
     return sum(meaning << BITS_PER_ACTION * n for n, meaning in enumerate(actions))
 
 
@@ -140,12 +141,12 @@ def _meaning(meanings: int, action: int) -> int:
 
 
 def _in_place(tensor: Tensor) -> Any:
-    """The tensor's own memory, as numba takes it."""
+    """The memory of the tensor as an array for numba."""
     return cuda.as_cuda_array(tensor) if tensor.is_cuda else tensor.numpy()
 
 
 def _sources(module: ModuleType) -> int:
-    """A number for the text of all that goes into a compiled game."""
+    """A hash of the source of everything that is compiled into a game."""
     text = "".join(inspect.getsource(part) for part in (module, rules, noise))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
 
@@ -182,7 +183,7 @@ def _advance(
     first_draw: int,
     rules: Rules,
 ) -> tuple[int, bool]:
-    """One step of one environment, which starts anew if it ends."""
+    """One step of one environment, which is reset if its episode ends."""
     reward, over = step(state, picture, action, key, first_draw, rules)
     over = time_is_up(state, rules) or over
     if over:
@@ -193,7 +194,7 @@ def _advance(
 
 @cache
 def _on_cpu(module: ModuleType, rules: Rules) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The loops over all environments: all start, all make a step. What the rules leave out is not compiled.
+    """The loops over all environments: reset and step. Parts that the rules do not use are not compiled.
 
     numba names a compiled copy on disk by what the loop closes over. With `sources` among it, and returned to be among
     it, a copy of other sources is never taken for these.
@@ -233,7 +234,7 @@ def _on_cpu(module: ModuleType, rules: Rules) -> tuple[Callable[..., Any], Calla
 
 @cache
 def kernels(module: ModuleType, rules: Rules) -> tuple[Any, Any]:
-    """The same for CUDA, one thread an environment."""
+    """The same for CUDA, one thread per environment."""
     reset, step, draws = module.reset, module.step, module.DRAWS
 
     @cuda.jit

@@ -70,7 +70,7 @@ def step(
 
 @scalar
 def _walk(state: np.ndarray, action: int) -> None:
-    """By arithmetic: whether the chicken rests, nobody could foresee."""
+    """Without a branch, because the processor cannot predict whether the chicken rests."""
     rest = state[REST]
     rests = int(rest > 0)
     way = (int(action == DOWN) - int(action == UP)) * (1 - rests)
@@ -88,7 +88,7 @@ def _send_home_if_hit(state: np.ndarray) -> None:
 
 @scalar
 def _drive(state: np.ndarray, picture: np.ndarray) -> None:
-    """First list the cars that move, without a branch: nobody could foresee which."""
+    """First list the cars that move, without a branch, because the processor cannot predict which."""
     movers = 0
     for car in range(CARS):
         moves = int(state[TIMER + car] == 0)

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from scorer_core import noise
 from scorer_core.checkpoint import bytes_tensor, check_keys
-from scorer_core.envs import Step, saving
-from scorer_core.records import RecordError
-from scorer_core.support.errors import user_code
+from scorer_core.envs import saving
+from scorer_core.envs.interface import Step
+from scorer_core.support.errors import RecordError, user_code
 
 
 class GymnasiumEnvironments:
     """P x N environments of `task`, a gymnasium id, one after the other in this process.
 
-    Environment n of a lane is seeded from (lane seed, n) once, at `reset`, and goes on from its own generator.
+    Environment n of a lane is seeded once from (lane seed, n), at `reset`; after that its own generator continues.
 
     Raises:
         RecordError: if an environment of `task` cannot be saved and restored exactly.

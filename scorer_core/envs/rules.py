@@ -1,4 +1,4 @@
-"""What all the games share: their actions, the head of their state, chance, and the two protocols.
+"""What all games share: actions, the start of the state, random draws, and the two protocols.
 
 The game functions are plain Python on small integer arrays; `scalar` lets compiled code call them.
 """
@@ -25,7 +25,7 @@ scalar = register_jitable(forceinline=True, **JIT_OPTIONS)
 
 
 class Rules(NamedTuple):
-    """The numbers in which the protocols differ, as every game function receives them."""
+    """The numbers in which the protocols differ; an argument of every game function."""
 
     sticky_probability: float
     time_limit: int  # steps; 0 is none
@@ -57,7 +57,7 @@ FREEWAY_TIME_LIMIT = {"minatar": 2501, "gymnax": 2500}
 
 def rules_of(game: str, protocol: str) -> Rules:
     if protocol not in PROTOCOLS:
-        raise ValueError(f"There is no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}.")
+        raise ValueError(f"unknown protocol {protocol!r}; choose from: {', '.join(PROTOCOLS)}")
     if (game, protocol) == ("seaquest", "gymnax"):
         raise ValueError("gymnax has no Seaquest; play seaquest under the protocol 'minatar'.")
     rules = PROTOCOLS[protocol]

@@ -27,8 +27,7 @@ from gymnasium.vector import SyncVectorEnv
 from torch import Tensor
 
 from scorer_core.checkpoint import check_keys
-from scorer_core.records import RecordError
-from scorer_core.support.errors import UserCodeError, reason
+from scorer_core.support.errors import RecordError, UserCodeError, reason
 
 SEED = 20260  # of the environments that `format_of` plays with
 # Before each save: at one moment alone, a lost value may happen to be that of a new environment.
@@ -40,7 +39,7 @@ SCALARS = (type(None), bool, int, float, str)
 
 
 class NotPlainError(Exception):
-    """An attribute is no plain value; the message names it."""
+    """An attribute is not a plain value; the message names it."""
 
 
 @functools.cache
@@ -205,14 +204,14 @@ def _decode(value: Any) -> Any:
 
 
 def _new(task: str, seed: int = SEED) -> gymnasium.Env:
-    """A new environment, made in the same way as those of a pack, and reset."""
+    """A new environment, created in the same way as those of a pack, and reset."""
     environment = SyncVectorEnv([functools.partial(gymnasium.make, task)]).envs[0]
     environment.reset(seed=seed)
     return environment
 
 
 def _actions(environment: gymnasium.Env) -> Iterator[np.int64]:
-    """Random actions, always the same."""
+    """A fixed sequence of random actions."""
     space, random = environment.action_space, np.random.default_rng(SEED)
     assert isinstance(space, spaces.Discrete)
     while True:
@@ -220,7 +219,7 @@ def _actions(environment: gymnasium.Env) -> Iterator[np.int64]:
 
 
 def _lost(task: str, format_name: str) -> str | None:
-    """What differs after a save and a restore in this format; None if nothing does."""
+    """The first difference after a save and a restore in this format; None if there is none."""
     with closing(_new(task)) as original:
         actions, difference = _actions(original), None
         for steps in STEPS_BEFORE:

@@ -6,11 +6,11 @@ bullet and running out of oxygen. After each surfacing enemies come faster. (Han
 at -1, so that from then on the boat may surface for free until it has picked up as many again: the original's way.)
 
 Fish, enemy boats and divers are the swimmers: one list, oldest first, since the order decides which of two a bullet
-takes. In most steps none of them does anything. The list is gone through only when one is due to move or to shoot, or
-can come aboard; what the boat and its bullets meet in between is read off the picture.
+takes. In most steps none of them acts. The list is processed only if one is due to move or to shoot, or can come
+aboard; between these steps, collisions with the boat and its bullets are read from the picture.
 
-A list cannot outgrow its room. Enemies spawn at most one a step, and by then each is gone within 30 steps, and shoots
-at most once in the 10 that its bullet lasts; at most two divers and two own bullets are about at once. Own bullets are
+The lists cannot overflow. At most one enemy spawns per step; each is gone within 30 steps and shoots at most once in
+the 10 steps of its bullet. There are at most two divers and two own bullets at a time. Own bullets are
 never in one place: the second is fired five steps after the first, from at most four columns away.
 """
 
@@ -54,7 +54,7 @@ COLUMN, ROW = CHANNELS, 10 * CHANNELS  # how far the next cell is in the flat pi
     MOVE_INTERVAL,
     DIVER_TIMER,
     SURFACINGS,
-    RESTED,  # steps since the swimmers were last gone through
+    RESTED,  # steps since the swimmers were last processed
     DUE,  # so many steps after that the first of them moves or shoots
     SWIMMERS,  # how many there are, as the next
     BULLETS,
@@ -64,7 +64,7 @@ COLUMN, ROW = CHANNELS, 10 * CHANNELS  # how far the next cell is in the flat pi
 AT, STRIDE, TO_GO = range(3)
 BULLET_SIZE = 3
 BODY = AT
-TAIL, KIND, WAIT, SHOT_WAIT = range(3, 7)  # waits are in steps since the swimmers were last gone through
+TAIL, KIND, WAIT, SHOT_WAIT = range(3, 7)  # waits are in steps since the swimmers were last processed
 SWIMMER_SIZE = 7
 OWN_BULLETS = 2
 OWN_BULLET_LIST = OWN_STATE + 15
@@ -232,7 +232,7 @@ def _add(state: np.ndarray, picture: np.ndarray, kind: int, y: int, stride: int,
 
 @scalar
 def _move_own_bullets(state: np.ndarray, picture: np.ndarray) -> int:
-    """Returns how many enemies they hit. The first takes part whether it flies or not: that is quicker than asking."""
+    """Returns how many enemies they hit. The first is always tested, flying or not: a branch would be slower."""
     first, second = OWN_BULLET_LIST, OWN_BULLET_LIST + BULLET_SIZE
     paint(picture, state[first + AT] + OWN_BULLET, 0)
     if state[second + STRIDE] == 0:
@@ -249,7 +249,7 @@ def _move_own_bullet(state: np.ndarray, picture: np.ndarray, bullet: int) -> int
         _stop(state, bullet)
         return 0
     if _enemies(picture, at):
-        # Of all that is there the oldest fish, or else the oldest boat.
+        # Of all swimmers there, the oldest fish, otherwise the oldest boat.
         body, i = at + (ENEMY_FISH if read_pixel(picture, at + ENEMY_FISH) else ENEMY_BOAT), 0
         while state[SWIMMER_LIST + SLOT_SIZE * i + BODY] != body:
             i += 1
@@ -282,7 +282,7 @@ def _take(state: np.ndarray, picture: np.ndarray, i: int) -> None:
 
 @scalar
 def _move_swimmers(state: np.ndarray, picture: np.ndarray, boat: int) -> int:
-    """Whoever is due moves and shoots, divers are taken aboard; returns how many enemies swam into own bullets.
+    """Move and shoot with all swimmers that are due, and take divers aboard; returns the number of enemies hit.
 
     A diver comes aboard where the boat meets it, before or after its move. Nothing branches on who is due.
     """
@@ -313,7 +313,7 @@ def _move_swimmers(state: np.ndarray, picture: np.ndarray, boat: int) -> int:
 
 @scalar
 def _boards(state: np.ndarray, picture: np.ndarray) -> bool:
-    """Take a diver aboard if there is room."""
+    """Take a diver aboard if the boat is not full."""
     if state[DIVERS_ABOARD] >= FULL_CREW:
         return False
     state[DIVERS_ABOARD] += 1
@@ -331,7 +331,7 @@ def _shoot(state: np.ndarray, boat: int) -> None:
 
 @scalar
 def _meet_own_bullets(state: np.ndarray, picture: np.ndarray) -> int:
-    """Each takes one of those that swam into it: the newest boat, or else the newest fish."""
+    """Each hits one of the swimmers that moved into it: the newest boat, otherwise the newest fish."""
     killed = 0
     for k in range(OWN_BULLETS):
         bullet = OWN_BULLET_LIST + BULLET_SIZE * k

@@ -1,4 +1,4 @@
-"""The commands that messages and pages print: quoted for a shell, with paths that hold in the current folder."""
+"""The commands in messages and pages: quoted for a shell, with paths relative to the current folder."""
 
 import os
 import shlex
@@ -17,10 +17,10 @@ def command(*words: object, outputs: Path | None = None) -> str:
     return shlex.join(["scorer", *map(str, words)])
 
 
-def command_on(verb: str, folder: Path, *options: object) -> str:
-    """`scorer VERB` on the folder of a sweep or a search, by the name that this folder has now."""
+def command_on(name: str, folder: Path, *options: object) -> str:
+    """`scorer NAME` on the folder of a sweep or a search, by the name that this folder has now."""
     folder = folder.resolve()
-    return command(*verb.split(), folder.name, *options, outputs=folder.parent)
+    return command(*name.split(), folder.name, *options, outputs=folder.parent)
 
 
 def logs_command(pack: Path) -> str:
@@ -41,7 +41,7 @@ def shown_path(path: Path) -> str:
 
 
 def retrain(sweep: Path) -> str:
-    """How a user trains the runs of the damaged packs in the folder `sweep` again."""
+    """The command that trains the runs of the damaged packs in the folder `sweep` again."""
     submitted = any(sweep.glob("submissions/*/submission.json"))
     again = command_on("resume", sweep) if submitted else run_command(sweep)
     return f"To train them again: {command_on('clean', sweep, '--state', 'damaged')} && {again}"

@@ -10,6 +10,10 @@ class RecordError(Exception):
     """A record that cannot be read or written; the message names the file."""
 
 
+class DamagedError(RecordError):
+    """A file that is missing, or is not what was written."""
+
+
 class UserCodeError(RecordError):
     """An environment or a registered function raises an exception; the message names both in one line."""
 

@@ -1,4 +1,4 @@
-"""Hide passwords, tokens and keys in a text that is shown or recorded. No other module is needed here."""
+"""Mask passwords, tokens and keys in text that is shown or recorded. Imports no other module of ours."""
 
 import re
 from collections.abc import Sequence

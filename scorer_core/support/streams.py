@@ -1,4 +1,4 @@
-"""stdout and stderr that never end a command: text that cannot be written is lost, and the command goes on."""
+"""stdout and stderr that never end a command: text that cannot be written is lost, and the command continues."""
 
 import errno
 import io

@@ -1,4 +1,4 @@
-"""Tell what a command waits for, if it takes longer than a few seconds: another program, or a lock."""
+"""Report what a command waits for (another program, a lock) if it takes longer than a few seconds."""
 
 import threading
 import time
@@ -15,16 +15,16 @@ def waiting(what: str) -> Iterator[None]:
     """While this lasts, `hook` is called now and then with a line that names `what`."""
     over = threading.Event()
     if hook:
-        threading.Thread(target=_tell, args=(hook, what, over), daemon=True).start()
+        threading.Thread(target=_report, args=(hook, what, over), daemon=True).start()
     try:
         yield
     finally:
         over.set()
 
 
-def _tell(tell: Callable[[str], None], what: str, over: threading.Event) -> None:
+def _report(report: Callable[[str], None], what: str, over: threading.Event) -> None:
     started = time.monotonic()
     pause = FIRST_SECONDS
     while not over.wait(pause):
         pause = time.monotonic() - started
-        tell(f"waiting for {what} ({pause:.0f} s) ...")
+        report(f"waiting for {what} ({pause:.0f} s) ...")

@@ -4,7 +4,6 @@
 beside the sweeps: can the job see it, write there, and is it kept from locking what the login node has locked?
 """
 
-import fcntl
 import os
 import platform
 import shlex
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from scorer_core.provenance import CODE_ROOT
-from scorer_core.records import open_lock, read_json, write_json
+from scorer_core.support.files import read_json, write_json
+from scorer_core.support.locks import locked, try_lock
 from slurm.cluster import losses, scheduler, script
 from slurm.cluster.profile_check import Finding
 from slurm.cluster.scheduler import QueuedJob, SchedulerError
@@ -46,8 +46,7 @@ def run_check_job(profile: Profile, outputs: Path, patience: float, on_wait: Cal
     (folder / "logs").mkdir()
     body = shlex.join([sys.executable, "-m", "slurm.cluster.check_job", str(folder)])
     try:
-        with open_lock(folder / LOCK) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(folder / LOCK):
             try:
                 job = script.executor(submission, request).send(body)
             except SchedulerError as error:
@@ -126,12 +125,8 @@ def main(folder: Path) -> None:
     check_code()
     import torch
 
-    with open_lock(folder / LOCK) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True  # though the login node holds it
-        except BlockingIOError:
-            free = False
+    with try_lock(folder / LOCK) as taken:
+        free = taken  # although the login node holds it
     seen = {
         "host": socket.gethostname(),
         "python": platform.python_version(),

@@ -16,7 +16,7 @@ from typing import Any
 
 from submitit.slurm.slurm import SlurmExecutor
 
-from scorer_core.records import replace_file
+from scorer_core.support.files import replace_file
 from slurm.cluster.scheduler import (
     NoAnswerError,
     SchedulerError,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from scorer_core.records import RecordError
+from scorer_core.support.errors import RecordError
 from slurm.cluster.scheduler import SchedulerError, run_command
 from slurm.profile import minutes
 from slurm.status import PackStatus, SweepStatus

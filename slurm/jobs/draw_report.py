@@ -1,14 +1,15 @@
 """The last job of a submission, `python -m slurm.jobs.draw_report SUBMISSION`: it draws the report."""
 
 import argparse
-import fcntl
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
-from scorer_core.records import now, open_lock, write_json
+from scorer_core.record_forms import now
 from scorer_core.support import streams
+from scorer_core.support.files import write_json
+from scorer_core.support.locks import locked
 from scorer_core.support.text import count
 from slurm.status import MISSING, read_status
 from slurm.submissions.snapshot import check_code
@@ -21,8 +22,7 @@ def main() -> int:
     arguments = parser.parse_args()
     check_code()
     folder = arguments.submission.resolve().parent.parent
-    with open_lock(folder / "submissions" / "report.lock") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # of two submissions that end at once, one draws after the other
+    with locked(folder / "submissions" / "report.lock"):  # if two submissions end at once, one draws after the other
         standing = read_status(folder)
         absent = [cell for cell in standing.cells if cell.state not in ("done", "diverged")]
         for (variant, task), number in Counter((cell.run.variant, cell.run.task) for cell in absent).items():

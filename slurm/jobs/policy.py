@@ -6,8 +6,10 @@ No torch here, and no scheduler: the same policy holds on a cluster and on this 
 from typing import Any
 
 from scorer_core.config import RunConfig
-from scorer_core.records import HALVED, HalvedRecord, PackFolder, read_record, write_json
+from scorer_core.record_forms import HalvedRecord, read_record
+from scorer_core.records import HALVED, PackFolder
 from scorer_core.support.errors import UserCodeError, reason
+from scorer_core.support.files import write_json
 
 MAX_ATTEMPTS_WITHOUT_PROGRESS = 2  # attempts that end where they began
 

@@ -19,8 +19,10 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from scorer_core.provenance import provenance
-from scorer_core.records import PackFolder, RecordError, write_json
+from scorer_core.records import PackFolder
 from scorer_core.support import streams
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import write_json
 from slurm.jobs.search_batch import BatchTraining, StopRequestedError, Trainer, is_not_the_trials
 from slurm.jobs.train_pack import FAILED, FINISHED, INTERRUPTED
 from slurm.submissions.snapshot import check_code

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scorer_core.records import PackFolder, RecordError
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
 from scorer_core.support.secrets import mask
 from slurm.jobs.train_pack import FINISHED, INTERRUPTED
 

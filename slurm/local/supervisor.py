@@ -5,27 +5,21 @@ what runs and waits in `queue.json`, and draws the report at the end. It holds a
 """
 
 import argparse
-import fcntl
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
-from scorer_core.records import (
-    PackFolder,
-    RecordError,
-    is_still_at,
-    open_lock,
-    open_log,
-    read_record,
-    replace_file,
-    write_json,
-)
+from scorer_core.record_forms import read_record
+from scorer_core.records import PackFolder
 from scorer_core.support import streams
+from scorer_core.support.cores import usable_cores
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import open_log, replace_file, write_json
+from scorer_core.support.locks import Lock, is_locked, locked
 from scorer_core.support.secrets import mask
 from slurm.cluster.scheduler import QueuedJob, SchedulerError
 from slurm.jobs.train_pack import FAILED, INTERRUPTED
@@ -60,18 +54,7 @@ def start(submission: Submission) -> None:
 
 def alive(submission: Submission) -> bool:
     """Is the process that looks after `submission` there? It holds the lock, which no crash leaves behind."""
-    try:
-        file = os.fdopen(os.open(submission.folder / "lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b")
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise RecordError(f"{submission.folder / 'lock'}: cannot be opened: {error.strerror}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return is_locked(submission.folder / "lock")
 
 
 def queue(submission: Submission) -> dict[str, dict[int, QueuedJob]]:
@@ -94,22 +77,21 @@ def main() -> int:
     arguments = parser.parse_args()
     check_code()
     submission = read(arguments.submission)
-    with open_lock(submission.folder / "lock") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # who only looks whether it is held holds it for a moment
+    with locked(submission.folder / "lock") as lock:  # waits: `alive` holds it for a moment
         try:
-            return _workers(submission, file) if submission.command else _packs(submission, file)
+            return _workers(submission, lock) if submission.command else _packs(submission, lock)
         except RecordError as error:  # the processes that it started notice that it is gone, and stop
             print(error, file=sys.stderr)
             return FAILED
 
 
-def _check_place(submission: Submission, lock: IO[bytes]) -> None:
+def _check_place(submission: Submission, lock: Lock) -> None:
     """Make sure that the folder of `submission`, in which this process locked the file `lock`, was not moved."""
-    if not is_still_at(lock, submission.folder / "lock"):
+    if not lock.is_at_its_path():
         raise RecordError(f"{submission.folder}: was moved or removed; no further process is started")
 
 
-def _packs(submission: Submission, lock: IO[bytes]) -> int:
+def _packs(submission: Submission, lock: Lock) -> int:
     profile = submission.profile
     folders = [PackFolder(submission.folder.parent.parent / "packs" / name) for name in submission.packs]
     places = {folder: index for index, folder in enumerate(folders)}
@@ -126,7 +108,7 @@ def _packs(submission: Submission, lock: IO[bytes]) -> int:
 
     show(LaunchState(waiting=folders))
     launcher = LocalLauncher(
-        profile.processes or os.cpu_count() or 1, profile.device, profile.commit_seconds, 1.0,
+        profile.processes or usable_cores(), profile.device, profile.commit_seconds, 1.0,
         submission.name, profile.max_attempts,
     )  # fmt: skip
     outcome = launcher.run(folders, show)
@@ -137,13 +119,13 @@ def _packs(submission: Submission, lock: IO[bytes]) -> int:
     return subprocess.run(report_command(submission)).returncode or bool(outcome.failed)
 
 
-def _workers(submission: Submission, lock: IO[bytes]) -> int:
+def _workers(submission: Submission, lock: Lock) -> int:
     """Keep every worker going until it says it is done, or fails, or has used up its attempts."""
     assert submission.command
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: told.append(number))
-    bound = submission.profile.processes or os.cpu_count() or 1
+    bound = submission.profile.processes or usable_cores()
     attempts = dict.fromkeys(range(submission.workers), 0)
     running: dict[int, subprocess.Popen[bytes]] = {}
     failed = 0

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
-from scorer_core.records import RecordError, refuse_links
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import refuse_links
 from slurm.jobs.policy import HALVED
 from slurm.status import SweepStatus
 

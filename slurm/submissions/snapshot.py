@@ -11,7 +11,8 @@ from pathlib import Path
 
 import scorer_core
 from scorer_core.provenance import CODE_ROOT, SNAPSHOT, code_version
-from scorer_core.records import RecordError, refuse_links
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import refuse_links
 
 PACKAGES = ("cli", "scorer_core", "sweeps", "slurm", "analysis")
 CODE = "SCORER_CODE"  # the variable of a job that names the folder of its code

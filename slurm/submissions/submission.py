@@ -1,6 +1,5 @@
 """The record of a submission, `submissions/<n>/submission.json`: written before Slurm is asked for anything."""
 
-import fcntl
 import shlex
 import sys
 import uuid
@@ -11,8 +10,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, ValidationError
 
-from scorer_core.records import RecordError, Time, first_fault, now, numbered, open_lock, read_json, replace_file
+from scorer_core.record_forms import Time, first_fault, now
 from scorer_core.support.commands import command, shown_path
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import numbered, read_json, replace_file
+from scorer_core.support.locks import Lock
 from scorer_core.support.waiting import waiting
 from slurm.profile import Profile, profiles
 from slurm.submissions.snapshot import CODE
@@ -215,7 +217,10 @@ def split_throttle(throttle: int | None, arrays: int) -> list[tuple[int | None, 
 @contextmanager
 def sweep_lock(sweep_folder: Path) -> Iterator[None]:
     """While this lasts no other process submits to, or cancels in, this sweep; a second one waits its turn."""
-    with open_lock(sweep_folder / "submissions" / "lock") as file:
-        with waiting("another scorer command that submits to or cancels in this sweep"):
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = Lock(sweep_folder / "submissions" / "lock")
+    with waiting("another scorer command that submits to or cancels in this sweep"):
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()

@@ -15,7 +15,8 @@ from analysis.load import ReportError, load_results
 from analysis.report import make_report
 from analysis.run_metrics import read_imported
 from analysis.summary import Settings
-from scorer_core.records import RecordError, replace_file
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import replace_file
 from sweeps.definition import dump
 from tests.analysis.synthetic import definition, make_sweep
 

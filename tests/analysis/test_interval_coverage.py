@@ -5,10 +5,9 @@ from analysis.comparisons import compare
 from analysis.false_claims import MOST_FALSE_CLAIMS, false_claims, measured
 from analysis.statistics import Bootstrap, Estimate, iqm, ones
 from tools.interval_coverage import (
-    BEGIN,
-    END,
     KINDS,
     PAGE,
+    PART,
     SEEDS,
     TASKS,
     VARIANTS,
@@ -18,6 +17,7 @@ from tools.interval_coverage import (
     true_iqm,
     write,
 )
+from tools.page import generated, marks
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -46,7 +46,7 @@ def test_a_verdict_is_given_only_where_at_most_8_percent_of_families_hold_a_fals
 
 
 def test_the_tables_in_the_docs_show_the_rates_that_the_rule_reads():
-    text = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
+    text = generated(PAGE, PART)
     assert text == tables(read())
     for tasks, seeds in measured():
         line = next(line for line in text.splitlines() if line.startswith(f"| {tasks} | {seeds} |"))
@@ -58,10 +58,11 @@ def test_the_tables_in_the_docs_show_the_rates_that_the_rule_reads():
 
 def test_writing_replaces_the_tables_and_the_rates(tmp_path):
     page, rates = tmp_path / "page.md", tmp_path / "rates.json"
-    page.write_text(f"before\n{BEGIN}stale\n{END}after\n")
+    begin, end = marks(PART)
+    page.write_text(f"before\n{begin}stale\n{end}after\n")
     few = dict.fromkeys(TASKS, 2)
     text = write(page, rates, few)
-    assert page.read_text() == f"before\n{BEGIN}{text}{END}after\n"
+    assert page.read_text() == f"before\n{begin}{text}{end}after\n"
     assert tables(read(rates)) == text
     assert len(read(rates)) == len(KINDS) * len(TASKS) * len(SEEDS)
 

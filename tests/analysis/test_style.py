@@ -2,7 +2,7 @@ import pytest
 
 from analysis.figures import legend_below
 from analysis.style import Saver, figure_text, looks, new_figure, save, styled
-from scorer_core.records import RecordError
+from scorer_core.support.errors import RecordError
 from tests.analysis.synthetic import ODD_NAMES
 
 

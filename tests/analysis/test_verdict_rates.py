@@ -2,15 +2,16 @@ import numpy as np
 import pytest
 
 from scorer_core.verdicts import MEANINGS
+from tools.page import generated, marks
 from tools.simulated_runs import KINDS, Kind
-from tools.verdict_rates import BEGIN, END, PAGE, ROWS, rate, write
+from tools.verdict_rates import PAGE, PART, ROWS, rate, write
 
 
 def published() -> dict[tuple[str, bool, str], list[float]]:
     """(verdict, faulty, name) -> the rate of wrong verdicts in the docs, by number of rows."""
     found: dict[tuple[str, bool, str], list[float]] = {}
     verdict = ""
-    for line in PAGE.read_text().partition(BEGIN)[2].partition(END)[0].splitlines():
+    for line in generated(PAGE, PART).splitlines():
         if line.startswith("### "):
             verdict = line.removeprefix("### ").lower()
         elif line.startswith(("| wrongly given: ", "| missed: ")):
@@ -41,6 +42,7 @@ def test_with_100_rows_verdicts_are_seldom_wrong():
 
 def test_writing_replaces_the_tables(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}stale\n{END}after\n")
+    begin, end = marks(PART)
+    page.write_text(f"before\n{begin}stale\n{end}after\n")
     text = write(page, runs=1)
-    assert page.read_text() == f"before\n{BEGIN}{text}{END}after\n"
+    assert page.read_text() == f"before\n{begin}{text}{end}after\n"

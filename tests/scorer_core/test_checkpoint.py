@@ -18,7 +18,9 @@ from torch import Tensor
 from scorer_core import checkpoint
 from scorer_core.config import RunConfig
 from scorer_core.pack import Pack
-from scorer_core.records import PackFolder, RecordError, replace_file
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import replace_file
 from scorer_core.train import split_pack, train
 
 CPU = torch.device("cpu")
@@ -142,7 +144,7 @@ def pack() -> Pack:
     pack = Pack(configs(), CPU)
     for _ in range(20):
         pack.step()
-    pack.probe = pack._draw_probe(kept=10)
+    pack.probe = pack._draw_probe(stored=10)
     return pack
 
 

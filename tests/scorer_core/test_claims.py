@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 
 from scorer_core import game, networks, noise, objectives, optim
 from scorer_core.config import RunConfig
-from scorer_core.game import Lane
+from scorer_core.game import Batches, Lane
 from scorer_core.pack import Pack
 from scorer_core.replay import sample
 from scorer_core.tracing import trace
@@ -98,10 +98,10 @@ def test_be_variance_falls_under_the_variance_objective_on_a_fixed_replay():
     while pack.vector_step < 125:  # random play fills the replay, and is then over
         pack.step()
     lane = Lane(*(value[0] for value in pack.lane))
-    kept = type(pack.replay)(*(ring[0] for ring in pack.replay))
+    replay = type(pack.replay)(*(ring[0] for ring in pack.replay))
     players: game.Players = tree_map(lambda leaf: leaf[0], pack.players)
-    clock = torch.tensor(pack.vector_step)
-    everything = sample(kept, clock, torch.arange(2000))
+    vector_step = torch.tensor(pack.vector_step)
+    everything = sample(replay, vector_step, torch.arange(2000))
 
     def be_variance(players: game.Players) -> float:
         layers = networks.layers(players.phi, pack.shape.phi), networks.layers(players.theta, pack.shape.theta)
@@ -111,6 +111,6 @@ def test_be_variance_falls_under_the_variance_objective_on_a_fixed_replay():
     before = be_variance(players)
     for k in range(300):
         drawn = [noise.integers(lane.seed, k, stream, (64,), 2000) for stream in (4, 5)]
-        leader, follower = (sample(kept, clock, indices) for indices in drawn)
-        players, _, _ = game.update(players, leader, [follower], lane, pack.shape)
+        leader, follower = (sample(replay, vector_step, indices) for indices in drawn)
+        players, _, _ = game.update(pack.coupling, players, Batches(leader, [follower]), lane, pack.shape)
     assert be_variance(players) < before / 4

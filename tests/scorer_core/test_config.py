@@ -7,8 +7,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig, resolve
+from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig
 from scorer_core.game import Lane
+from scorer_core.settings import resolve
 from sweeps.reading import Loader
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -79,7 +80,7 @@ def test_settings_that_nothing_reads_do_not_make_another_run(settings):
 
 @pytest.mark.parametrize("field", ["coupling", "follower_objective", "leader_penalty", "schedule", "network"])
 def test_a_name_that_is_not_registered_is_refused_with_those_that_are(field):
-    with pytest.raises(ValidationError, match="unknown name 'surprise'; there is ") as caught:
+    with pytest.raises(ValidationError, match="unknown name 'surprise'; choose from: ") as caught:
         run(**{field: "surprise", "leader_penalty_weight": 1})
     assert field in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Each instrument against a computation by brute force, and on networks built to be collapsed, dormant and healthy."""
+"""Each diagnostic against a computation by brute force, and on networks built to be collapsed, dormant and healthy."""
 
 import itertools
 import math
@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from scorer_core import diagnostics, game, networks, noise, objectives, optim
+from scorer_core import diagnostics, game, networks, noise, objectives, optim, registry
 from scorer_core.config import RunConfig
 from scorer_core.diagnostics import PROBED
-from scorer_core.game import Batch, Lane, Players
+from scorer_core.game import Batch, Batches, Lane, Players
 from scorer_core.replay import Replay
 
 NUM_ENVS, ACTIONS, WIDTH = 3, 2, 6
@@ -48,12 +48,12 @@ def probed(players: Players, shape: networks.Shape, on: Batch | None = None) -> 
     return {**dict(zip(PROBED, read.tolist(), strict=True)), "srank": float(srank), "effective_rank": float(effective)}
 
 
-def played(shape: networks.Shape, rounds: int = 3) -> Players:
+def played(shape: networks.Shape, updates: int = 3) -> Players:
     players = game.new_players(torch.tensor(0), shape)
-    for _ in range(rounds):
-        players, _, _ = game.update(
-            players, batch(), [batch()] * shape.config.follower_steps, lane(shape.config), shape
-        )
+    coupling = registry.coupling(shape.config.coupling)
+    batches = Batches(batch(), [batch()] * shape.config.follower_steps)
+    for _ in range(updates):
+        players, _, _ = game.update(coupling, players, batches, lane(shape.config), shape)
     return players
 
 
@@ -236,7 +236,7 @@ def test_the_last_step_is_what_adam_took():
     torch.testing.assert_close(optim.last_step(state, lr), before - parameters)
 
 
-def test_short_runs_are_read_as_often_as_their_rounds_pay_for():
+def test_short_runs_have_diagnostics_at_fewer_log_points():
     config = shape_of().config
     assert diagnostics.points(config) == 1000 // 400
     assert diagnostics.points(RunConfig(task="gymnax/breakout")) == 100

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from scorer_core import game, networks, objectives, optim
+from scorer_core import game, networks, objectives, optim, registry
 from scorer_core.config import RunConfig
-from scorer_core.game import Batch, Lane, Players
+from scorer_core.game import Batch, Batches, Lane, Players
 from scorer_core.tracing import trace
 
 EYE = torch.eye(2)
@@ -48,14 +48,20 @@ def lane(**settings: Any) -> Lane:
     return Lane(**{name: torch.tensor(value) for name, value in values.items()})
 
 
+def update(players: Players, followers: list[Batch], settings: Lane, shape: networks.Shape):
+    """One update; the leader's batch is the first of the follower's."""
+    coupling = registry.coupling(shape.config.coupling)
+    return game.update(coupling, players, Batches(followers[0], followers), settings, shape)
+
+
 def play(lane_settings=None, **settings):
-    return game.update(new_players(), BATCH, [BATCH], lane(**lane_settings or {}), shape_of(**settings))
+    return update(new_players(), [BATCH], lane(**lane_settings or {}), shape_of(**settings))
 
 
 @pytest.mark.parametrize("algorithm", ["dqn", "ddqn", "dueling_dqn", "dueling_ddqn"])
 @pytest.mark.parametrize("coupling", ["scorer", "synchronous", "monolithic", "monolithic_two_rates"])
 def test_every_algorithm_finds_values_that_are_known_under_every_coupling_but_the_inverted(coupling, algorithm):
-    """s0 goes on to s1, where reward 1 ends it: Q(s0, a0) is gamma, Q(s1, a1) is 1, and the other actions give nothing.
+    """s0 leads to s1, which ends with reward 1: Q(s0, a0) is gamma, Q(s1, a1) is 1, and the other actions give nothing.
 
     Inverted, nobody is in a hurry about the mean of the errors: at the end Q(s0, a0) was 0.5 to 0.6 off.
     """
@@ -71,8 +77,8 @@ def test_every_algorithm_finds_values_that_are_known_under_every_coupling_but_th
     players, settings = game.new_players(torch.tensor(3), shape), lane(leader_lr=1e-2, follower_lr=2e-2)
 
     def play_and_sync(players: Players) -> Players:
-        players, _, _ = game.update(players, batch, [batch], settings, shape)
-        return game.sync_targets(players, players.rounds % 10 == 0)
+        players, _, _ = update(players, [batch], settings, shape)
+        return game.sync_targets(players, players.updates % 10 == 0)
 
     play_and_sync = trace(play_and_sync, (players,))
     for _ in range(300):
@@ -89,7 +95,7 @@ def test_target_and_errors_by_hand():
     torch.testing.assert_close(game.td_errors(*layers, BATCH, target, shape)[0], torch.tensor([1.4, 1.0]))
 
 
-def test_a_round_of_scorer_by_hand():
+def test_an_update_of_scorer_by_hand():
     after, led, followed = play()
     # The follower: dVar/dQ = (-0.2, 0.2), through theta = (0.5, -0.5) to dz = (-0.1, -0.1), so the gradient is
     # (-0.1, -0.1) for the weights and -0.2 for the bias. Adam's first step is the learning rate against its sign.
@@ -102,7 +108,7 @@ def test_a_round_of_scorer_by_hand():
     gradient = [1.3 * 1.2, 1.1 * 2.2, 1.3, 1.1]
     torch.testing.assert_close(led.grad_norm, torch.tensor(math.hypot(*gradient)))
     torch.testing.assert_close(after.theta, torch.tensor([0.51, -0.49, 0.01, 0.01]))
-    assert after.rounds == 1
+    assert after.updates == 1
     torch.testing.assert_close(after.phi_target, new_players().phi)
 
 
@@ -160,7 +166,7 @@ def test_no_gradient_reaches_the_other_player(player):
 def test_every_follower_step_has_its_batch_and_the_leader_moves_once():
     other = BATCH._replace(reward=torch.tensor([0.0, 5.0]))
     shape, start = shape_of(follower_steps=3), new_players()
-    after, _, first = game.update(start, BATCH, [BATCH, other, other], lane(), shape)
+    after, _, first = update(start, [BATCH, other, other], lane(), shape)
     assert after.phi_adam.steps == 3
     assert after.theta_adam.steps == 1
     torch.testing.assert_close(first.loss, torch.tensor(0.04))

@@ -23,12 +23,12 @@ def train(configs: list[RunConfig], device: str, vector_steps: int = 60, compile
 @needs_gpu
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # by the compiler
-def test_on_a_gpu_the_first_rounds_agree_with_the_cpu(compiled):
+def test_on_a_gpu_the_first_updates_agree_with_the_cpu(compiled):
     """Later ones need not: another last bit of a value is, one day, another action."""
     configs = [config(**lane) for lane in LANES]
     ours, _ = train(configs, "cuda", 10, compiled)
     reference, _ = train(configs, "cpu", 10)
-    assert reference.players.rounds.min() >= 4
+    assert reference.players.updates.min() >= 4
     torch.testing.assert_close(ours.players.phi.cpu(), reference.players.phi, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(ours.players.theta.cpu(), reference.players.theta, rtol=1e-3, atol=1e-4)
     assert torch.equal(ours.replay.observation.cpu(), reference.replay.observation)
@@ -66,7 +66,7 @@ def test_on_a_gpu_a_lane_that_is_not_a_number_leaves_the_others_bits_alone():
 
 def test_a_recorded_step_holds_no_constant_that_a_graph_would_have_to_fetch_from_the_host():
     pack, _ = train([config()], "cpu", 10)
-    for name, recorded in pack._recorded.items():
+    for name, recorded in pack._traced.items():
         assert isinstance(recorded, GraphModule)
         constants = [node.target for node in recorded.graph.nodes if node.op == "get_attr"]
         assert constants == [], name

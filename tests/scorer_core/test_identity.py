@@ -9,8 +9,8 @@ from scorer_core import identity, registry
 from scorer_core.config import RunConfig
 from scorer_core.envs.compiled import GAMES
 from scorer_core.envs.rules import ALL_ACTIONS
+from scorer_core.metrics import MEASURED
 from scorer_core.pack import Pack
-from scorer_core.records import MEASURED
 
 # Never change a value: every run id that leaves this field at its default would mean another run. Add new fields here.
 PINNED_DEFAULTS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What a pack promises: a lane is the same run alone, bit for bit on a CPU, whoever its neighbours are."""
+"""What a pack promises: a lane equals the same run alone, bit for bit on a CPU, with any neighbours."""
 
 from typing import Any
 
@@ -7,8 +7,9 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from scorer_core.config import RunConfig
+from scorer_core.metrics import METRICS
 from scorer_core.pack import Pack
-from scorer_core.records import METRICS, replace_file
+from scorer_core.support.files import replace_file
 
 CPU = torch.device("cpu")
 LANES: list[dict[str, Any]] = [
@@ -177,7 +178,7 @@ def test_the_metrics_count_episodes_and_average_last_returns():
     assert last["epsilon"] == pytest.approx(1 - 0.99 * 600 / 250_000)
 
 
-def test_the_instruments_are_read_where_their_rounds_pay_for_it_on_a_probe_that_stays():
+def test_diagnostics_are_read_where_enough_updates_lie_between_on_a_probe_that_stays():
     settings: dict[str, Any] = {"total_steps": 5100, "log_points": 10, "learning_starts": 30}
     pack, rows = train([config(seed=s, target_every=240, **settings) for s in (1, 2)], vector_steps=850)
     for lane in (0, 1):
@@ -198,12 +199,12 @@ def test_the_instruments_are_read_where_their_rounds_pay_for_it_on_a_probe_that_
 
 def test_nothing_is_learned_before_learning_starts_and_losses_are_missing_not_zero():
     pack, rows = train([config(learning_starts=300, log_points=4)], vector_steps=26)
-    assert pack.players.rounds.item() == 0
+    assert pack.players.updates.item() == 0
     assert rows_of(rows, 0)[0]["msbe"] is None
     pack.step()
     while pack.env_steps <= 300:
         pack.step()
-    assert pack.players.rounds.item() == 1
+    assert pack.players.updates.item() == 1
 
 
 def test_targets_are_copied_when_their_boundary_is_crossed_lane_by_lane():
@@ -211,7 +212,7 @@ def test_targets_are_copied_when_their_boundary_is_crossed_lane_by_lane():
     copied = []
     for _ in range(20):
         pack.step()
-        equal = (pack.players.phi == pack.players.phi_target).all(1) & (pack.players.rounds > 0)
+        equal = (pack.players.phi == pack.players.phi_target).all(1) & (pack.players.updates > 0)
         copied.append(equal.tolist())
     steps = [[(step + 1) * 6 for step, lanes in enumerate(copied) if lanes[lane]] for lane in (0, 1)]
     assert steps == [[36, 72, 108], [60, 120]]
@@ -219,11 +220,11 @@ def test_targets_are_copied_when_their_boundary_is_crossed_lane_by_lane():
 
 def test_an_update_interval_of_several_vector_steps_is_kept():
     pack = Pack([config(update_every=24, learning_starts=0)], CPU)
-    rounds = []
+    updates = []
     for _ in range(12):
         pack.step()
-        rounds.append(pack.players.rounds.item())
-    assert rounds == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]
+        updates.append(pack.players.updates.item())
+    assert updates == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]
 
 
 @pytest.mark.slow
@@ -251,10 +252,10 @@ def test_shared_batches_are_one_batch_for_the_leader_and_every_follower_step():
     drawn = []
 
     class Watched(Pack):
-        def _traced(self, name, alone, *arguments):
+        def _vectorised(self, name, one_run, *arguments):
             if name == "learn":
                 drawn.append(arguments[3:5])
-            return super()._vectorised(name, alone, *arguments)
+            return super()._vectorised(name, one_run, *arguments)
 
     for batches, equal in (("shared", True), ("separate", False)):
         drawn.clear()

@@ -11,32 +11,32 @@ N, ROWS = 2, 4
 
 def filled(vector_steps: int) -> replay.Replay:
     """A ring in which the observation before vector step t, in environment n, is 10 t + n."""
-    kept = replay.Replay(
+    stored = replay.Replay(
         observation=torch.zeros(ROWS, N), action=torch.zeros(ROWS, N, dtype=torch.int64), reward=torch.zeros(ROWS, N),
         terminated=torch.zeros(ROWS, N, dtype=torch.bool), truncated=torch.zeros(ROWS, N, 0, dtype=torch.bool),
         final_observation=torch.zeros(ROWS, N, 0),
     )  # fmt: skip
     for t in range(vector_steps):
         for n in range(N):
-            kept.observation[t % ROWS, n] = 10 * t + n
-            kept.observation[(t + 1) % ROWS, n] = 10 * (t + 1) + n
-            kept.reward[t % ROWS, n] = -(10 * t + n)
-    return kept
+            stored.observation[t % ROWS, n] = 10 * t + n
+            stored.observation[(t + 1) % ROWS, n] = 10 * (t + 1) + n
+            stored.reward[t % ROWS, n] = -(10 * t + n)
+    return stored
 
 
 @pytest.mark.parametrize("vector_steps", [1, 2, 3, 4, 7])
 def test_the_newest_transitions_are_drawn_each_with_the_observation_that_followed(vector_steps):
-    kept = replay.num_transitions(vector_steps, ROWS, N)
-    assert kept == min(vector_steps, ROWS - 1) * N
-    batch = replay.sample(filled(vector_steps), torch.tensor(vector_steps), torch.arange(kept))
-    oldest = vector_steps - kept // N
+    count = replay.num_transitions(vector_steps, ROWS, N)
+    assert count == min(vector_steps, ROWS - 1) * N
+    batch = replay.sample(filled(vector_steps), torch.tensor(vector_steps), torch.arange(count))
+    oldest = vector_steps - count // N
     assert sorted(batch.observation.tolist()) == [10 * t + n for t in range(oldest, vector_steps) for n in range(N)]
     assert torch.equal(batch.next_observation, batch.observation + 10)
     assert torch.equal(batch.reward, -batch.observation)
 
 
 def test_a_ring_holds_whole_vector_steps_within_its_size_and_the_newest_observation():
-    assert replay.rows(100_000, 128) == 782
+    assert replay.ring_rows(100_000, 128) == 782
 
 
 def test_a_truncated_transition_keeps_the_observation_before_the_reset_and_is_not_terminal():

@@ -1,4 +1,4 @@
-"""Training a pack piece by piece, in folders: it stops where it is told, and its runs may part."""
+"""Training a pack piece by piece, in folders: it stops where it must, and its runs may be split."""
 
 import logging
 from typing import Any
@@ -10,7 +10,9 @@ import torch
 
 from scorer_core.config import RunConfig
 from scorer_core.envs import breakout
-from scorer_core.records import MEASURED, PackFolder, RecordError
+from scorer_core.metrics import MEASURED
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
 from scorer_core.train import split_pack, train
 
 CPU = torch.device("cpu")
@@ -37,7 +39,7 @@ def test_a_pack_stopped_on_the_way_and_parted_leaves_the_rows_of_an_uninterrupte
     assert not go_on(old, until=100)
     assert old.state()["phase"] == "paused"
     assert old.state()["step"] == 102, "the first vector step from 100 on"
-    assert not go_on(old, until=240), "it goes on from where it stopped"
+    assert not go_on(old, until=240), "it continues where it stopped"
     new = PackFolder.create(tmp_path / "packs", [CONFIGS[3], CONFIGS[1]])
     split_pack(old, new, CPU)
     assert go_on(new)
@@ -106,4 +108,4 @@ def test_a_checkpoint_of_another_versions_games_is_refused_in_words_and_kept(tmp
     with pytest.raises(RecordError, match=refusal):
         split_pack(folder, PackFolder.create(tmp_path, CONFIGS[:2]), CPU)
     monkeypatch.undo()
-    assert go_on(folder), "its own version still goes on from it"
+    assert go_on(folder), "its own version still resumes from it"

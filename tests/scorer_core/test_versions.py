@@ -1,7 +1,8 @@
 """Versions that differ between attempts of a pack, or between packs."""
 
 from scorer_core.config import RunConfig
-from scorer_core.records import PackFolder, write_json
+from scorer_core.records import PackFolder
+from scorer_core.support.files import write_json
 from scorer_core.versions import last_versions, mixed, upgrades, versions
 
 OLD = {

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from cli.filters import make_filter
 from cli.status_view import cost, status_notes, status_table
-from scorer_core.records import PackFolder, write_json
+from scorer_core.records import PackFolder
+from scorer_core.support.files import write_json
 from scorer_core.support.text import duration
 from slurm.cluster import scheduler
 from slurm.cluster.limits import FreeSlots

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from cli import main
 from scorer_core.config import RunConfig
-from scorer_core.records import PackFolder, RecordError
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
 from slurm import submit
 from slurm.cluster import script
 from slurm.cluster.scheduler import SchedulerError

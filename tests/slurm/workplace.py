@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from scorer_core.records import MEASURED, PackFolder, pack_folders
+from scorer_core.metrics import MEASURED
+from scorer_core.records import PackFolder, pack_folders
 from sweeps import definition
 from sweeps.plan import make_plan
 from tests.devcluster.cluster import DevCluster

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from scorer_core.records import RecordError
+from scorer_core.support.errors import RecordError
 from sweeps.definition import parse
 from sweeps.plan import Compile, find_run, make_plan
 

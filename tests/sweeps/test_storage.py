@@ -17,7 +17,7 @@ import sqlalchemy
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
-from scorer_core.records import RecordError
+from scorer_core.support.errors import RecordError
 from slurm.jobs.search_worker import Worker
 from sweeps import storage, study
 from sweeps.definition import DefinitionError
@@ -165,7 +165,7 @@ def test_a_lock_that_cannot_be_made_is_one_line_that_names_the_file(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError) as refused:
         Study(search_of(), tmp_path / "file" / "syn")
-    assert one_line(refused).startswith(f"{tmp_path}/file/syn/asking.lock: cannot be locked: ")
+    assert one_line(refused).startswith(f"{tmp_path}/file/syn/asking.lock: cannot be opened: ")
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,9 @@ def test_a_tail_is_the_slope_of_the_rate_that_training_uses(powers):
 
 
 def test_a_linear_rate_ends_at_zero_or_stays_at_its_end():
-    assert rates(run(), run().rounds * 2) == (0, 0)
+    assert rates(run(), run().num_updates * 2) == (0, 0)
     assert tails(run()) == (math.inf, math.inf)
-    assert rates(run(lr_end=0.5), run().rounds * 2) == pytest.approx((5e-5, 2.5e-4))
+    assert rates(run(lr_end=0.5), run().num_updates * 2) == pytest.approx((5e-5, 2.5e-4))
 
 
 def test_the_shipped_schedules_are_told_apart():

@@ -11,8 +11,9 @@ from numba.cuda.compiler import compile_ptx
 from numba.cuda.cudadrv import nvvm
 from numba.cuda.cudadrv.error import NvvmSupportError
 
-from scorer_core.envs import Step, breakout
+from scorer_core.envs import breakout
 from scorer_core.envs.compiled import GAMES, CompiledEnvironments, kernels
+from scorer_core.envs.interface import Step
 from scorer_core.envs.rules import LEFT, PROTOCOLS, RIGHT, rules_of
 from scorer_core.noise import Stream, uniform
 

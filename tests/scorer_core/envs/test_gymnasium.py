@@ -18,7 +18,9 @@ from scorer_core import checkpoint
 from scorer_core.config import RunConfig
 from scorer_core.envs import saving
 from scorer_core.envs.gymnasium import GymnasiumEnvironments
-from scorer_core.records import MEASURED, PackFolder, RecordError
+from scorer_core.metrics import MEASURED
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import RecordError
 from scorer_core.train import train
 
 
