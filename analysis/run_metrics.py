@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from scorer_core import versions
 from scorer_core.config import RunConfig
+from scorer_core.pack_folders import other_folders, pack_folders
 from scorer_core.provenance import read_provenance
-from scorer_core.records import PackFolder, other_folders, pack_folders
+from scorer_core.records import PackFolder
 from scorer_core.support.commands import retrain
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import read_json

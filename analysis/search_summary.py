@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from analysis.run_metrics import version_notes
 from analysis.statistics import Bootstrap, Estimate, estimate
 from scorer_core.config import RunConfig
-from scorer_core.records import pack_folders
+from scorer_core.pack_folders import pack_folders
 from sweeps import definition
 from sweeps.confirm import Confirmed, compared, ranking, scores_of
 from sweeps.definition import DefinitionError

@@ -31,15 +31,11 @@ from scorer_core.identity import pack_id
 from scorer_core.metric_parts import SCHEMA, MetricParts, rows_of_version_1, sorted_rows
 from scorer_core.provenance import read_provenance
 from scorer_core.record_forms import DoneRecord, PackRecord, StateRecord, first_fault, now, read_record
-from scorer_core.support.errors import RecordError
-from scorer_core.support.files import PACK_NAME, numbered, refuse_links, replace_file, write_json
+from scorer_core.support.errors import MovedError, RecordError
+from scorer_core.support.files import numbered, refuse_links, replace_file, write_json
 from scorer_core.support.locks import Lock, try_lock
 
 HALVED = "halved.json"  # names the two packs that replaced a pack which ran out of memory
-
-
-class MovedError(RecordError):
-    """The folder of a pack, or its lock, is not where it was when the lock was taken; nothing is written there."""
 
 
 class PackFolder:
@@ -149,18 +145,6 @@ class PackFolder:
             finally:
                 self._lock = None
 
-    def _check_place(self) -> None:
-        """Make sure that what the holder of the lock writes to this path goes into the folder that it locked.
-
-        Raises:
-            MovedError: if the folder was renamed, moved or removed since.
-        """
-        if self._lock and not self._lock.is_at_its_path():
-            raise MovedError(
-                f"{self.path}: this folder, or the lock in it, was moved or removed while its runs were trained; what "
-                "was committed stays in the moved folder"
-            )
-
     # --- done ---
 
     def done(self) -> dict[str, dict[str, Any]]:
@@ -181,7 +165,8 @@ class PackFolder:
             RecordError: if a committed part is damaged, or done.json cannot be written.
             MovedError: if the folder was moved since it was locked.
         """
-        self._check_place()
+        if self._lock:
+            self._lock.check_place()
         parts = {name: self._parts.check(name, checksum) for name, checksum in self._committed_parts().items()}
         write_json(self.path / "done.json", {"finished": now(), "runs": statuses, "parts": parts})
         self._commits.remove()
@@ -215,7 +200,8 @@ class PackFolder:
             RecordError: if it cannot be written.
             MovedError: if the folder was moved since it was locked.
         """
-        self._check_place()
+        if self._lock:
+            self._lock.check_place()
         write_json(self.path / "state.json", {"time": now(), "host": socket.gethostname(), "pid": os.getpid(), **state})
 
     # --- attempts ---
@@ -248,7 +234,8 @@ class PackFolder:
             RecordError: if one of them cannot be written; the last commit stays whole.
             MovedError: if the folder was moved since it was locked.
         """
-        self._check_place()
+        if self._lock:
+            self._lock.check_place()
         if self._committed is None:
             self._committed = self._committed_parts()
         parts = dict(self._committed)
@@ -345,29 +332,3 @@ class PackFolder:
             if listed := self._commits.listed_parts():
                 return listed
         return {}
-
-
-def pack_folders(packs: Path) -> list[PackFolder]:
-    """Every pack under `packs`, by name: the folders named by a pack id, without packs that were replaced by halves."""
-    return [PackFolder(path) for path in _folders(packs) if PACK_NAME.fullmatch(path.name) and _holds_pack(path)]
-
-
-def _holds_pack(path: Path) -> bool:
-    if (path / "pack.json").exists():
-        return True
-    started = any((path / name).exists() for name in ("done.json", "state.json", "checkpoint"))
-    return started and not (path / HALVED).exists()
-
-
-def other_folders(packs: Path) -> list[Path]:
-    """Folders under `packs` that are not named by a pack id, for instance copies. No command reads them."""
-    return [path for path in _folders(packs) if not path.name.startswith(".") and not PACK_NAME.fullmatch(path.name)]
-
-
-def _folders(packs: Path) -> list[Path]:
-    try:
-        return sorted(path for path in packs.iterdir() if path.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise RecordError(f"{packs}: cannot be read: {error.strerror}") from error

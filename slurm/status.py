@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from scorer_core.pack_folders import other_folders, pack_folders
 from scorer_core.record_forms import Time, now, read_record
-from scorer_core.records import PackFolder, other_folders, pack_folders
+from scorer_core.records import PackFolder
 from scorer_core.support.commands import command_on
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import duration

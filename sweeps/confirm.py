@@ -7,7 +7,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from scorer_core.config import RunConfig
-from scorer_core.records import pack_folders
+from scorer_core.pack_folders import pack_folders
 from scorer_core.support.commands import command, shown_path
 from sweeps import definition, scores
 from sweeps.definition import DefinitionError, Sweep, Variant

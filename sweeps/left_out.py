@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scorer_core.config import DEFAULTS, RunConfig
-from scorer_core.records import PackFolder, pack_folders
+from scorer_core.pack_folders import pack_folders
+from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import folded
 from sweeps.ablation import format_value

@@ -9,8 +9,9 @@ from typing import Literal
 
 from scorer_core.config import RunConfig
 from scorer_core.identity import pack_id
+from scorer_core.pack_folders import other_folders, pack_folders
 from scorer_core.record_forms import now
-from scorer_core.records import PackFolder, other_folders, pack_folders
+from scorer_core.records import PackFolder
 from scorer_core.support.commands import retrain
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import replace_file, write_json

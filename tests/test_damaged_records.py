@@ -18,8 +18,9 @@ import typer.main
 import yaml
 
 from cli import main
+from scorer_core.pack_folders import pack_folders
 from scorer_core.record_forms import now
-from scorer_core.records import PackFolder, pack_folders
+from scorer_core.records import PackFolder
 from scorer_core.support.files import write_json
 from slurm.profile import Profile
 from slurm.submissions.submission import new

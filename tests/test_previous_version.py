@@ -15,7 +15,8 @@ from analysis.load import load_results
 from cli.status_view import status_notes
 from scorer_core.metric_parts import SCHEMA
 from scorer_core.metrics import MEASURED, METRICS
-from scorer_core.records import PackFolder, pack_folders
+from scorer_core.pack_folders import pack_folders
+from scorer_core.records import PackFolder
 from scorer_core.train import train
 from slurm.status import read_status
 from sweeps.definition import load_submitted

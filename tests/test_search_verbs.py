@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from scorer_core.config import RunConfig
-from scorer_core.records import pack_folders
+from scorer_core.pack_folders import pack_folders
 from scorer_core.support.files import write_json
 from slurm.jobs.search_worker import Worker
 from sweeps import search

@@ -14,6 +14,10 @@ class DamagedError(RecordError):
     """A file that is missing, or is not what was written."""
 
 
+class MovedError(RecordError):
+    """A folder is not where it was when it was locked; nothing is written to its old path."""
+
+
 class UserCodeError(RecordError):
     """An environment or a registered function raises an exception; the message names both in one line."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scorer_core.support.errors import RecordError
+from scorer_core.support.errors import MovedError, RecordError
 from scorer_core.support.files import open_file
 
 PAUSES = 0.001, 0.05  # seconds between two tries: the first, and the longest
@@ -42,19 +42,25 @@ class Lock:
             os.close(file)
         return taken
 
-    def is_at_its_path(self) -> bool:
-        """Is the file that this process has locked still at `path`? Not if it, or a folder above it, was moved.
+    def check_place(self) -> None:
+        """Make sure that what the holder of the lock writes beside it goes into the folder that it locked.
 
         Raises:
+            MovedError: if the file, or a folder above it, was renamed, moved or removed since.
             RecordError: if the file system does not tell.
         """
         assert self._file is not None, "the lock is not held"
         try:
-            return os.path.samestat(os.fstat(self._file), self.path.lstat())
+            moved = not os.path.samestat(os.fstat(self._file), self.path.lstat())
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            moved = True
         except OSError as error:
             raise RecordError(f"{self.path}: cannot be read: {error.strerror}") from error
+        if moved:
+            raise MovedError(
+                f"{self.path.parent}: this folder, or the lock in it, was moved or removed while a job used it; what "
+                "was committed stays in the moved folder"
+            )
 
     def release(self) -> None:
         """Let go of the lock; nothing happens if it is not held."""

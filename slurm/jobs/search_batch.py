@@ -17,8 +17,8 @@ import numpy as np
 from optuna.trial import TrialState
 
 from scorer_core.config import RunConfig
-from scorer_core.records import MovedError, PackFolder
-from scorer_core.support.errors import RecordError
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import MovedError, RecordError
 from slurm.jobs.policy import is_out_of_memory
 from sweeps import scores
 from sweeps.definition import DefinitionError

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from scorer_core.provenance import provenance
-from scorer_core.records import MovedError, PackFolder
+from scorer_core.records import PackFolder
 from scorer_core.support import streams
-from scorer_core.support.errors import RecordError, reason
+from scorer_core.support.errors import MovedError, RecordError, reason
 from scorer_core.support.files import open_log, write_json
 from scorer_core.support.secrets import mask
 from scorer_core.versions import upgrades

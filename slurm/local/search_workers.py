@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from optuna.trial import TrialState
 
-from scorer_core.records import pack_folders
+from scorer_core.pack_folders import pack_folders
 from scorer_core.support.files import open_log
 from slurm.jobs.train_pack import FINISHED
 from sweeps.search import Search

@@ -85,12 +85,6 @@ def main() -> int:
             return FAILED
 
 
-def _check_place(submission: Submission, lock: Lock) -> None:
-    """Make sure that the folder of `submission`, in which this process locked the file `lock`, was not moved."""
-    if not lock.is_at_its_path():
-        raise RecordError(f"{submission.folder}: was moved or removed; no further process is started")
-
-
 def _packs(submission: Submission, lock: Lock) -> int:
     profile = submission.profile
     folders = [PackFolder(submission.folder.parent.parent / "packs" / name) for name in submission.packs]
@@ -98,7 +92,7 @@ def _packs(submission: Submission, lock: Lock) -> int:
     shown: dict[str, str] = {}
 
     def show(outcome: LaunchState) -> None:
-        _check_place(submission, lock)
+        lock.check_place()
         states = {str(places[folder]): "running" for folder in outcome.running}
         states |= {str(places[folder]): "pending" for folder in outcome.waiting}
         if states != shown:
@@ -130,7 +124,7 @@ def _workers(submission: Submission, lock: Lock) -> int:
     running: dict[int, subprocess.Popen[bytes]] = {}
     failed = 0
     while running or (attempts and not told):
-        _check_place(submission, lock)
+        lock.check_place()
         for worker in [w for w in attempts if w not in running][: max(0, bound - len(running)) if not told else 0]:
             attempts[worker] += 1
             with open_log(submission.folder / "logs" / f"worker-{worker}.log") as log:

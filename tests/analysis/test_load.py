@@ -6,7 +6,7 @@ import pytest
 from analysis.load import ReportError, load_results
 from analysis.report import StrictError, make_report
 from analysis.summary import Settings
-from scorer_core.records import pack_folders
+from scorer_core.pack_folders import pack_folders
 from scorer_core.support.files import write_json
 from sweeps import scores
 from sweeps.search import Objective

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scorer_core.records import pack_folders
+from scorer_core.pack_folders import pack_folders
 from tests.fuzz.harness import call
 from tests.fuzz.outputs import make_outputs
 

@@ -12,8 +12,9 @@ import pytest
 from scorer_core.config import RunConfig
 from scorer_core.metric_parts import SCHEMA
 from scorer_core.metrics import METRICS
-from scorer_core.records import MovedError, PackFolder, other_folders, pack_folders
-from scorer_core.support.errors import RecordError
+from scorer_core.pack_folders import other_folders, pack_folders
+from scorer_core.records import PackFolder
+from scorer_core.support.errors import MovedError, RecordError
 from scorer_core.support.files import replace_file, write_json
 
 CONFIGS = [RunConfig(task="minatar/breakout", seed=seed) for seed in range(2)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scorer_core.records import pack_folders
+from scorer_core.pack_folders import pack_folders
 from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import PATIENCE_SECONDS, Workplace, metrics, wait_for
 

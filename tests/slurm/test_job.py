@@ -18,7 +18,8 @@ import pytest
 
 from scorer_core.config import RunConfig
 from scorer_core.metrics import MEASURED
-from scorer_core.records import PackFolder, pack_folders
+from scorer_core.pack_folders import pack_folders
+from scorer_core.records import PackFolder
 
 SETTINGS: dict[str, Any] = {
     "task": "minatar/breakout", "num_envs": 8, "update_every": 8, "total_steps": 4_000, "learning_starts": 200,

@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from cli import submit as verbs_submit
-from scorer_core.records import PackFolder, pack_folders
+from scorer_core.pack_folders import pack_folders
+from scorer_core.records import PackFolder
 from slurm.local import supervisor as local
 from slurm.submissions.submission import submissions
 from tests.slurm.test_job import computed, same_metrics, wait_for
@@ -185,7 +186,7 @@ def test_jobs_of_a_renamed_sweep_stop_and_make_no_new_folder_and_resume_goes_on_
     (line,) = (moved.attempts()[-1].joinpath("stderr.log")).read_text().splitlines()
     assert line.startswith(f"{pack.path}: this folder, or the lock in it, was moved or removed")
     log = (renamed / "submissions" / "1" / "logs" / "supervisor.log").read_text()
-    assert "submissions/1: was moved or removed; no further process is started" in log
+    assert "submissions/1: this folder, or the lock in it, was moved or removed" in log
     assert "Traceback" not in log
     wait_for(lambda: json.loads(place.call("status", "renamed", "--json"))["counts"] == {"lost": 4})
     assert "2 packs submitted" in place.call("resume", "renamed", "-y")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from scorer_core.config import RunConfig
-from scorer_core.records import PackFolder, pack_folders
+from scorer_core.pack_folders import pack_folders
+from scorer_core.records import PackFolder
 from slurm.jobs.policy import attempt_history, halve, halves, is_out_of_memory, reason_to_stop_retrying
 from tests.slurm.test_job import CONFIGS, SETTINGS, code_of, computed, start, wait_for
 

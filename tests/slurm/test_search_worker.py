@@ -14,7 +14,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from scorer_core.config import RunConfig
-from scorer_core.records import PackFolder, pack_folders
+from scorer_core.pack_folders import pack_folders
+from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from slurm.jobs.search_worker import Worker
 from slurm.jobs.train_pack import FAILED, FINISHED, INTERRUPTED

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from scorer_core.records import pack_folders
+from scorer_core.pack_folders import pack_folders
 from tests.slurm.workplace import Workplace, metrics, wait_for
 
 

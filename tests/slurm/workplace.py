@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from scorer_core.metrics import MEASURED
-from scorer_core.records import PackFolder, pack_folders
+from scorer_core.pack_folders import pack_folders
+from scorer_core.records import PackFolder
 from sweeps import definition
 from sweeps.plan import make_plan
 from tests.devcluster.cluster import DevCluster

@@ -1,0 +1,33 @@
+"""Which folders under `packs/` are packs."""
+
+from pathlib import Path
+
+from scorer_core.records import HALVED, PackFolder
+from scorer_core.support.errors import RecordError
+from scorer_core.support.files import PACK_NAME
+
+
+def pack_folders(packs: Path) -> list[PackFolder]:
+    """Every pack under `packs`, by name: the folders named by a pack id, without packs that were replaced by halves."""
+    return [PackFolder(path) for path in _folders(packs) if PACK_NAME.fullmatch(path.name) and _holds_pack(path)]
+
+
+def _holds_pack(path: Path) -> bool:
+    if (path / "pack.json").exists():
+        return True
+    started = any((path / name).exists() for name in ("done.json", "state.json", "checkpoint"))
+    return started and not (path / HALVED).exists()
+
+
+def other_folders(packs: Path) -> list[Path]:
+    """Folders under `packs` that are not named by a pack id, for instance copies. No command reads them."""
+    return [path for path in _folders(packs) if not path.name.startswith(".") and not PACK_NAME.fullmatch(path.name)]
+
+
+def _folders(packs: Path) -> list[Path]:
+    try:
+        return sorted(path for path in packs.iterdir() if path.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RecordError(f"{packs}: cannot be read: {error.strerror}") from error
