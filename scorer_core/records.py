@@ -34,7 +34,7 @@ from typing import IO, Annotated, Any, Literal, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, Field, TypeAdapter, ValidationError
 
 from scorer_core import identity
 from scorer_core.config import RunConfig
@@ -160,7 +160,7 @@ class StateRecord(BaseModel):
     lanes: Whole = 0
     steps_per_second: float | None = None
     attempt: int = 0
-    series: str = ""
+    submission: str = Field(default="", validation_alias=AliasChoices("submission", "series"))  # version 0.1: series
     starts: list[int] = []
     error: str = ""
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence, Set
 
+from slurm.backend import QueuedJob
 from slurm.cluster import scheduler
-from slurm.cluster.scheduler import QueuedJob
 from slurm.submissions.submission import Submission
 
 NEVER = "DependencyNeverSatisfied"
@@ -19,10 +19,10 @@ def report_jobs(
     """
     found = set()
     for submission in sent:
-        last = queued.get(submission.last.name) if submission.last else None
+        last = queued.get(submission.report_job.name) if submission.report_job else None
         if not last:
             continue
-        tasks = {task for request in submission.requests for task in queued.get(request.name, {}).values()}
+        tasks = {task for request in submission.arrays for task in queued.get(request.name, {}).values()}
         for job in last.values():
             if job in cancelled or job.reason == NEVER or (tasks and tasks <= cancelled):
                 found.add(job)

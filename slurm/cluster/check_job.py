@@ -19,9 +19,8 @@ from typing import Any
 
 from scorer_core.provenance import CODE_ROOT
 from scorer_core.records import open_lock, read_json, write_json
+from slurm.backend import Finding, QueuedJob, SchedulerError
 from slurm.cluster import losses, scheduler, script
-from slurm.cluster.profile_check import Finding
-from slurm.cluster.scheduler import QueuedJob, SchedulerError
 from slurm.profile import Profile
 from slurm.submissions.snapshot import check_code
 from slurm.submissions.submission import JobArray, Submission

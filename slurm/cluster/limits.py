@@ -5,7 +5,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from slurm.cluster.scheduler import MARK, Limits, SchedulerError, marked, pairs, run_command, user_name
+from slurm.backend import FreeSlots, Limits, SchedulerError
+from slurm.cluster.scheduler import MARK, marked, pairs, run_command, user_name
 from slurm.profile import Profile
 
 REFUSED = re.compile(r"Submit\w*Limit|job submit limit|temporarily un(able|available)", re.IGNORECASE)
@@ -20,32 +21,22 @@ class SubmitLimit:
     counted: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class FreeSlots:
-    """How many more packs the queue takes, and which limit says so."""
-
-    packs: int
-    limit: str
-
-
-def free_slots(profile: Profile, limits: Limits | None) -> FreeSlots | None:
-    """The room that the tightest limit leaves, less one job for the report; None if no limit is known.
+def free_slots(profile: Profile, limits: Limits) -> FreeSlots | None:
+    """What the smallest limit leaves, minus one job for the report; None if no limit is known.
 
     Raises:
         SchedulerError: if squeue does not answer.
     """
-    if profile.scheduler == "local":
-        return None
     mine = ("--user", str(os.getuid()))
     known = [SubmitLimit("max_submit of the profile", profile.max_submit, mine)] if profile.max_submit else []
-    if limits and limits.max_submit is not None:
+    if limits.max_submit is not None:
         known.append(SubmitLimit("MaxSubmitJobs of your account", limits.max_submit, mine))
     known += submit_limits(profile)
     queued = {limit.counted: _queued(limit.counted) for limit in known}
-    rooms = [
+    slots = [
         FreeSlots(max(0, limit.most - queued[limit.counted] - 1), f"{limit.name}: {limit.most}") for limit in known
     ]
-    return min(rooms, key=lambda room: room.packs, default=None)
+    return min(slots, key=lambda free: free.packs, default=None)
 
 
 def submit_limits(profile: Profile) -> list[SubmitLimit]:

@@ -6,31 +6,18 @@ Three calls of Slurm's commands and two of its accounting; nothing is submitted 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-from slurm.cluster.scheduler import DEFAULT_MAX_ARRAY_SIZE, MARK, SchedulerError, marked, pairs, run_command, user_name
+from slurm.backend import DEFAULT_MAX_ARRAY_SIZE, Finding, Level, SchedulerError
+from slurm.cluster.scheduler import MARK, marked, pairs, run_command, user_name
 from slurm.profile import Profile, minutes
 
-Level = Literal["ok", "note", "problem"]
 UNLIMITED = ("UNLIMITED", "INFINITE", "NONE")
 SMALL_ARRAY = 100  # below it, a big sweep is hundreds of arrays
 SHORT_GRACE_SECONDS = 20  # a commit of a big pack takes that long on a slow file system
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's: what was found, and what to do about it if anything."""
-
-    level: Level
-    subject: str
-    found: str
-    advice: str = ""
-
-
 def check_profile(profile: Profile) -> list[Finding]:
     """What can be known without submitting anything."""
-    if profile.scheduler == "local":
-        return [Finding("ok", "scheduler", "this machine; no limits but its own")]
     try:
         config = _config(run_command("scontrol", "show", "config"))
         partitions = [pairs(line) for line in run_command("scontrol", "--oneliner", "show", "partition").splitlines()]

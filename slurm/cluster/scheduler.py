@@ -9,9 +9,9 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from scorer_core.support.waiting import waiting
+from slurm.backend import DEFAULT_MAX_ARRAY_SIZE, Limits, Queue, QueuedJob, SchedulerError
 from sweeps.reading import shortened
 
 PATIENCE_SECONDS = 20.0
@@ -19,43 +19,12 @@ MARK = "scorer|"  # begins the lines that count: a site may replace Slurm's comm
 QUEUE_FORMAT = MARK + "%F|%K|%T|%r|%N|%j"  # array job, index, state, reason, nodes, name (may contain anything)
 QUEUE_ROW = re.compile(r"(\d+)\|([^|]*)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)")
 SHOWN_CHARACTERS = 200  # of an answer that is not understood
-DEFAULT_MAX_ARRAY_SIZE = 1001  # Slurm's own, where it cannot be asked
 # What a job inherits from the job it was submitted in sends it to the wrong array, CPUs or memory; not so these.
 KEPT_OF_SLURM = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
 
 
-class SchedulerError(Exception):
-    """Slurm refused, or did not answer; the message is one line."""
-
-
 class NoAnswerError(SchedulerError):
     """A command was started and did not end in time; it may have done its work."""
-
-
-class SubmissionUnknownError(SchedulerError):
-    """sbatch was called, and its answer does not tell whether the job is in the queue."""
-
-
-@dataclass(frozen=True)
-class QueuedJob:
-    """A job that the scheduler has: `running`, or `pending` for a reason."""
-
-    state: str
-    reason: str = ""
-    where: str = ""
-    job: str = ""  # Slurm's number of the array
-    index: int = 0
-
-    @property
-    def held(self) -> bool:
-        """Does it wait for somebody to release it? Slurm holds what a node failed to launch."""
-        return "held" in self.reason.lower() and "admin" not in self.reason.lower()
-
-
-@dataclass(frozen=True)
-class Limits:
-    max_array_size: int  # one more than the largest index
-    max_submit: int | None  # jobs of this user queued at a time; None: no limit is known
 
 
 @contextmanager
@@ -172,19 +141,34 @@ def limits(account: str | None = None) -> Limits:
     return Limits(size, min(numbers, default=None))
 
 
-def queue() -> dict[str, dict[int, QueuedJob]]:
+def queue() -> Queue:
     """Every job of this user, in one call: by name, then by index (0 where it is no array).
 
     Raises:
         SchedulerError: if Slurm does not answer.
     """
-    jobs: dict[str, dict[int, QueuedJob]] = {}
+    jobs: Queue = {}
     for job, index, state, reason, where, name in _queue_rows():
         known = "running" if state in ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED") else "pending"
         place = int(index) if index.isdecimal() else 0
         told = reason if reason != "None" else state.capitalize()
         jobs.setdefault(name, {})[place] = QueuedJob(known, told, where, job, place)
     return jobs
+
+
+def is_queued(job: str) -> bool:
+    """Is there a job (or a task, `N_i`) with this id in the queue, of any user?
+
+    Raises:
+        SchedulerError: if Slurm does not answer.
+    """
+    try:
+        answer = run_command("squeue", "--noheader", "--jobs", job, "--format", MARK + "%A")
+    except SchedulerError as error:
+        if "Invalid job id" not in str(error):
+            raise
+        return False
+    return MARK in answer
 
 
 def _queue_rows() -> list[tuple[str, ...]]:

@@ -17,14 +17,8 @@ from typing import Any
 from submitit.slurm.slurm import SlurmExecutor
 
 from scorer_core.records import replace_file
-from slurm.cluster.scheduler import (
-    NoAnswerError,
-    SchedulerError,
-    SubmissionUnknownError,
-    all_lines,
-    not_understood,
-    run_process,
-)
+from slurm.backend import SchedulerError, SubmissionUnknownError
+from slurm.cluster.scheduler import NoAnswerError, all_lines, not_understood, run_process
 from slurm.jobs.train_pack import INTERRUPTED
 from slurm.profile import LINE
 from slurm.submissions.submission import HEARTBEAT_SECONDS, PRIVATE, JobArray, Submission, report_command, setup
@@ -51,7 +45,7 @@ run() {{
 }}
 if [ -n "$told" ]; then code={again}; else run "${{command[@]}}"; fi
 if [ $code -gt 128 ]; then
-  if [ -n "$told" ]; then code={again}; else {died}; fi
+  if [ -n "$told" ]; then code={again}; else {on_kill}; fi
 fi
 if [ $code = {again} ] && [ "$told" != TERM ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then
   for pause in 0 2 5 15 30; do   # the controller may be restarting
@@ -108,48 +102,54 @@ def job_number(answer: str) -> str:
     return found.group(1)
 
 
-def executor(submission: Submission, request: JobArray, array: bool = True, after: list[str] | None = None) -> Any:
-    """The request to sbatch for `request`; `after` are jobs that must have ended, whichever way, before it starts."""
-    profile, before, after = submission.profile, setup(submission), after or request.after
+def executor(submission: Submission, array: JobArray, is_array: bool = True, after: list[str] | None = None) -> Any:
+    """The request to sbatch for `array`, which starts after the jobs `after` have ended (default: those it has itself).
+
+    With `is_array` False it is a single job: the one that draws the report.
+
+    Raises:
+        SchedulerError: if sbatch cannot handle the path of the submission.
+    """
+    profile, before, after = submission.profile, setup(submission), after or array.after
     executor = ArrayExecutor(submission.folder)
     logs = str(submission.folder / "logs")
     if not re.fullmatch(LINE, logs):
         raise SchedulerError(f"{logs!r}: sbatch takes no path with a line break or control character; use --outputs")
-    output = f"{logs.replace('%', '%%')}/{'%A_%a.log' if array else 'report.log'}"  # Slurm expands % in this path
+    output = f"{logs.replace('%', '%%')}/{'%A_%a.log' if is_array else 'report.log'}"  # Slurm expands % in this path
     extra = {"requeue": True, "output": output}
-    if array:
+    if is_array:
         extra["signal"] = f"B:USR2@{profile.signal_seconds}"
     executor.update_parameters(
-        job_name=request.name, time=profile.time, nodes=1, cpus_per_task=profile.cpus,
+        job_name=array.name, time=profile.time, nodes=1, cpus_per_task=profile.cpus,
         gpus_per_node=profile.gpus, mem=profile.memory, partition=profile.partition, account=profile.account,
-        qos=profile.qos, constraint=profile.constraint, setup=[LISTEN, *before] if array else before, use_srun=False,
-        stderr_to_stdout=True, wckey=None, array_parallelism=request.throttle or request.count,
+        qos=profile.qos, constraint=profile.constraint, setup=[LISTEN, *before] if is_array else before, use_srun=False,
+        stderr_to_stdout=True, wckey=None, array_parallelism=array.throttle or array.count,
         dependency=f"afterany:{':'.join(after)}" if after else None,
-        additional_parameters=extra | profile.sbatch | ({} if array else profile.finaliser),
+        additional_parameters=extra | profile.sbatch | ({} if is_array else profile.report_job),
     )  # fmt: skip
-    if array:
-        executor.parameters["map_count"] = request.count
+    if is_array:
+        executor.parameters["map_count"] = array.count
     return executor
 
 
-def array_body(submission: Submission, request: JobArray) -> str:
+def array_body(submission: Submission, array: JobArray) -> str:
     """What each task of an array does, after the profile's setup."""
     folder = shlex.quote(str(submission.folder))
     lines = ["set -o pipefail", f"log={folder}/logs/${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}.log"]
     if submission.command:
         lines.append(f"command=({shlex.join(submission.command)})")
-        died = f"code={INTERRUPTED}"
+        on_kill = f"code={INTERRUPTED}"
     else:
         packs = shlex.quote(str(submission.folder.parent.parent / "packs"))
         lines += [
             f"mapfile -t packs < {folder}/packs.txt || exit 1",  # a node without this folder trains nothing
-            f"pack={packs}/${{packs[{request.first} + SLURM_ARRAY_TASK_ID]}}",
+            f"pack={packs}/${{packs[{array.first} + SLURM_ARRAY_TASK_ID]}}",
             f'command=({shlex.join(job_command(submission))} "$pack")',
         ]
-        died = 'run "${command[@]}" --died $((code - 128))'
+        on_kill = 'run "${command[@]}" --record-kill $((code - 128))'
     # Python refuses a pack that is out of attempts and says why; a worker has no such record.
     most = submission.profile.max_attempts + (0 if submission.command else 1)
-    return "\n".join(lines) + "\n" + RUN.format(again=INTERRUPTED, died=died, most=most)
+    return "\n".join(lines) + "\n" + RUN.format(again=INTERRUPTED, on_kill=on_kill, most=most)
 
 
 def job_command(submission: Submission) -> list[str]:
@@ -157,7 +157,7 @@ def job_command(submission: Submission) -> list[str]:
     profile = submission.profile
     command = [sys.executable, "-m", "slurm.jobs.train_pack", "--device", profile.device]
     command += ["--commit-seconds", f"{profile.commit_seconds:g}", "--heartbeat-seconds", f"{HEARTBEAT_SECONDS:g}"]
-    return [*command, "--series", submission.name, "--max-attempts", str(profile.max_attempts)]
+    return [*command, "--submission", submission.name, "--max-attempts", str(profile.max_attempts)]
 
 
 def report_body(submission: Submission) -> str:

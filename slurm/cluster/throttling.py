@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from slurm.backend import QueuedJob
 from slurm.cluster import scheduler
-from slurm.cluster.scheduler import QueuedJob
 from slurm.submissions.submission import Submission, split_throttle
 
 
@@ -18,7 +18,7 @@ def change(sent: Sequence[Submission], queued: Mapping[str, Mapping[int, QueuedJ
     live = [
         (submission, request, queued[request.name].values())
         for submission in sent
-        for request in submission.requests
+        for request in submission.arrays
         if request.name in queued
     ]
     live.sort(key=lambda entry: not any(task.state == "running" for task in entry[2]))

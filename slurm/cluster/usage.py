@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from scorer_core.records import RecordError
-from slurm.cluster.scheduler import SchedulerError, run_command
+from slurm.backend import SchedulerError
+from slurm.cluster.scheduler import run_command
 from slurm.profile import minutes
 from slurm.status import PackStatus, SweepStatus
 
@@ -41,7 +42,7 @@ def usage(board: SweepStatus) -> Usage:
         (request.job, index): name
         for submission in board.submissions
         if submission.packs
-        for request in submission.requests
+        for request in submission.arrays
         if request.job
         for index, name in enumerate(submission.packs[request.first : request.first + request.count])
     }

@@ -12,11 +12,11 @@ from scorer_core.support.errors import UserCodeError, reason
 MAX_ATTEMPTS_WITHOUT_PROGRESS = 2  # attempts that end where they began
 
 
-def attempt_history(folder: PackFolder, series: str) -> dict[str, Any]:
-    """What the state of a pack carries from attempt to attempt of one series: at which step each began."""
+def attempt_history(folder: PackFolder, submission: str) -> dict[str, Any]:
+    """The part of a pack's state that all attempts of one submission share: the step at which each of them started."""
     before = folder.state()
-    starts = before.get("starts", []) if before.get("series") == series else []
-    return {"series": series, "starts": [*starts, folder.committed_step()]}
+    starts = before.get("starts", []) if before.get("submission") == submission else []
+    return {"submission": submission, "starts": [*starts, folder.committed_step()]}
 
 
 def reason_to_stop_retrying(folder: PackFolder, starts: list[int], max_attempts: int) -> str | None:

@@ -70,18 +70,18 @@ class TorchTrainer:
 
 
 class Worker:
-    """Trains `together` trials at a time, in packs of at most `lanes` runs."""
+    """Trains `trials_per_batch` trials at a time, in packs of at most `lanes` runs."""
 
     def __init__(
         self,
         study: Study,
         trainer: Trainer,
-        together: int,
+        trials_per_batch: int,
         lanes: int = LANES,
         should_stop: Callable[[], bool] = bool,
     ):
         self._study, self._trainer, self._should_stop = study, trainer, should_stop
-        self._together, self._lanes = together, lanes
+        self._trials_per_batch, self._lanes = trials_per_batch, lanes
 
     def work(self) -> int:
         """Claim, train and tell until no trial is left to claim; the exit code.
@@ -91,7 +91,7 @@ class Worker:
         """
         failed_in_a_row = 0
         while not self._should_stop():
-            batch = self._study.claim(self._together)
+            batch = self._study.claim(self._trials_per_batch)
             if batch is None:
                 return FINISHED
             log.info("trials %s%s", ", ".join(map(str, batch.points)), ", taken over" if batch.adopted else "")
@@ -134,7 +134,7 @@ def main() -> int:
     streams.protect()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--together", type=int, default=1, help="trials asked for at once")
+    parser.add_argument("--trials-per-batch", type=int, default=1, help="trials asked for at once")
     parser.add_argument("--lanes", type=int, default=LANES, help="runs trained together, at most")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one")
     parser.add_argument("--commit-seconds", type=float, default=300.0)
@@ -153,7 +153,7 @@ def main() -> int:
         trainer = TorchTrainer(arguments.device, arguments.commit_seconds, should_stop)
         trainer.device  # noqa: B018, before any trial is claimed: a wrong device is not the trials' fault
         study = study_in(arguments.folder)
-        return Worker(study, trainer, arguments.together, arguments.lanes, should_stop).work()
+        return Worker(study, trainer, arguments.trials_per_batch, arguments.lanes, should_stop).work()
     except (RecordError, DefinitionError, OSError) as error:
         log.error("%s", error)
         return FAILED

@@ -42,10 +42,12 @@ def main() -> int:
     parser.add_argument("--commit-seconds", type=float, default=300.0)
     parser.add_argument("--heartbeat-seconds", type=float, default=1.0)
     parser.add_argument("--parent", type=int, help="stop, committing, when this process is gone")
-    parser.add_argument("--series", default="", help="attempts of one name share one budget")
+    parser.add_argument("--submission", default="", help="attempts of one name share one budget")
     parser.add_argument("--max-attempts", type=int, default=sys.maxsize)
     parser.add_argument("--wait", action="store_true", help="for the pack, while another process trains it")
-    parser.add_argument("--died", type=int, metavar="SIGNAL", help="do not train: record that an attempt was killed")
+    parser.add_argument(
+        "--record-kill", type=int, metavar="SIGNAL", help="do not train: record that an attempt was killed"
+    )
     arguments = parser.parse_args()
     check_code()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
@@ -57,7 +59,7 @@ def main() -> int:
     except RecordError as error:
         print(error, file=sys.stderr)
         return FAILED
-    if HALVED in codes and not arguments.died:
+    if HALVED in codes and not arguments.record_kill:
         os.execv(sys.executable, [sys.executable, "-m", "slurm.jobs.train_pack", *sys.argv[1:]])
     return INTERRUPTED if {INTERRUPTED, HALVED} & set(codes) else max(codes)
 
@@ -69,7 +71,9 @@ def _alone(folder: PackFolder, arguments: argparse.Namespace) -> int:
             if held:
                 if folder.done():
                     return FINISHED
-                return record_kill(folder, arguments.died) if arguments.died else attempt(folder, arguments)
+                return (
+                    record_kill(folder, arguments.record_kill) if arguments.record_kill else attempt(folder, arguments)
+                )
         if arguments.wait and _should_stop(arguments):
             return INTERRUPTED
         if not arguments.wait and time.monotonic() - started > LOCK_PATIENCE_SECONDS:
@@ -89,11 +93,11 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
     except RecordError as error:
         print(f"{error}; it is replaced, and earlier attempts do not count against --max-attempts", file=sys.stderr)
         folder.write_state(phase="starting")
-    state: dict[str, Any] = attempt_history(folder, arguments.series) if arguments.series else {}
+    state: dict[str, Any] = attempt_history(folder, arguments.submission) if arguments.submission else {}
     refused = reason_to_stop_retrying(folder, state["starts"], arguments.max_attempts) if state else None
     if refused:
         before = folder.state()
-        kept = {key: before[key] for key in ("attempt", "series", "starts") if key in before}
+        kept = {key: before[key] for key in ("attempt", "submission", "starts") if key in before}
         _say_failed(folder, refused, kept)
         return FAILED
     place = folder.new_attempt()
@@ -139,7 +143,9 @@ def _message(folder: PackFolder, error: BaseException) -> str:
 def record_kill(folder: PackFolder, number: int) -> int:
     """Record an attempt that was killed before it could speak; whether it was for its memory, the host knows."""
     state = folder.state()
-    kept = {key: state[key] for key in ("attempt", "series", "starts", "step", "total_steps", "lanes") if key in state}
+    kept = {
+        key: state[key] for key in ("attempt", "submission", "starts", "step", "total_steps", "lanes") if key in state
+    }
     message = f"killed by {signal.Signals(number).name}"
     if number == signal.SIGKILL and _memory_was_short():
         return _after_running_out_of_memory(folder, "out of memory: killed by the host", kept)

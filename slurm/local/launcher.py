@@ -46,13 +46,13 @@ class LocalLauncher:
         device: str,
         commit_seconds: float,
         heartbeat_seconds: float = 1.0,
-        series: str = "",
+        submission: str = "",
         max_attempts: int = sys.maxsize,
     ):
-        self._processes, self._series = processes, series
+        self._processes, self._submission = processes, submission
         self._options = ["--device", device, "--commit-seconds", str(commit_seconds), "--parent", str(os.getpid())]
         self._options += ["--heartbeat-seconds", str(heartbeat_seconds), "--max-attempts", str(max_attempts)]
-        self._options += ["--series", series] if series else ["--wait"]
+        self._options += ["--submission", submission] if submission else ["--wait"]
         self._children: dict[PackFolder, subprocess.Popen[bytes]] = {}
         self._states: dict[PackFolder, dict[str, Any]] = {}  # of each pack when its process was started
         self._interrupts = 0
@@ -89,7 +89,7 @@ class LocalLauncher:
             child.send_signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
 
     def _stop_cancelled(self, outcome: LaunchState) -> None:
-        if not self._series:
+        if not self._submission:
             return
         outcome.waiting = [folder for folder in outcome.waiting if not folder.cancelled]
         for folder, child in self._children.items():
@@ -110,16 +110,16 @@ class LocalLauncher:
             del self._children[folder]
             outcome.running.remove(folder)
             _, complaint = child.communicate()
-            if self._series and code < 0 and not self._interrupts:
-                code = subprocess.run([*child.args, "--died", str(-code)]).returncode  # pyright: ignore
+            if self._submission and code < 0 and not self._interrupts:
+                code = subprocess.run([*child.args, "--record-kill", str(-code)]).returncode  # pyright: ignore
             if code == FINISHED:
                 outcome.finished.append(folder)
-            elif self._series and code == INTERRUPTED and not self._interrupts and not folder.cancelled:
+            elif self._submission and code == INTERRUPTED and not self._interrupts and not folder.cancelled:
                 outcome.waiting.insert(0, folder)
             elif code == INTERRUPTED or (self._interrupts and code < 0):
                 outcome.interrupted.append(folder)
             else:
-                outcome.failed.append((folder, _why(folder, code, complaint.decode(errors="replace"))))
+                outcome.failed.append((folder, failure_reason(folder, code, complaint.decode(errors="replace"))))
 
 
 def _state(folder: PackFolder) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _state(folder: PackFolder) -> dict[str, Any]:
         return {}
 
 
-def _why(folder: PackFolder, code: int, complaint: str) -> str:
+def failure_reason(folder: PackFolder, code: int, complaint: str) -> str:
     """One line on why an attempt failed: what it recorded itself, else its last words, else how it ended."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"

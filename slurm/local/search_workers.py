@@ -18,9 +18,9 @@ from sweeps.study import Batch, Study
 POLL_SECONDS = 0.5
 
 
-def worker_command(folder: Path, together: int, lanes: int, device: str, commit_seconds: float) -> list[str]:
+def worker_command(folder: Path, per_batch: int, lanes: int, device: str, commit_seconds: float) -> list[str]:
     """What starts a worker; where a database has a password, it stands in the environment and nowhere else."""
-    command = [sys.executable, "-m", "slurm.jobs.search_worker", str(folder), "--together", str(together)]
+    command = [sys.executable, "-m", "slurm.jobs.search_worker", str(folder), "--trials-per-batch", str(per_batch)]
     return [*command, "--lanes", str(lanes), "--device", device, "--commit-seconds", str(commit_seconds)]
 
 
@@ -34,9 +34,9 @@ def trials_per_batch(search: Search, trials: int, workers: int, lanes: int) -> i
 class LocalWorkers:
     """Worker processes with sessions of their own; they stop, committing, when told to or when this process is gone."""
 
-    def __init__(self, folder: Path, together: int, lanes: int, device: str, commit_seconds: float):
+    def __init__(self, folder: Path, per_batch: int, lanes: int, device: str, commit_seconds: float):
         self._folder = folder
-        self._command = worker_command(folder, together, lanes, device, commit_seconds)
+        self._command = worker_command(folder, per_batch, lanes, device, commit_seconds)
         self._command += ["--parent", str(os.getpid())]
         self.interrupts = 0
         self._workers: list[subprocess.Popen[bytes]] = []

@@ -27,7 +27,7 @@ from scorer_core.records import (
 )
 from scorer_core.support import streams
 from scorer_core.support.secrets import mask
-from slurm.cluster.scheduler import QueuedJob, SchedulerError
+from slurm.backend import Queue, QueuedJob, SchedulerError
 from slurm.jobs.train_pack import FAILED, INTERRUPTED
 from slurm.local.launcher import LaunchState, LocalLauncher
 from slurm.submissions.snapshot import check_code
@@ -74,8 +74,12 @@ def alive(submission: Submission) -> bool:
     return False
 
 
-def queue(submission: Submission) -> dict[str, dict[int, QueuedJob]]:
-    """What runs and what waits here, as `slurm.cluster.scheduler.queue` has it for a cluster."""
+def queue(submission: Submission) -> Queue:
+    """The packs, or workers, of `submission` that run or wait on this machine.
+
+    Raises:
+        RecordError: if the queue cannot be read.
+    """
     if not alive(submission):
         return {}
     path = submission.folder / "queue.json"
@@ -83,8 +87,8 @@ def queue(submission: Submission) -> dict[str, dict[int, QueuedJob]]:
     if strange := content.keys() - set(range(len(submission.packs) or submission.workers)):
         raise RecordError(f"{path}: the submission has no pack number {min(strange)}")
     first = {i: QueuedJob(s, "all processes are busy" if s == "pending" else "", "") for i, s in content.items()}
-    report = {submission.last.name: {0: QueuedJob("pending", "Dependency")}} if submission.last else {}
-    return {submission.requests[0].name: first, **report}
+    report = {submission.report_job.name: {0: QueuedJob("pending", "Dependency")}} if submission.report_job else {}
+    return {submission.arrays[0].name: first, **report}
 
 
 def main() -> int:

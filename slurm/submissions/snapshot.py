@@ -1,8 +1,9 @@
-"""The code that runs is the code that was submitted: a copy of it, kept once however often it is submitted."""
+"""Snapshots: a copy of the submitted code, from which its jobs run. The same code is copied only once per sweep."""
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import uuid
@@ -12,6 +13,7 @@ from pathlib import Path
 import scorer_core
 from scorer_core.provenance import CODE_ROOT, SNAPSHOT, code_version
 from scorer_core.records import RecordError, refuse_links
+from slurm.jobs import COMMAND_VERSION
 
 PACKAGES = ("cli", "scorer_core", "sweeps", "slurm", "analysis")
 CODE = "SCORER_CODE"  # the variable of a job that names the folder of its code
@@ -60,6 +62,16 @@ def save_snapshot(codes: Path, source: Path = CODE_ROOT) -> Path:
         if not kept.exists():  # else another submission was faster
             raise RecordError(f"{kept}: cannot be written: {error.strerror}") from error
     return kept
+
+
+def is_startable(code: Path) -> bool:
+    """Do the commands that this version starts jobs with exist, with the same options, in the snapshot `code`?"""
+    try:
+        text = (code / "slurm" / "jobs" / "__init__.py").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    found = re.search(r"^COMMAND_VERSION = (\d+)$", text, re.MULTILINE)
+    return found is not None and int(found[1]) == COMMAND_VERSION
 
 
 def check_code() -> None:

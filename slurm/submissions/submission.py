@@ -1,15 +1,15 @@
-"""The record of a submission, `submissions/<n>/submission.json`: written before Slurm is asked for anything."""
+"""The record of a submission, `submissions/<n>/submission.json`. It is written before sbatch is called."""
 
 import fcntl
 import shlex
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from scorer_core.records import RecordError, Time, first_fault, now, numbered, open_lock, read_json, replace_file
 from scorer_core.support.commands import command, shown_path
@@ -23,19 +23,24 @@ HEARTBEAT_SECONDS = 15.0  # a rename on a shared file system for each pack
 
 
 class JobArray(BaseModel):
-    """One call of sbatch: an array over `count` tasks from `first` on, or the job that comes last."""
+    """One call of sbatch: an array of `count` tasks from number `first` on, or the job that draws the report."""
 
-    name: str  # Slurm's name for it, used once ever: by it a job is found whose number was never written down
+    name: str  # Slurm's name for it, used only once: it finds a job whose id was not recorded
     first: int = 0
     count: int = 1
     throttle: int | None = None  # tasks running at a time
-    behind: int | None = None  # the array, by its place in `requests`, that must end before this one starts
+    behind: int | None = None  # the array, by its place in `arrays`, that must end before this one starts
     after: list[str] = []  # jobs that must end before it starts
-    job: str | None = None  # Slurm's number, once it has it
+    job: str | None = None  # Slurm's id, once it has one
 
 
 class Submission(BaseModel):
-    """What was asked for, under which profile, with which code. Task number i of all arrays together is `packs[i]`."""
+    """What was submitted, under which profile, with which code. Task number i of all arrays together is `packs[i]`.
+
+    `arrays` and `report_job` have other names in the file, because jobs in the queue may run an older version.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
 
     folder: Path = Field(exclude=True)
     time: Time = Field(default_factory=now)
@@ -44,8 +49,12 @@ class Submission(BaseModel):
     packs: list[str] = []
     command: list[str] | None = None  # of workers, which have no packs
     workers: int = 0
-    requests: list[JobArray] = []
-    last: JobArray | None = None  # draws the report, after all others
+    arrays: list[JobArray] = Field(
+        default=[], validation_alias=AliasChoices("arrays", "requests"), serialization_alias="requests"
+    )
+    report_job: JobArray | None = Field(  # starts after all arrays
+        default=None, validation_alias=AliasChoices("report_job", "last"), serialization_alias="last"
+    )
     after: list[str] = []  # jobs that must end before any array starts: `--after`, and earlier arrays of the sweep
     environment: list[str] = []  # names of the profile's variables; only ENVIRONMENT has their values
 
@@ -58,15 +67,10 @@ class Submission(BaseModel):
     def seconds_old(self) -> float:
         return (datetime.fromisoformat(now()) - datetime.fromisoformat(self.time)).total_seconds()
 
-    def job_log(self, request: JobArray, index: int) -> Path:
-        """What the job of task `index` of `request` printed itself; of the one process that starts all packs here."""
-        local = self.profile.scheduler == "local"
-        return self.folder / "logs" / ("supervisor.log" if local else f"{request.job}_{index}.log")
-
     @property
-    def all_requests(self) -> list[JobArray]:
+    def all_arrays(self) -> list[JobArray]:
         """The arrays, and the job that draws the report if there is one."""
-        return [*self.requests, *([self.last] if self.last else [])]
+        return [*self.arrays, *([self.report_job] if self.report_job else [])]
 
     def write(self) -> None:
         """Write the record and, if they are known, the values of the profile's variables. Only the user reads them."""
@@ -74,7 +78,7 @@ class Submission(BaseModel):
             lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.profile.environment.items()]
             replace_file(self.folder / ENVIRONMENT, "".join(lines).encode(), PRIVATE)
             self.environment = list(self.profile.environment)
-        content = self.model_dump_json(indent=1, exclude={"profile": {"environment"}, "folder": True})
+        content = self.model_dump_json(indent=1, exclude={"profile": {"environment"}, "folder": True}, by_alias=True)
         replace_file(self.folder / "submission.json", (content + "\n").encode(), PRIVATE)
 
     def whole_profile(self) -> Profile:
@@ -165,7 +169,7 @@ def read(folder: Path) -> Submission:
         raise RecordError(f"{path}: is not a submission: {first_fault(error)}") from None
     except TypeError:
         raise RecordError(f"{path}: is not a submission: must hold an object, without 'folder'") from None
-    tasks = sum(request.count for request in submission.requests)
+    tasks = sum(array.count for array in submission.arrays)
     if tasks < len(submission.packs):
         raise RecordError(
             f"{path}: is not a submission: `requests` has {tasks} tasks for {len(submission.packs)} packs"
@@ -190,12 +194,20 @@ def new(
         zip(sizes, split_throttle(throttle or profile.throttle, len(sizes)), strict=True)
     ):
         name = f"{stem}-{index}"
-        request = JobArray(name=name, first=first, count=size, throttle=share, behind=behind, after=submission.after)
-        submission.requests.append(request)
+        array = JobArray(name=name, first=first, count=size, throttle=share, behind=behind, after=submission.after)
+        submission.arrays.append(array)
         first += size
     if submission.packs:
-        submission.last = JobArray(name=f"{stem}-report")
+        submission.report_job = JobArray(name=f"{stem}-report")
     return submission
+
+
+def note_job_ids(submission: Submission, jobs: Mapping[str, str]) -> int:
+    """Add the job ids in `jobs` (by name) that `submission` lacks; how many they are. The caller writes the record."""
+    missing = [array for array in submission.all_arrays if not array.job and jobs.get(array.name)]
+    for array in missing:
+        array.job = jobs[array.name]
+    return len(missing)
 
 
 def split_throttle(throttle: int | None, arrays: int) -> list[tuple[int | None, int | None]]:

@@ -290,7 +290,7 @@ def test_a_lost_run_resumed_ends_with_the_metrics_of_an_uninterrupted_one(place,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("submit", "mine.yaml", "--profile", "nosuch"), "profile nosuch: there is local, slurm-example"),
+        (("submit", "mine.yaml", "--profile", "nosuch"), "profile nosuch: not found; available: local, slurm-example"),
         (("submit", "mine.yaml", "--profile", "bad.yaml"), "bad.yaml: cpu: unknown key"),
         (("submit", "mine.yaml", "--profile", "here.yaml", "-s", "seeds=0"), "seeds: at least one seed is needed"),
         (("submit", "mine.yaml", "--profile", "here.yaml", "--seed", "few"), "--seed few: is neither a number nor a"),

@@ -11,9 +11,9 @@ from cli import common as asking
 from cli.usage_view import as_json, show
 from scorer_core.records import PackFolder
 from scorer_core.support import waiting
+from slurm.backend import Limits, QueuedJob, SchedulerError
 from slurm.cluster.cancelling import report_jobs
 from slurm.cluster.limits import explained, free_slots
-from slurm.cluster.scheduler import Limits, QueuedJob, SchedulerError
 from slurm.cluster.usage import Usage, Used, memory, parse, proposal, time_limit
 from slurm.profile import Profile, load_profile
 from slurm.status import PackStatus, SweepStatus
@@ -52,7 +52,7 @@ class Standing:
 )
 def test_a_second_submission_gets_what_the_first_leaves_of_the_throttle_or_starts_after_it(tmp_path, queued, expected):
     first = new(tmp_path, SLURM.model_copy(update={"throttle": 4}), tmp_path, [10], packs=["a"] * 10)
-    first.requests[0].job = "17"
+    first.arrays[0].job = "17"
     tasks = [QueuedJob("pending", job="17", index=i) for i in range(queued)]
     assert remaining_throttle(Standing([first], tasks), 4) == expected  # pyright: ignore[reportArgumentType]
     assert remaining_throttle(Standing([first], tasks), None) == (None, [])  # pyright: ignore[reportArgumentType]
@@ -137,17 +137,17 @@ def test_other_refusals_stay_as_they_are():
 
 def test_a_report_job_is_cancelled_with_the_last_jobs_of_its_submission_or_if_it_can_never_start(tmp_path):
     one, two = (new(tmp_path / name, SLURM, tmp_path, [2], packs=["a", "b"]) for name in ("one", "two"))
-    assert one.last
-    assert two.last
+    assert one.report_job
+    assert two.report_job
     tasks = {i: QueuedJob("pending", job="1", index=i) for i in range(2)}
     report, stuck = (
         QueuedJob("pending", "Dependency", job="2"),
         QueuedJob("pending", "DependencyNeverSatisfied", job="4"),
     )
-    queued = {one.requests[0].name: tasks, one.last.name: {0: report}, two.last.name: {0: stuck}}
+    queued = {one.arrays[0].name: tasks, one.report_job.name: {0: report}, two.report_job.name: {0: stuck}}
     assert report_jobs([one, two], queued, {tasks[0]}) == {stuck}
     assert report_jobs([one, two], queued, set(tasks.values())) == {report, stuck}
-    del queued[one.requests[0].name]
+    del queued[one.arrays[0].name]
     assert report_jobs([one, two], queued, set()) == {stuck}, "all its jobs have ended: it is about to start"
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from slurm.cluster.profile_check import Finding, check_profile
+from slurm.backend import Finding
+from slurm.cluster.profile_check import check_profile
 from slurm.profile import Profile
 from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import Workplace, metrics, wait_for

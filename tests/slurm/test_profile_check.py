@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from slurm.backend import Finding
 from slurm.cluster.check_job import run_check_job
-from slurm.cluster.profile_check import Finding, check_profile
+from slurm.cluster.profile_check import check_profile
 from slurm.profile import Profile
 from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import Workplace
