@@ -1,4 +1,4 @@
-"""How many jobs may be in the queue: limits of QOS and account, which jobs count for each, and sbatch's refusals."""
+"""Limits on the number of queued jobs, of QOS and accounts: which jobs count, and how sbatch refuses more."""
 
 import os
 import re
@@ -14,7 +14,7 @@ REFUSED = re.compile(r"Submit\w*Limit|job submit limit|temporarily un(able|avail
 
 @dataclass(frozen=True)
 class SubmitLimit:
-    """At most `most` jobs in the queue, of those that squeue lists with the options `counted`."""
+    """At most `most` queued jobs, counting those that squeue lists with the options `counted`."""
 
     name: str
     most: int
@@ -40,7 +40,7 @@ def free_slots(profile: Profile, limits: Limits) -> FreeSlots | None:
 
 
 def submit_limits(profile: Profile) -> list[SubmitLimit]:
-    """The limits of the QOS and of the account that a job of `profile` gets; empty where Slurm enforces none."""
+    """The limits of the QOS and the account of a job of `profile`; empty if Slurm enforces none."""
     try:
         enforced = re.search(
             r"^AccountingStorageEnforce\s*=\s*(\S+)", run_command("scontrol", "show", "config"), re.MULTILINE
@@ -82,7 +82,7 @@ def _submit_limits(profile: Profile) -> Iterator[SubmitLimit]:
 
 
 def _default_qos(ours: list[list[str]]) -> str:
-    """The QOS of a job that names none: the account's default, or the only one that is allowed."""
+    """The QOS of a job that sets none: the default of the account, or the only allowed one."""
     for _, _, default, allowed, _ in ours:
         if default or "," not in allowed:
             return default or allowed
@@ -90,7 +90,7 @@ def _default_qos(ours: list[list[str]]) -> str:
 
 
 def _partition_qos(profile: Profile) -> Iterator[tuple[str, str]]:
-    """The partitions that jobs of `profile` may go to, each with its QOS if it has one."""
+    """The partitions of jobs of `profile` that have a QOS, each with this QOS."""
     wanted = profile.partition.split(",") if profile.partition else []
     for line in run_command("scontrol", "--oneliner", "show", "partition").splitlines():
         partition = pairs(line)
@@ -100,7 +100,7 @@ def _partition_qos(profile: Profile) -> Iterator[tuple[str, str]]:
 
 
 def _rows(answer: str, fields: int) -> list[list[str]]:
-    """Lines of sacctmgr in their fields; other lines, which a wrapper may print, are left out."""
+    """The fields of each line of sacctmgr; other lines, which a wrapper may print, are skipped."""
     rows = [line.split("|") for line in answer.splitlines()]
     return [row for row in rows if len(row) == fields]
 
@@ -111,7 +111,7 @@ def _queued(options: tuple[str, ...]) -> int:
 
 
 def explained(error: SchedulerError) -> SchedulerError:
-    """`error` of sbatch, with what to do if it is a limit on the number of jobs."""
+    """`error` of sbatch, with advice if the reason is a limit on the number of jobs."""
     refusal = str(error)
     if not REFUSED.search(refusal):
         return error

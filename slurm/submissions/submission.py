@@ -19,7 +19,7 @@ from slurm.submissions.snapshot import CODE
 
 ENVIRONMENT = "environment.sh"  # in the folder of a submission: the values of the profile's variables
 PRIVATE = 0o600
-HEARTBEAT_SECONDS = 15.0  # a rename on a shared file system for each pack
+HEARTBEAT_SECONDS = 15.0  # each heartbeat renames a file per pack on a shared file system
 
 
 class JobArray(BaseModel):
@@ -60,7 +60,7 @@ class Submission(BaseModel):
 
     @property
     def name(self) -> str:
-        """Unique among all submissions of one sweep; attempts under it share a budget."""
+        """The number of the submission, unique within a sweep. `max_attempts` applies to each submission."""
         return self.folder.name
 
     @property
@@ -69,11 +69,11 @@ class Submission(BaseModel):
 
     @property
     def all_arrays(self) -> list[JobArray]:
-        """The arrays, and the job that draws the report if there is one."""
+        """The arrays, and the report job if there is one."""
         return [*self.arrays, *([self.report_job] if self.report_job else [])]
 
     def write(self) -> None:
-        """Write the record and, if they are known, the values of the profile's variables. Only the user reads them."""
+        """Write the record and, if known, the values of the profile's variables. Only the user can read these files."""
         if self.profile.environment:
             lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.profile.environment.items()]
             replace_file(self.folder / ENVIRONMENT, "".join(lines).encode(), PRIVATE)
@@ -82,7 +82,7 @@ class Submission(BaseModel):
         replace_file(self.folder / "submission.json", (content + "\n").encode(), PRIVATE)
 
     def whole_profile(self) -> Profile:
-        """The profile with the values of its variables.
+        """The profile, including the values of its environment variables.
 
         Raises:
             RecordError: if the file with the values cannot be read.
@@ -102,19 +102,18 @@ class Submission(BaseModel):
         return self.profile.model_copy(update={"environment": environment})
 
 
-# A signal ends a command of setup too: a job that was told to stop has not failed.
+# A signal also ends a command of setup. A job that received a signal has not failed.
 CHECK_SETUP = """\
 check_setup() {
-  [ "$1" = 0 ] || [ -n "${told:-}" ] || { echo "setup line $2 failed with exit code $1: $3" >&2; exit 1; }
+  [ "$1" = 0 ] || [ -n "${received:-}" ] || { echo "setup line $2 failed with exit code $1: $3" >&2; exit 1; }
 }"""
 
 
 def setup(submission: Submission) -> list[str]:
-    """Shell lines before the process of a job: the profile's, each one checked, then into the submitted code.
+    """Shell lines before the process of a job: the profile's setup, each line checked, then `cd` to the snapshot.
 
-    Python imports this code, whatever the environment says: PYTHONPATH may name another copy, PYTHONSAFEPATH keeps
-    Python from importing from the current folder, PYTHONHOME belongs to another Python, and PYTHONINSPECT loses the
-    exit code.
+    They make Python import the snapshot: PYTHONPATH may name another copy, PYTHONSAFEPATH stops imports from the
+    current folder, PYTHONHOME belongs to another Python, and PYTHONINSPECT loses the exit code.
     """
     profile, code = submission.profile, shlex.quote(str(submission.code))
     lines = [CHECK_SETUP] if profile.setup else []
@@ -127,18 +126,20 @@ def setup(submission: Submission) -> list[str]:
 
 
 def report_command(submission: Submission) -> list[str]:
-    """The process that draws the report when the others have ended."""
+    """The command that draws the report after all packs."""
     return [sys.executable, "-m", "slurm.jobs.draw_report", str(submission.folder)]
 
 
 def submit_command(sweep_folder: Path, sent: Sequence[Submission]) -> str:
-    """The command that submits what was never submitted of this sweep, under the profile of the last of `sent`."""
+    """The command that submits the remaining runs of this sweep, with the profile of the last of `sent`."""
     profile = sent[-1].profile.name if sent and sent[-1].profile.name in profiles() else "PROFILE"
     return command("submit", shown_path(sweep_folder), "--profile", profile)
 
 
 def submissions(sweep_folder: Path, unreadable: list[str] | None = None) -> list[Submission]:
-    """All of a sweep, oldest first. With `unreadable`, those that cannot be read are left out and the reasons added.
+    """All submissions of a sweep, oldest first.
+
+    With `unreadable`, records that cannot be read are left out and the reasons added.
 
     Raises:
         RecordError: if one cannot be read, without `unreadable`.
@@ -156,7 +157,7 @@ def submissions(sweep_folder: Path, unreadable: list[str] | None = None) -> list
 
 
 def read(folder: Path) -> Submission:
-    """The record in `folder`.
+    """Read the record in `folder`.
 
     Raises:
         RecordError: if it cannot be read.
@@ -180,9 +181,9 @@ def read(folder: Path) -> Submission:
 def new(
     sweep_folder: Path, profile: Profile, code: Path, sizes: Sequence[int], throttle: int | None = None, **what: object
 ) -> Submission:
-    """A submission that is in no file yet: arrays of `sizes` tasks that together keep to the throttle.
+    """A submission that is not on disk yet, with arrays of `sizes` tasks that share the throttle.
 
-    `throttle` is used in place of the profile's where earlier arrays of the sweep use a part of that.
+    `throttle` replaces that of the profile, of which earlier arrays of the sweep may use a part.
     """
     folder = sweep_folder / "submissions"
     number = 1 + max((int(path.name) for path in numbered(folder)), default=0)
@@ -211,9 +212,9 @@ def note_job_ids(submission: Submission, jobs: Mapping[str, str]) -> int:
 
 
 def split_throttle(throttle: int | None, arrays: int) -> list[tuple[int | None, int | None]]:
-    """For each array: its throttle, and which earlier array must end before it starts.
+    """For each array: its throttle, and the earlier array that must end before it starts.
 
-    Each array runs at least one task, so if there are more arrays than `throttle`, only that many run at a time.
+    Each array needs a throttle of at least 1. If there are more arrays than `throttle`, some wait for others.
     """
     if throttle is None:
         return [(None, None)] * arrays
@@ -226,7 +227,7 @@ def split_throttle(throttle: int | None, arrays: int) -> list[tuple[int | None, 
 
 @contextmanager
 def sweep_lock(sweep_folder: Path) -> Iterator[None]:
-    """While this lasts no other process submits to, or cancels in, this sweep; a second one waits its turn."""
+    """Lock the sweep for commands that submit or cancel; a second such command waits."""
     with open_lock(sweep_folder / "submissions" / "lock") as file:
         with waiting("another scorer command that submits to or cancels in this sweep"):
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -225,6 +225,9 @@ def test_after_ctrl_c_and_after_a_crash_the_array_s_number_is_taken_from_the_que
     (submission,) = submissions(planned.folder)
     assert submission.report_job
     assert (submission.arrays[0].job, submission.report_job.job) == ("18", "19")
+    script = (submission.folder / f"{submission.report_job.name}.sh").read_text()
+    assert f"cd {planned.folder.resolve()}/code/" in script, "its own code has no command for the report"
+    assert submission.code == planned.folder
 
 
 # --- the environment of a job ---
@@ -425,8 +428,8 @@ def cluster(commands, nodes: str, partitions: str = PARTITIONS, config: str = CO
 @pytest.mark.parametrize(
     ("node", "level", "found"),
     [
-        ("gn-01", "ok", "jobs of normal do not have to give way"),
-        ("cpu07", "problem", "jobs of gpu_urgent take the place of yours, mode CANCEL"),
+        ("gn-01", "ok", "jobs in normal are not preempted"),
+        ("cpu07", "problem", "jobs in gpu_urgent can preempt yours (PreemptMode=CANCEL)"),
     ],
 )
 def test_only_a_partition_with_nodes_of_ours_preempts(commands, node, level, found):
@@ -448,6 +451,6 @@ def test_words_where_numbers_are_expected_do_not_stop_the_doctor(commands):
 def test_gpus_without_a_number_mean_one(commands):
     cluster(commands, NODES.format("gn-01").replace("(null)", "gpu:a100:4"))
     (finding,) = [f for f in check_profile(SLURM.model_copy(update={"gpus": "a100"})) if f.subject == "gpus"]
-    assert finding == Finding("ok", "gpus", "a100 of a100:4 a node")
+    assert finding == Finding("ok", "gpus", "a100 of a100:4 per node")
     (finding,) = [f for f in check_profile(SLURM.model_copy(update={"gpus": "h100"})) if f.subject == "gpus"]
-    assert finding.found == "normal has a100:4 a node, the profile asks h100"
+    assert finding.found == "normal has a100:4 GPUs per node, the profile requests h100"

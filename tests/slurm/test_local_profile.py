@@ -202,9 +202,31 @@ def test_a_pack_that_is_killed_is_started_again_and_the_supervisor_s_death_loses
     os.kill(supervisor(place, "1"), signal.SIGKILL)
     wait_for(lambda: {pack.state()["phase"] for pack in place.packs} == {"interrupted"})
     assert place.status()["counts"] == {"lost": 4}
-    assert "told to stop at step" in place.call("status", "mine")
+    assert "stopped by a signal at step" in place.call("status", "mine")
     assert "2 packs submitted" in place.call("resume", "mine", "-y")
     wait_for(lambda: place.training() == 2)
+
+
+def test_a_sweep_that_an_older_version_submitted_is_resumed_with_the_current_code(place):
+    place.submit(*LONG, "--variant", "scorer")
+    (pack,) = place.packs
+    wait_for(lambda: pack.committed_step() > 0)
+    place.call("cancel", "mine", "-y")
+    (submission,) = submissions(place.outputs / "mine")
+    wait_for(lambda: not local.alive(submission))
+    submission.code = submission.code.rename(submission.code.with_name("0" * 16))
+    shutil.rmtree(submission.code / "slurm" / "jobs")  # as in version 0.1
+    (submission.code / "slurm" / "job.py").write_text("raise SystemExit('not of this version')")
+    submission.write()
+    committed = pack.committed_step()
+    shown = place.call("resume", "mine", "-y")
+    assert "1 pack continues with the current code: this version of scorer cannot start the older version" in shown
+    assert "1 pack submitted" in shown
+    wait_for(lambda: pack.state().get("attempt") == 2 and pack.state()["phase"] == "training")
+    assert pack.state()["step"] >= committed > 0
+    older, newer = submissions(place.outputs / "mine")
+    assert older == submission
+    assert (newer.code / "slurm" / "jobs" / "train_pack.py").exists()
 
 
 @pytest.mark.slow
