@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from scorer_core.support.text import count
 from slurm.backend import (
     Finding,
     FreeSlots,
@@ -68,7 +69,7 @@ class SlurmBackend:
             submission.write()
             return SubmitResult(submission, sum(a.count for a in submission.arrays if a.job), interrupted=True)
         if isinstance(refused, SubmissionUnknownError):
-            raise SubmissionUnknownError(f"{accepted} tasks were submitted; of the next array, {refused}")
+            raise SubmissionUnknownError(f"{count(accepted, 'task')} of earlier arrays submitted; {refused}")
         return SubmitResult(submission, accepted, str(refused or without_report))
 
     def submit_report_job(self, submission: Submission, earlier: Sequence[str]) -> str:

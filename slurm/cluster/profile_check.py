@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from scorer_core.support.text import count
 from slurm.backend import DEFAULT_MAX_ARRAY_SIZE, Finding, Level, SchedulerError
 from slurm.cluster.scheduler import MARK, marked, pairs, run_command, user_name
 from slurm.profile import Profile, minutes
@@ -86,9 +87,11 @@ def _on_partition(profile: Profile, partition: dict[str, str], nodes: list[Node]
     alive = len(ours) - down
     if partition.get("State") != "UP" or not alive:
         advice = "jobs will not start; ask the administrators or set another `partition`"
-        yield Finding("problem", "partition", f"{name} is {partition.get('State')} with {alive} working nodes", advice)
+        yield Finding(
+            "problem", "partition", f"{name} is {partition.get('State')} with {count(alive, 'working node')}", advice
+        )
     else:
-        yield Finding("ok", "partition", f"{name} is up: {alive} working nodes, {down} down or drained")
+        yield Finding("ok", "partition", f"{name} is up: {count(alive, 'working node')}, {down} down or drained")
     limit = partition.get("MaxTime", "UNLIMITED")
     if limit not in UNLIMITED and not _is_time(limit):
         yield Finding("note", "time", f"{name} has MaxTime {limit}", "scorer cannot read this time")
@@ -110,24 +113,24 @@ def _is_time(text: str) -> bool:
 def _gpus(profile: Profile, name: str, offers: list[str]) -> Finding:
     """Compare `gpus`, a number or type:number, with what nodes offer, e.g. gpu:a100:4(S:0-1),gpu:1."""
     found = [match for offer in offers for match in re.findall(r"gpu:(?:([a-zA-Z_][\w.-]*):)?(\d+)", offer)]
-    offered = [(kind, int(count)) for kind, count in found]
-    shown = ", ".join(sorted({f"{kind}:{count}" if kind else str(count) for kind, count in offered})) or "none"
+    offered = [(kind, int(number)) for kind, number in found]
+    shown = ", ".join(sorted({f"{kind}:{number}" if kind else str(number) for kind, number in offered})) or "none"
     if profile.gpus is None:
         if offered:
             return Finding(
                 "note",
                 "gpus",
-                f"{name} has {shown} GPUs per node, the profile requests none",
+                f"{name} has {shown} per node, the profile requests none",
                 "set `gpus: 1` to use one",
             )
         return Finding("ok", "gpus", "none requested, none available")
-    kind, _, count = profile.gpus.rpartition(":")
-    if not count.isdecimal():  # a type alone is one GPU of it
-        kind, count = profile.gpus, "1"
-    if any(int(count) <= most and kind in ("", there) for there, most in offered):
+    kind, _, number = profile.gpus.rpartition(":")
+    if not number.isdecimal():  # a type alone is one GPU of it
+        kind, number = profile.gpus, "1"
+    if any(int(number) <= most and kind in ("", there) for there, most in offered):
         return Finding("ok", "gpus", f"{profile.gpus} of {shown} per node")
     return Finding(
-        "problem", "gpus", f"{name} has {shown} GPUs per node, the profile requests {profile.gpus}", "change `gpus`"
+        "problem", "gpus", f"{name} has {shown} per node, the profile requests {profile.gpus}", "change `gpus`"
     )
 
 
@@ -235,7 +238,7 @@ def _account(profile: Profile, rows: list[list[str]], enforced: bool) -> Finding
 def _submit_limit(profile: Profile, limits: list[int]) -> Finding:
     known = [number for number in (profile.max_submit, min(limits, default=None)) if number is not None]
     if not known:
-        return Finding("ok", "MaxSubmitJobs", "no limit is known")
+        return Finding("ok", "MaxSubmitJobs", "scorer found no limit")
     if min(known) < 2:
         return Finding(
             "problem",

@@ -8,6 +8,7 @@ from typing import Any
 from scorer_core.config import RunConfig
 from scorer_core.records import HALVED, HalvedRecord, PackFolder, read_record, write_json
 from scorer_core.support.errors import UserCodeError, reason
+from scorer_core.support.text import count
 
 MAX_ATTEMPTS_WITHOUT_PROGRESS = 2  # attempts that commit no new step
 
@@ -27,7 +28,7 @@ def reason_to_stop_retrying(folder: PackFolder, starts: list[int], max_attempts:
     error = folder.state().get("error")
     why = f"; the last one: {error}" if error else ""
     if len(starts) > max_attempts:
-        return f"not finished in {max_attempts} attempts (max_attempts){why}"
+        return f"not finished in {count(max_attempts, 'attempt')} (max_attempts){why}"
     recent = starts[-1 - MAX_ATTEMPTS_WITHOUT_PROGRESS :]
     if len(recent) > MAX_ATTEMPTS_WITHOUT_PROGRESS and len(set(recent)) == 1:
         return f"no progress in {MAX_ATTEMPTS_WITHOUT_PROGRESS} attempts, both from step {recent[0]:,}{why}"

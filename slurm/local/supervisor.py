@@ -160,9 +160,8 @@ def _workers(submission: Submission, lock: IO[bytes]) -> int:
     failed = 0
     while running or (attempts and not stop_signals):
         _check_place(submission, lock)
-        for worker in [w for w in attempts if w not in running][
-            : max(0, bound - len(running)) if not stop_signals else 0
-        ]:
+        free = 0 if stop_signals else max(0, bound - len(running))
+        for worker in [w for w in attempts if w not in running][:free]:
             attempts[worker] += 1
             with open_log(submission.folder / "logs" / f"worker-{worker}.log") as log:
                 running[worker] = subprocess.Popen(submission.command, stdout=log, stderr=log, start_new_session=True)

@@ -13,6 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from scorer_core.records import RecordError, Time, first_fault, now, numbered, open_lock, read_json, replace_file
 from scorer_core.support.commands import command, shown_path
+from scorer_core.support.text import count
 from scorer_core.support.waiting import waiting
 from slurm.profile import Profile, profiles
 from slurm.submissions.snapshot import CODE
@@ -172,9 +173,8 @@ def read(folder: Path) -> Submission:
         raise RecordError(f"{path}: is not a submission: must hold an object, without 'folder'") from None
     tasks = sum(array.count for array in submission.arrays)
     if tasks < len(submission.packs):
-        raise RecordError(
-            f"{path}: is not a submission: `requests` has {tasks} tasks for {len(submission.packs)} packs"
-        )
+        packs = count(len(submission.packs), "pack")
+        raise RecordError(f"{path}: is not a submission: `requests` has {count(tasks, 'task')} for {packs}")
     return submission
 
 

@@ -444,7 +444,7 @@ def test_words_where_numbers_are_expected_do_not_stop_the_doctor(commands):
     findings = {finding.subject: finding for finding in check_profile(SLURM)}
     assert findings["time"].level == "note"
     assert findings["MaxArraySize"].level == "note"
-    assert findings["MaxSubmitJobs"] == Finding("ok", "MaxSubmitJobs", "no limit is known")
+    assert findings["MaxSubmitJobs"] == Finding("ok", "MaxSubmitJobs", "scorer found no limit")
     assert findings["accounting"].found == "on; account lab"
 
 
@@ -453,4 +453,4 @@ def test_gpus_without_a_number_mean_one(commands):
     (finding,) = [f for f in check_profile(SLURM.model_copy(update={"gpus": "a100"})) if f.subject == "gpus"]
     assert finding == Finding("ok", "gpus", "a100 of a100:4 per node")
     (finding,) = [f for f in check_profile(SLURM.model_copy(update={"gpus": "h100"})) if f.subject == "gpus"]
-    assert finding.found == "normal has a100:4 GPUs per node, the profile requests h100"
+    assert finding.found == "normal has a100:4 per node, the profile requests h100"

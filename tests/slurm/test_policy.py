@@ -115,10 +115,10 @@ def test_out_of_memory_halves_the_lanes_once_and_says_so(tmp_path):
     parts = halves(folder)
     assert [len(part.run_ids()) for part in parts] == [2, 2]
     for part in parts:
-        assert re.search("alloc.*the lanes cannot be halved again: give the job more memory", part.state()["error"])
+        assert re.search("alloc.*the pack cannot be split further. Request more memory", part.state()["error"])
         assert len(list((part.path / "attempts").iterdir())) == 1
     log = (folder.path / "attempts" / "1" / "stderr.log").read_text()
-    assert "going on with half the lanes" in log
+    assert "continuing with half the lanes" in log
 
 
 @pytest.mark.slow

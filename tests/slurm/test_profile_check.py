@@ -43,7 +43,7 @@ def test_it_says_what_a_cluster_with_accounting_allows(accounted, on):
     assert found["MaxArraySize"].level == "note"
     assert found["MaxArraySize"].found == "4 tasks per array"
     assert found["accounting"] == Finding("ok", "accounting", "on; account lab")
-    assert found["MaxSubmitJobs"] == Finding("ok", "MaxSubmitJobs", "no limit is known")
+    assert found["MaxSubmitJobs"] == Finding("ok", "MaxSubmitJobs", "scorer found no limit")
     assert found["preemption"].level == "note"
     assert "jobs in high can preempt yours (PreemptMode=REQUEUE) after 0 s" in found["preemption"].found
     assert "300 s" in found["preemption"].advice
@@ -57,7 +57,7 @@ def test_it_reads_the_submit_limit_of_the_account_that_is_used(accounted, on):
     accounted.command(*limit, "MaxSubmitJobs=7")
     try:
         assert by_subject(check_profile(profile(account="lab")))["MaxSubmitJobs"].found == "7 queued jobs"
-        assert by_subject(check_profile(profile(account="root")))["MaxSubmitJobs"].found == "no limit is known"
+        assert by_subject(check_profile(profile(account="root")))["MaxSubmitJobs"].found == "scorer found no limit"
         assert by_subject(check_profile(profile(account="lab", max_submit=3)))["MaxSubmitJobs"].found == "3 queued jobs"
     finally:
         accounted.command(*limit, "MaxSubmitJobs=-1")
@@ -75,8 +75,8 @@ def test_without_accounting_it_says_so_and_that_nothing_is_to_be_done(unaccounte
     ("fields", "subject", "found", "advice"),
     [
         ({"partition": "gpu"}, "partition", "there is no gpu", "set `partition` to one of: low, low-grace, high"),
-        ({"gpus": "3"}, "gpus", "low has 2 GPUs per node, the profile requests 3", "change `gpus`"),
-        ({"gpus": "a100:1"}, "gpus", "low has 2 GPUs per node, the profile requests a100:1", "change `gpus`"),
+        ({"gpus": "3"}, "gpus", "low has 2 per node, the profile requests 3", "change `gpus`"),
+        ({"gpus": "a100:1"}, "gpus", "low has 2 per node, the profile requests a100:1", "change `gpus`"),
         ({"account": "rich"}, "accounting", "account rich is not yours", "set `account` to one of: lab, root"),
         ({"account": "lab", "qos": "gold"}, "qos", "gold is not yours", "set `qos` to one of: normal"),
     ],
