@@ -438,7 +438,7 @@ def test_only_a_partition_with_nodes_of_ours_preempts(commands, node, level, fou
     assert (finding.level, finding.found) == (level, found)
 
 
-def test_words_where_numbers_are_expected_do_not_stop_the_doctor(commands):
+def test_words_where_numbers_are_expected_do_not_stop_the_profile_check(commands):
     odd = PARTITIONS.replace("Tier=1 ", "Tier=eins ").replace("MaxTime=UNLIMITED", "MaxTime=unbegrenzt")
     cluster(commands, f"Hallo\n{NODES.format('cpu07')}\nscorer|normal", odd, CONFIG.replace("1001", "n/a"))
     findings = {finding.subject: finding for finding in check_profile(SLURM)}

@@ -1,4 +1,4 @@
-"""What a job meets: killed anywhere, told to stop, a full disk, a damaged checkpoint. The metrics come out the same."""
+"""Failures of a job: killed anywhere, stopped by a signal, a full disk, a damaged checkpoint. The metrics are the same."""
 
 import json
 import os
@@ -119,7 +119,7 @@ def folder(tmp_path) -> PackFolder:
 
 
 def kill_at_random_moments(folder: PackFolder, kills: int, seed: int) -> int:
-    """SIGKILL that many attempts, each at a random moment of its life; the attempts that had begun to train."""
+    """SIGKILL that many attempts, each at a random moment of its life; the attempts that had started to train."""
     dice, trained = random.Random(seed), 0
     for _ in range(kills):
         if folder.done():

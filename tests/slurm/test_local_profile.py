@@ -1,4 +1,4 @@
-"""The verbs on the `local` profile, through real processes: what a laptop user learns is what a cluster user does."""
+"""The commands on the `local` profile, with real processes: the same as on a cluster."""
 
 import json
 import os
@@ -38,7 +38,7 @@ class Place:
         self.profile.write_text(yaml.safe_dump(content))
 
     def call(self, *words: object, code: int = 0) -> str:
-        """What a verb prints, errors included; it must end with `code` and never in a traceback."""
+        """What a command prints, errors included; it must end with `code` and never in a traceback."""
         command = [sys.executable, "-m", "cli.main", *map(str, words), "--outputs", str(self.outputs)]
         done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, stdin=subprocess.DEVNULL)
         assert done.returncode == code, done.stdout + done.stderr
@@ -143,10 +143,10 @@ def test_resume_waits_until_a_cancelled_pack_has_stopped_and_then_submits_it(pla
     assert place.status()["packs"][pack.pack_id]["state"] == "running"
     assert f"running pack {pack.pack_id} (2 runs): stopping: cancelled" in place.call("status", "mine")
     monkeypatch.setattr(verbs_submit, "STOP_PATIENCE_SECONDS", 0.1)
-    for verb in (("resume", "mine", "-y"), ("retry", "mine", "--state", "cancelled")):
-        told = "1 pack cancelled and still stopping, not submitted; give this command again later\n"
-        code, _, complaint = call(*verb, "--outputs", place.outputs)
-        assert (code, complaint) == (1, told)
+    for words in (("resume", "mine", "-y"), ("retry", "mine", "--state", "cancelled")):
+        message = "1 pack cancelled and still stopping, not submitted; give this command again later\n"
+        code, _, complaint = call(*words, "--outputs", place.outputs)
+        assert (code, complaint) == (1, message)
     command = [sys.executable, "-m", "scorer", "resume", "mine", "-y", "--outputs", str(place.outputs)]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as resume:
         assert resume.stderr

@@ -1,4 +1,4 @@
-"""The doctor on real clusters: it finds what is so, says what to do, and a probe sees what a job would."""
+"""The check on real clusters: it finds what is so, says what to do, and a probe sees what a job would."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Limits, throttles, report jobs, waiting and usage, by functions and with commands in the place of Slurm's."""
+"""Limits, throttles, report jobs, waiting and usage, by functions and with scripts that replace Slurm's commands."""
 
 import io
 import time
@@ -38,8 +38,8 @@ def test_at_any_moment_the_arrays_together_keep_to_the_throttle(throttle, arrays
     assert len(followed) == len(set(followed)), "no two arrays wait for the same one"
 
 
-class Standing:
-    """The parts of a board that a submission's throttle depends on."""
+class Found:
+    """The parts of a status that a submission's throttle depends on."""
 
     def __init__(self, submissions: list[Submission], tasks: list[QueuedJob]):
         self.submissions = submissions
@@ -54,8 +54,8 @@ def test_a_second_submission_gets_what_the_first_leaves_of_the_throttle_or_start
     first = new(tmp_path, SLURM.model_copy(update={"throttle": 4}), tmp_path, [10], packs=["a"] * 10)
     first.arrays[0].job = "17"
     tasks = [QueuedJob("pending", job="17", index=i) for i in range(queued)]
-    assert remaining_throttle(Standing([first], tasks), 4) == expected  # pyright: ignore[reportArgumentType]
-    assert remaining_throttle(Standing([first], tasks), None) == (None, [])  # pyright: ignore[reportArgumentType]
+    assert remaining_throttle(Found([first], tasks), 4) == expected  # pyright: ignore[reportArgumentType]
+    assert remaining_throttle(Found([first], tasks), None) == (None, [])  # pyright: ignore[reportArgumentType]
 
 
 def slurm_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **answers: str) -> None:
@@ -124,10 +124,10 @@ def test_limits_that_the_cluster_does_not_enforce_or_tell_do_not_count(tmp_path,
     ],
 )
 def test_a_refusal_for_too_many_jobs_names_max_submit(refusal, says):
-    told = str(explained(SchedulerError(refusal)))
-    assert says in told
-    assert told.startswith(refusal)
-    assert "\n" not in told
+    message = str(explained(SchedulerError(refusal)))
+    assert says in message
+    assert message.startswith(refusal)
+    assert "\n" not in message
 
 
 def test_other_refusals_stay_as_they_are():

@@ -131,9 +131,9 @@ def test_a_job_that_slurm_kills_for_its_memory_is_lost_for_that_reason(work):
     wait_for(lambda: not place.jobs(), every=0.3)
     wait_for(lambda: "unknown" not in place.states(), every=1)
     assert place.states().keys() <= {"failed", "lost"}
-    told = place.scorer("status")
-    assert "memory limit" in told
-    assert "Set a larger `memory`" in told
+    shown = place.scorer("status")
+    assert "memory limit" in shown
+    assert "Set a larger `memory`" in shown
     shown = place.run_words("logs", place.pack.pack_id, "--outputs", str(place.outputs))
     assert "exceeded memory limit" in shown.stdout
 

@@ -124,26 +124,26 @@ def test_the_share_of_runs_with_a_verdict_stands_beside_their_variant_and_task(p
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(status_table(read_status(planned.folder)))
     run = next(run for run in planned.sweep.runs if run.run_id == sound)
-    told = [line for line in console.export_text().splitlines() if "collapsed" in line]
-    assert len(told) == 1
-    assert "collapsed 3 of 4" in told[0]
-    assert run.variant.name in told[0]
-    assert run.config.task in told[0]
+    shown = [line for line in console.export_text().splitlines() if "collapsed" in line]
+    assert len(shown) == 1
+    assert "collapsed 3 of 4" in shown[0]
+    assert run.variant.name in shown[0]
+    assert run.config.task in shown[0]
 
 
 def test_the_price_on_a_cluster_is_that_of_its_jobs_at_the_measured_speed(planned):
     seconds = [price.seconds(pack.configs[0], 4, compiled=False) for pack in planned.packs]
     two = Profile(name="mine", scheduler="slurm", time=3, throttle=2)
-    (told,) = cost(planned.packs, two)
-    assert 180 > max(seconds) > 1, "one attempt is enough: no number of attempts is told"
-    assert f"As jobs of mine: the longest about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in told
-    assert f"about {duration(makespan(seconds, 2))} with 2 jobs at a time" in told
+    (shown,) = cost(planned.packs, two)
+    assert 180 > max(seconds) > 1, "one attempt is enough: no number of attempts is printed"
+    assert f"As jobs of mine: the longest about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in shown
+    assert f"about {duration(makespan(seconds, 2))} with 2 jobs at a time" in shown
     larger = [replace(pack, configs=[runs_of.model_copy(update={"total_steps": 10**7}) for runs_of in pack.configs])
               for pack in planned.packs]  # fmt: skip
     longest = max(pack.seconds for pack in larger)
-    told, unmeasured = cost(larger, two.model_copy(update={"gpus": "1", "throttle": None}))
-    assert f"{math.ceil(longest / 180)} attempts of 3 min" in told
-    assert "with 6 jobs at a time" in told
+    shown, unmeasured = cost(larger, two.model_copy(update={"gpus": "1", "throttle": None}))
+    assert f"{math.ceil(longest / 180)} attempts of 3 min" in shown
+    assert "with 6 jobs at a time" in shown
     assert "no GPU has been measured" in unmeasured
 
 

@@ -56,7 +56,7 @@ def test_workers_on_slurm_are_requeued_on_75_and_a_secret_reaches_them_but_no_fi
         for line in unaccounted.command("squeue", "--noheader", "--array", "--format=%A|%r|%j").splitlines():
             job, reason, name = line.split("|")
             if reason == "BeginTime" and name == submission.arrays[0].name:
-                with suppress(Exception):  # it may have begun by itself
+                with suppress(Exception):  # it may have started by itself
                     unaccounted.command("scontrol", "update", f"jobid={job}", "starttime=now")
         return live_workers(tmp_path / "search") == 0
 
