@@ -1,4 +1,4 @@
-"""Failures of a job: killed anywhere, stopped by a signal, a full disk, a damaged checkpoint. The metrics are the same."""
+"""Failures of a job: killed at any time, stopped by a signal, a full disk, a damaged checkpoint. The metrics stay."""
 
 import json
 import os
