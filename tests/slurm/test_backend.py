@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from scorer_core.records import PackFolder
 from slurm.backend import Backend, Limits, backend_of, by_backend
 from slurm.cluster.backend import SlurmBackend
+from slurm.jobs import COMMAND_VERSION
 from slurm.local.backend import LocalBackend
 from slurm.profile import Profile
 from slurm.submissions.submission import new, read
@@ -84,3 +86,21 @@ def test_the_state_of_an_attempt_of_version_0_1_belongs_to_its_submission(tmp_pa
     folder.path.mkdir()
     folder.write_state(series="2", starts=[0, 40])
     assert (folder.state()["submission"], folder.state()["starts"]) == ("2", [0, 40])
+
+
+COMMANDS = {
+    "slurm/jobs/train_pack.py": {
+        "--device", "--commit-seconds", "--heartbeat-seconds", "--parent", "--submission", "--max-attempts", "--wait",
+        "--record-kill",
+    },
+    "slurm/jobs/draw_report.py": set(),
+    "slurm/local/supervisor.py": set(),
+}  # fmt: skip
+
+
+def test_the_modules_and_options_that_jobs_are_started_with_are_those_of_the_command_version():
+    """If this fails, increase COMMAND_VERSION, so that older snapshots are not started with the new options."""
+    assert COMMAND_VERSION == 2
+    for path, options in COMMANDS.items():
+        source = (ROOT / path).read_text(encoding="utf-8")
+        assert set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', source)) == options
