@@ -11,8 +11,7 @@ import typer
 from cli.console import FAILED, USAGE, err, exit_with_error
 from scorer_core.support import waiting
 from scorer_core.support.commands import command
-from slurm.cluster import scheduler
-from slurm.cluster.scheduler import QueuedJob, SchedulerError
+from slurm.backend import Backend, Queue, SchedulerError, backend_of, queue_of
 from slurm.submissions.submission import Submission, submissions
 from sweeps import definition
 from sweeps.definition import DefinitionError
@@ -67,18 +66,16 @@ def confirm(question: str, yes: bool) -> None:
         exit_with_error("Nothing was done.", FAILED)
 
 
-def in_queue(sent: Sequence[Submission]) -> dict[str, dict[int, QueuedJob]]:
+def in_queue(sent: Sequence[Submission]) -> Queue:
     """The jobs that Slurm has of these submissions, report jobs included: by name, then by index.
 
     Raises:
         SchedulerError: if Slurm does not answer.
     """
-    sent = [submission for submission in sent if submission.profile.scheduler == "slurm"]
-    names = {request.name for submission in sent for request in submission.all_requests}
-    return {name: tasks for name, tasks in scheduler.queue().items() if name in names} if names else {}
+    return queue_of(submission for submission in sent if backend_of(submission.profile).has_job_ids)
 
 
-def jobs_to_wait_for(name: str, outputs: Path) -> list[str]:
+def jobs_to_wait_for(name: str, outputs: Path, backend: Backend) -> list[str]:
     """The jobs that `--after NAME` means: a job of Slurm, or all jobs of a sweep that are in the queue.
 
     Raises:
@@ -86,13 +83,7 @@ def jobs_to_wait_for(name: str, outputs: Path) -> list[str]:
         SchedulerError: if Slurm does not answer.
     """
     if re.fullmatch(r"\d+(_\d+)?", name):
-        try:
-            answer = scheduler.run_command("squeue", "--noheader", "--jobs", name, "--format", scheduler.MARK + "%A")
-        except SchedulerError as error:
-            if "Invalid job id" not in str(error):
-                raise
-            answer = ""
-        if scheduler.MARK not in answer:
+        if not backend.is_queued(name):
             raise DefinitionError(f"--after {name}: Slurm has no job {name} in the queue; give another, or no --after")
         return [name]
     found = in_queue(submissions(search_folder(name, outputs) or submitted_folder(name, outputs)))

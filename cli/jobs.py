@@ -21,7 +21,8 @@ from cli.options import AsJson, Outputs, SweepArgument
 from cli.profile import profile_app
 from scorer_core.support.commands import command_on, shown_path
 from scorer_core.support.text import count
-from slurm.cluster import cancelling, scheduler, throttling
+from slurm.backend import backend_of, by_backend
+from slurm.cluster import cancelling
 from slurm.cluster import usage as measuring
 from slurm.status import SweepStatus, read_status
 from slurm.submissions import cleaning
@@ -143,7 +144,8 @@ def cancel(
         confirm(f"Cancel {what}{drawn}?", yes)
         for pack in packs.values():
             pack.folder.mark_cancelled(True)
-        slurm_or_exit(lambda: cancelling.cancel(arrays, reports))
+        for backend in by_backend(found.submissions):
+            slurm_or_exit(lambda backend=backend: backend.cancel(arrays, reports))
     told = f"{count(len(packs), 'pack')} cancelled{f', {drawn[5:]} too' if reports else ''}."
     return out.print(f"{told} To go on: {command_on('resume', folder)}")
 
@@ -157,7 +159,7 @@ def throttle(
     """Change how many jobs of a sweep run at a time; jobs that run already go on."""
     folder = submitted_folder(sweep, outputs)
     with sweep_lock(folder):
-        sent = [submission for submission in submissions(folder) if submission.profile.scheduler == "slurm"]
+        sent = [submission for submission in submissions(folder) if backend_of(submission.profile).has_job_ids]
         if not sent:
             exit_with_error(
                 f"{folder.name}: runs on this machine, where the throttle is `processes` of the profile; submit again "
@@ -165,7 +167,7 @@ def throttle(
                 USAGE,
             )
         queued = slurm_or_exit(lambda: in_queue(sent))
-        limited, running = slurm_or_exit(lambda: throttling.change(sent, queued, jobs))
+        limited, running = slurm_or_exit(lambda: backend_of(sent[-1].profile).set_throttle(sent, queued, jobs))
     if not limited:
         return out.print(f"Nothing of {folder.name} is in the queue.")
     out.print(f"{count(limited, 'array')} changed: at most {count(jobs, 'job')} of {folder.name} at a time.")
@@ -211,12 +213,14 @@ def clean(
 def _cancel_workers(folder: Path, yes: bool) -> None:
     """Cancel all workers of a search that Slurm has."""
     with sweep_lock(folder):
-        queued = slurm_or_exit(lambda: in_queue(submissions(folder)))
+        sent = submissions(folder)
+        queued = slurm_or_exit(lambda: in_queue(sent))
         workers = {task for tasks in queued.values() for task in tasks.values()}
         if not workers:
             return out.print(f"Slurm has no worker of {folder.name}.")
         confirm(f"Cancel {count(len(workers), 'worker')} of {folder.name}?", yes)
-        slurm_or_exit(lambda: scheduler.cancel(workers))
+        for backend in by_backend(sent):
+            slurm_or_exit(lambda backend=backend: backend.cancel(workers, set()))
     return out.print(
         f"{count(len(workers), 'worker')} cancelled. To go on: {command_on('search', folder, '--profile', 'PROFILE')}"
     )

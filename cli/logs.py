@@ -10,6 +10,7 @@ from scorer_core.support.commands import logs_command
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import PACK_NAME
 from scorer_core.support.secrets import mask
+from slurm.backend import backend_of
 from slurm.jobs.policy import halves
 from slurm.submissions.submission import submissions
 
@@ -88,13 +89,14 @@ def _job_logs(pack: PackFolder) -> list[Path]:
         names |= {pack.run_ids_and_origin()[1] or pack.pack_id}
     started = bool(pack.attempts())
     found = [
-        submission.job_log(request, index)
+        backend_of(submission.profile).job_log(submission, request, index, started)
         for submission in submissions(pack.path.parent.parent)
-        for request in submission.requests
+        for request in submission.arrays
         for index, name in enumerate(submission.packs[request.first : request.first + request.count])
-        if name in names and not (started and submission.profile.scheduler == "local")
+        if name in names
     ]
-    return found[-1:] if started else found
+    logs = [log for log in found if log]
+    return logs[-1:] if started else logs
 
 
 def _print_new(log: Path, shown: dict[Path, int]) -> bool:

@@ -8,8 +8,7 @@ from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, err, out, print_json
 from cli.options import AsJson, Outputs
-from slurm.cluster.check_job import run_check_job
-from slurm.cluster.profile_check import Finding, check_profile
+from slurm.backend import Finding, backend_of
 from slurm.profile import load_profile
 
 profile_app = typer.Typer(help="Where jobs run: check a cluster against a profile.", no_args_is_help=True)
@@ -31,13 +30,14 @@ def check(
 ) -> None:
     """Say what a cluster allows and does to jobs, whether the profile fits, and what to do about each finding."""
     loaded = load_profile(profile)
-    findings = check_profile(loaded)
+    backend = backend_of(loaded)
+    findings = backend.check_profile(loaded)
     if not as_json:
         _show(findings)
-    if probe and loaded.scheduler == "slurm" and not any(finding.subject == "slurm" and finding.level == "problem"
-                                                         for finding in findings):  # fmt: skip
+    unreachable = any(finding.subject == "slurm" and finding.level == "problem" for finding in findings)
+    if probe and not unreachable:
         with err.status(Text("the probe")) as waiting:
-            seen = run_check_job(loaded, outputs, wait, lambda told: waiting.update(Text(f"the probe: {told}")))
+            seen = backend.run_check_job(loaded, outputs, wait, lambda told: waiting.update(Text(f"the probe: {told}")))
         if not as_json:
             _show(seen)
         findings += seen

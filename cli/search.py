@@ -13,7 +13,7 @@ from scorer_core.support.commands import command, command_on
 from scorer_core.support.cores import usable_cores
 from scorer_core.support.files import replace_file
 from scorer_core.support.text import count
-from slurm.cluster.scheduler import SchedulerError
+from slurm.backend import SchedulerError
 from slurm.profile import Profile, load_profile
 from sweeps import search as definitions
 from sweeps.definition import dump

@@ -17,6 +17,7 @@ from scorer_core.support.commands import command_on, logs_command, retrain, run_
 from scorer_core.support.errors import RecordError
 from scorer_core.support.secrets import mask
 from scorer_core.support.text import count, duration, folded
+from slurm.backend import backend_of
 from slurm.profile import Profile
 from slurm.status import STATES, PackStatus, RunStatus, SweepStatus, age
 from slurm.submissions.submission import ENVIRONMENT, HEARTBEAT_SECONDS, Submission, submit_command
@@ -287,12 +288,20 @@ def cost(packs: Sequence[PlannedPack], profile: Profile, at_a_time: int | None =
     return lines
 
 
+def outdated_code(packs: int) -> str:
+    """The line on packs that are resumed with the current code, because their own is of an older version."""
+    return (
+        f"{count(packs, 'pack')} continue{'s' if packs == 1 else ''} with the current code: this version of scorer "
+        "cannot start the older version that was submitted."
+    )
+
+
 def dry_run_text(planned: Plan, submission: Submission) -> list[str]:
     """What `--dry-run` shows: the packs, the script of the first array, and what it all costs in files and calls."""
     packs = {pack.folder.pack_id: pack for pack in planned.packs}
     variants = {run.run_id: run.variant.name for run in planned.sweep.runs}
     lines = [""]
-    for request in submission.requests:
+    for request in submission.arrays:
         lines.append(
             f"array {request.name}: {count(request.count, 'pack')}, {request.throttle or request.count} at a time"
         )
@@ -308,21 +317,18 @@ def dry_run_text(planned: Plan, submission: Submission) -> list[str]:
         if request.count > SHOWN_PACKS:
             lines.append(f"  and {request.count - SHOWN_PACKS} more")
     profile = submission.profile
-    if profile.scheduler == "slurm" and submission.requests:
-        first = submission.requests[0]
-        from slurm.cluster import script  # and submitit with it, for this screen only
-
-        lines += ["", mask(script.executor(submission, first).text(script.array_body(submission, first)).rstrip()), ""]
+    if script := backend_of(profile).script(submission):
+        lines += ["", mask(script.rstrip()), ""]
         if profile.environment:
             lines += [f"{ENVIRONMENT}, which only you can read, sets {', '.join(profile.environment)}.", ""]
     commits = [max(1, round(packs[name].seconds / profile.commit_seconds)) for name in submission.packs]
     files = sum(FILES_OF_A_PACK + FILES_OF_AN_ATTEMPT + count for count in commits)
-    arrays = len(submission.requests)
+    arrays = len(submission.arrays)
     lines.append(
         f"Files: about {files:,} when done, with a commit a pack every {profile.commit_seconds:g} s at the estimated\n"
         f"speed, and for the submission {5 + arrays} and one copy of the code."
     )
-    if profile.scheduler == "slurm":
+    if backend_of(profile).has_job_ids:
         lines.append(
             f"Slurm: {arrays + 1} calls of sbatch and about 10 questions (squeue, scontrol, sacctmgr) to submit,\n"
             f"one squeue a status. A heartbeat is a file, every {HEARTBEAT_SECONDS:g} s, and asks Slurm nothing."

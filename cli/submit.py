@@ -19,9 +19,7 @@ from scorer_core.support.commands import command, command_on, shown_path
 from scorer_core.support.text import count
 from scorer_core.support.waiting import waiting
 from slurm import submit as submitting
-from slurm.cluster import scheduler
-from slurm.cluster.limits import free_slots
-from slurm.cluster.scheduler import QueuedJob, SchedulerError, SubmissionUnknownError
+from slurm.backend import QueuedJob, SchedulerError, SubmissionUnknownError, SubmitResult, backend_of, by_backend
 from slurm.profile import Profile, load_profile
 from slurm.status import SweepStatus, read_status
 from slurm.submissions.submission import Submission, new, submit_command, sweep_lock
@@ -31,7 +29,6 @@ from sweeps.grid import grid_run
 from sweeps.plan import Plan, make_plan
 
 app = typer.Typer()
-LANES_OF_A_JOB = 30
 STOP_PATIENCE_SECONDS = 60.0  # for packs that are cancelled and still run
 LONGEST_PAUSE_SECONDS = 8.0  # between two questions to the scheduler
 HERE = Profile(name="local", scheduler="local")
@@ -73,7 +70,7 @@ def plan(
     if as_json:
         return print_json(plan_json(planned, source))
     print_plan(planned, source)
-    if where.scheduler == "local":
+    if backend_of(where).on_this_machine:
         print_price(planned)
     else:
         out.print("\n".join(screen.cost(planned.packs, where, processes)))
@@ -180,17 +177,17 @@ def _submit(
 ) -> None:
     """Plan, choose, submit and say so; one line where nothing can be done."""
     folder = outputs / loaded.name
-    limits = None
-    if profile.scheduler == "slurm" and dry_run:
+    backend, limits = backend_of(profile), None
+    if dry_run:
         try:
-            limits = scheduler.limits(profile.account)
+            limits = backend.limits(profile)
         except SchedulerError as error:
             out.print(f"Without the cluster's limits: {error}")
-    elif profile.scheduler == "slurm":
-        limits = slurm_or_exit(lambda: scheduler.limits(profile.account))
+    else:
+        limits = slurm_or_exit(lambda: backend.limits(profile))
     with nullcontext() if dry_run else _usable(folder):
         planned = _plan(loaded, outputs, profile, lanes, only)
-        if profile.scheduler == "local":
+        if backend.on_this_machine:
             profile = profile.model_copy(update={"processes": planned.layout.processes})
         found = read_status(folder.resolve(), accounting=False)
         if found.scheduler_error and not dry_run:
@@ -199,16 +196,16 @@ def _submit(
         if adopted:
             told = "Found in Slurm, of a submission that was cut off before it could note them"
             out.print(f"{told}: {count(adopted, 'array')}.")
-        space = slurm_or_exit(lambda: free_slots(profile, limits)) if limits else None
+        space = slurm_or_exit(lambda: backend.free_slots(profile, limits)) if limits else None
         chosen = submitting.select_packs(planned, found, states, space)
         print_problems(planned.problems)
         print_left_out(planned, source)
         out.print("\n".join(screen.submit_summary(planned, chosen)))
-        if chosen.packs and profile.scheduler == "slurm":
+        if chosen.packs and not backend.on_this_machine:
             going = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
             out.print("\n".join(screen.cost(going, profile)))
         if dry_run:
-            arrays = submitting.array_sizes(len(chosen.packs), profile, limits)
+            arrays = submitting.array_sizes(len(chosen.packs), limits)
             throttle, before = submitting.remaining_throttle(found, profile.throttle)
             snapshot = folder.resolve() / "code" / "SNAPSHOT"
             would = new(
@@ -220,6 +217,8 @@ def _submit(
             return None
         parts = submitting.group_by_snapshot(chosen, found) if same_code else [(None, chosen)]
         for number, (code, part) in enumerate(parts):
+            if part.outdated:
+                out.print(screen.outdated_code(part.outdated))
             if number:
                 found = read_status(folder.resolve(), accounting=False)  # with the arrays of the part before
             try:
@@ -246,8 +245,8 @@ def _order(folder: Path, submission: Submission) -> list[str]:
         lines.append(f"These jobs start after {'job' if len(submission.after) == 1 else 'jobs'} "
                      f"{', '.join(submission.after)}.")  # fmt: skip
     throttle = submission.profile.throttle
-    total = sum(request.throttle or 0 for request in submission.requests if request.behind is None)
-    if throttle and total < min(throttle, sum(request.count for request in submission.requests)):
+    total = sum(request.throttle or 0 for request in submission.arrays if request.behind is None)
+    if throttle and total < min(throttle, sum(request.count for request in submission.arrays)):
         lines.append(
             f"At most {total} of them run at a time: jobs submitted earlier use the rest of `throttle: {throttle}`. "
             f"To change it later: {command_on('throttle', folder, throttle)}"
@@ -255,12 +254,12 @@ def _order(folder: Path, submission: Submission) -> list[str]:
     return lines
 
 
-def _interrupted(folder: Path, sent: submitting.SubmitResult) -> str:
+def _interrupted(folder: Path, sent: SubmitResult) -> str:
     """What was submitted until Ctrl-C, and how to go on or to take it back."""
     submission = sent.submission
-    arrays = [f"array {r.job} ({count(r.count, 'pack')})" for r in submission.requests if r.job]
-    if submission.last and submission.last.job:
-        arrays.append(f"the report's job {submission.last.job}")
+    arrays = [f"array {r.job} ({count(r.count, 'pack')})" for r in submission.arrays if r.job]
+    if submission.report_job and submission.report_job.job:
+        arrays.append(f"the report's job {submission.report_job.job}")
     rest = len(submission.packs) - sent.packs
     return (
         f"Interrupted. Submitted: {', '.join(arrays) or 'nothing'}; not submitted: {count(rest, 'pack')}. "
@@ -277,10 +276,8 @@ def _plan(
     processes: int | None = None,
 ) -> Plan:
     """Laid out for this machine only if it is to train here: it says nothing of a cluster's nodes."""
-    lanes = lanes or profile.lanes
-    if profile.scheduler == "local":
-        return make_plan(loaded, outputs, lanes, processes=processes or profile.processes, only=only)
-    return make_plan(loaded, outputs, lanes or LANES_OF_A_JOB, processes=profile.throttle or 1, only=only)
+    lanes, processes = backend_of(profile).layout(profile, lanes, processes)
+    return make_plan(loaded, outputs, lanes, processes=processes, only=only)
 
 
 def _again(
@@ -327,7 +324,8 @@ def _again(
         confirm(f"{question[0].upper()}{question[1:]}?", yes)
     if held:
         if not dry_run:
-            slurm_or_exit(lambda: scheduler.release(held))
+            for backend in by_backend(found.submissions):
+                slurm_or_exit(lambda backend=backend: backend.release(held))
         out.print(f"{count(len(held), 'pack')} {'to be released' if dry_run else 'released'}, which Slurm held.")
     if held and not again:
         return None
@@ -381,9 +379,10 @@ def _jobs_before(after: str | None, profile: Profile, outputs: Path) -> list[str
     """The jobs that must end before those submitted now, as `--after` asks."""
     if after is None:
         return []
-    if profile.scheduler == "local":
-        exit_with_error("--after: not used with scheduler: local; leave it out", USAGE)
-    return slurm_or_exit(lambda: jobs_to_wait_for(after, outputs))
+    backend = backend_of(profile)
+    if not backend.has_job_ids:
+        exit_with_error(f"--after: not used with scheduler: {profile.scheduler}; leave it out", USAGE)
+    return slurm_or_exit(lambda: jobs_to_wait_for(after, outputs, backend))
 
 
 def _usable(folder: Path) -> AbstractContextManager[None]:

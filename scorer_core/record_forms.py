@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, Field, TypeAdapter, ValidationError
 
 from scorer_core import identity
 from scorer_core.support.errors import RecordError
@@ -68,7 +68,7 @@ class StateRecord(BaseModel):
     lanes: Whole = 0
     steps_per_second: float | None = None
     attempt: int = 0
-    series: str = ""
+    submission: str = Field(default="", validation_alias=AliasChoices("submission", "series"))  # version 0.1: series
     starts: list[int] = []
     error: str = ""
 

@@ -1,19 +1,31 @@
-"""A profile: where and with what jobs run. YAML, one a cluster; every mistake is one line naming file and field."""
+"""Profiles: where jobs run, with which resources and settings. A profile is a YAML file, usually one per cluster.
+
+The message of each error is one line that names the file and the field.
+"""
 
 import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from scorer_core.support.secrets import mask
 from sweeps.definition import one_line
 from sweeps.reading import DefinitionError, TextLoader, read_mapping
 
-STORAGE_VARIABLE = "SCORER_STORAGE"  # as in sweeps.storage, which imports Optuna
+STORAGE_VARIABLE = "SCORER_STORAGE"  # the same as in sweeps.storage, which imports Optuna
 SHIPPED = Path(__file__).parent / "profiles"
-OURS = {
+SET_BY_SCORER = {
     "array",
     "signal",
     "job-name",
@@ -25,20 +37,27 @@ OURS = {
     "no-requeue",
     "parsable",
 }
-LINE = r"^[^\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]*$"  # no control character but the tab
-SLURM_ONLY = ("partition", "account", "qos", "constraint", "gpus", "memory", "time", "throttle", "max_submit", "sbatch")
+LINE = r"^[^\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]*$"  # no control character except the tab
+FIELDS_OF = {  # fields that only one scheduler uses
+    "slurm": (
+        "partition", "account", "qos", "constraint", "gpus", "memory", "time", "throttle", "max_submit", "sbatch",
+    ),
+    "local": ("processes",),
+}  # fmt: skip
 
 
 def minutes(written: Any) -> int:
-    """Minutes, from any form that sbatch takes: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS.
+    """Minutes, from any form that sbatch accepts: minutes, MM:SS, HH:MM:SS, D-HH, D-HH:MM, D-HH:MM:SS.
+
+    Seconds are rounded up to a whole minute.
 
     Raises:
-        ValueError: if it is none of them.
+        ValueError: if it has none of these forms, or is less than a minute.
     """
     text = str(written).strip()
     match = re.fullmatch(r"(?:(\d{1,5})-)?(\d{1,7})(?::(\d{1,5}))?(?::(\d{1,5}))?", text)
     if not match:
-        raise ValueError(f"'{written}' is no time; write minutes, HH:MM:SS or D-HH:MM:SS")
+        raise ValueError(f"'{written}' is not a time; use minutes, HH:MM:SS or D-HH:MM:SS")
     days, *rest = (None if group is None else int(group) for group in match.groups())
     given = [number for number in rest if number is not None]
     if days is not None:
@@ -54,9 +73,9 @@ def minutes(written: Any) -> int:
 
 
 def _option(value: Any) -> Any:
-    """The value of a key of sbatch, one line: a second line would be a command of the job's script.
+    """The value of an sbatch option. It is one line, because a second line would be a command in the job script.
 
-    `true` is a bare flag.
+    `true` is an option without a value.
     """
     if not isinstance(value, str | int | float) or not re.fullmatch(LINE, str(value)):
         raise ValueError("must be text on one line, a number or true")
@@ -64,7 +83,7 @@ def _option(value: Any) -> Any:
 
 
 def _value(value: Any) -> str:
-    """A variable's value; only NUL cannot stand in an environment."""
+    """The value of an environment variable, which cannot contain NUL."""
     if not isinstance(value, str | int | float) or "\0" in str(value):
         raise ValueError("must be text or a number, without a NUL character")
     return str(value)
@@ -79,7 +98,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class Profile(BaseModel):
-    """What a cluster wants to be told, and how its jobs behave."""
+    """The resources that jobs request, and how jobs run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -90,17 +109,24 @@ class Profile(BaseModel):
     account: Line | None = None
     qos: Line | None = None
     constraint: Line | None = None
-    gpus: Line | None = Field(default=None, description="for a job, a number or type:number")
+    gpus: Line | None = Field(default=None, description="GPUs per job: a number, or type:number")
     cpus: Count = 1
     memory: Annotated[str, Field(pattern=r"^\d+[KMGT]?$")] | None = Field(
-        default=None, description="of a node, e.g. 8G"
+        default=None, description="memory per node, e.g. 8G"
     )
-    time: Minutes = Field(default=60, description="of one attempt; a run that needs longer goes on in the next")
-    throttle: Count | None = Field(default=None, description="jobs of a sweep running at a time, at most")
-    max_submit: Count | None = Field(default=None, description="jobs queued at a time, where Slurm cannot be asked")
-    sbatch: dict[Key, Option] = Field(default={}, description="further keys, verbatim")
-    finaliser: dict[Key, Option] = Field(
-        default={}, description="sbatch keys that differ for the job that draws the report, e.g. its partition"
+    time: Minutes = Field(
+        default=60, description="time limit of one attempt; a longer run continues in the next attempt"
+    )
+    throttle: Count | None = Field(default=None, description="maximum number of jobs of a sweep that run at once")
+    max_submit: Count | None = Field(
+        default=None, description="maximum number of queued jobs, if scorer cannot read this limit from Slurm"
+    )
+    sbatch: dict[Key, Option] = Field(default={}, description="further sbatch options, passed unchanged")
+    report_job: dict[Key, Option] = Field(
+        default={},
+        validation_alias=AliasChoices("report_job", "finaliser"),
+        serialization_alias="finaliser",  # jobs in the queue may run an older version, which reads this name
+        description="sbatch options that differ for the job that draws the report, e.g. its partition",
     )
 
     setup: list[Line] = Field(
@@ -108,52 +134,57 @@ class Profile(BaseModel):
         description="shell lines before Python starts; a line that fails fails the job (`... || true` allows it)",
     )
     environment: dict[Name, Annotated[str, BeforeValidator(_value)]] = Field(
-        default={}, description="variables of the job"
+        default={}, description="environment variables of the job"
     )
 
-    processes: Count | None = Field(default=None, description="local only: packs trained at a time; else one a core")
-    device: Line = Field(default="auto", description="cpu, cuda, or auto: a GPU if the job sees one")
+    processes: Count | None = Field(
+        default=None, description="local only: packs trained in parallel (default: one per core)"
+    )
+    device: Line = Field(default="auto", description="cpu, cuda, or auto: a GPU if the job has one")
     lanes: Count | None = Field(
-        default=None, description="runs of a pack, at most; else what suits this machine, or 30 on a cluster"
+        default=None, description="maximum runs per pack (default: 30 on a cluster; locally, the fastest layout)"
     )
     commit_seconds: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = Field(
         default=300.0, description="seconds between commits"
     )
     signal_seconds: Annotated[int, Field(ge=1, le=65535)] = Field(
-        default=120, description="a job is told to commit so long before its time is over; Slurm may be a minute early"
+        default=120,
+        description="seconds before the time limit at which a job is signalled to commit; Slurm may be a minute early",
     )
-    max_attempts: Count = Field(default=20, description="starts of a job, requeues and preemptions included")
+    max_attempts: Count = Field(
+        default=20, description="maximum number of starts of a job, including requeues and preemptions"
+    )
 
-    @field_validator("sbatch", "finaliser", mode="before")
+    @field_validator("sbatch", "report_job", mode="before")
     @classmethod
-    def _as_sbatch_spells_them(cls, keys: Any) -> Any:
+    def _normalize_keys(cls, keys: Any) -> Any:
         return {str(k).lstrip("-").replace("_", "-"): v for k, v in keys.items()} if isinstance(keys, dict) else keys
 
-    @field_validator("sbatch", "finaliser")
+    @field_validator("sbatch", "report_job")
     @classmethod
-    def _not_ours(cls, keys: dict[str, Any]) -> dict[str, Any]:
+    def _not_set_by_scorer(cls, keys: dict[str, Any]) -> dict[str, Any]:
         for key in keys:
-            if key in OURS:
+            if key in SET_BY_SCORER:
                 raise ValueError(f"{key} is set by scorer itself")
         return keys
 
     @model_validator(mode="after")
     def _fits_its_scheduler(self) -> Self:
-        foreign = SLURM_ONLY if self.scheduler == "local" else ("processes",)
-        for field in foreign:
+        unused = {field for name, fields in FIELDS_OF.items() if name != self.scheduler for field in fields}
+        for field in sorted(unused):
             if getattr(self, field) != type(self).model_fields[field].default:
-                raise ValueError(f"{field}: means nothing where scheduler is {self.scheduler}")
+                raise ValueError(f"{field}: not used with scheduler: {self.scheduler}; remove it")
         twins = {"time", "partition", "account", "qos", "constraint", "mem", "cpus-per-task", "gpus-per-node"}
         for key in self.sbatch.keys() & twins:
-            ours = {"mem": "memory", "cpus-per-task": "cpus", "gpus-per-node": "gpus"}.get(key, key)
-            raise ValueError(f"sbatch.{key}: belongs at the top, as `{ours}`")
-        if self.scheduler == "slurm" and self.signal_seconds >= 60 * self.time:
-            raise ValueError(f"signal_seconds: {self.signal_seconds} s leave nothing of {self.time} min")
+            top = {"mem": "memory", "cpus-per-task": "cpus", "gpus-per-node": "gpus"}.get(key, key)
+            raise ValueError(f"sbatch.{key}: set `{top}` at the top level instead")
+        if "time" not in unused and self.signal_seconds >= 60 * self.time:
+            raise ValueError(f"signal_seconds: {self.signal_seconds} s leave no time of {self.time} min")
         return self
 
 
 def load_profile(name_or_path: str) -> Profile:
-    """The profile called so: a path, the user's own (~/.config/scorer/profiles), or a shipped one.
+    """Load a profile: a path, or the name of the user's own (~/.config/scorer/profiles) or of a built-in one.
 
     Raises:
         DefinitionError: if there is none, or it is not valid.
@@ -163,8 +194,9 @@ def load_profile(name_or_path: str) -> Profile:
         found = [folder / f"{name_or_path}.yaml" for folder in (own_profiles(), SHIPPED)]
         path = next((path for path in found if path.is_file()), None)
         if path is None:
+            known = ", ".join(profiles())
             raise DefinitionError(
-                f"profile {name_or_path}: there is {', '.join(profiles())}; your own belong in {own_profiles()}"
+                f"profile {name_or_path}: not found; available: {known}. Put your own in {own_profiles()}"
             )
     raw = read_mapping(path, TextLoader)
     try:
@@ -174,14 +206,17 @@ def load_profile(name_or_path: str) -> Profile:
     except ValidationError as error:
         raise DefinitionError(f"{path}: {mask(one_line(error))}".replace("\n", "\\n")) from None
     if STORAGE_VARIABLE in profile.environment:
-        raise DefinitionError(f"{path}: environment.{STORAGE_VARIABLE}: export it in your shell instead; jobs get it")
+        raise DefinitionError(
+            f"{path}: environment.{STORAGE_VARIABLE}: export it in your shell instead; jobs inherit it"
+        )
     return profile
 
 
 def profiles() -> list[str]:
-    """The names `load_profile` knows."""
+    """The names that `load_profile` accepts."""
     return sorted({path.stem for folder in (own_profiles(), SHIPPED) for path in folder.glob("*.yaml")})
 
 
 def own_profiles() -> Path:
+    """The folder of the user's own profiles."""
     return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "scorer" / "profiles"

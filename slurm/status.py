@@ -1,9 +1,10 @@
-"""Where every run of a sweep stands: what the files say, and what the scheduler has, put together.
+"""The state of every run of a sweep, from the files and from the scheduler's queue.
 
-A run is done exactly when a `done.json` names it. What the scheduler has is running or pending. What it does not have,
-though it answered, failed (its state says so), was cancelled (a marker says so) or is lost. Where it does not answer,
-a fresh heartbeat is a running run, and everything else that was submitted is `unknown`, never dead. A pack that nothing
-trains and whose pack.json, done.json or metrics are not what was written is `damaged`; other packs are not affected.
+A run is done exactly when a `done.json` names it. A job in the queue is running or pending. If the scheduler answers
+and a job is not in its queue, its pack has failed (its state file says so), was cancelled (a marker file says so) or is
+lost. If the scheduler does not answer, a pack with a recent heartbeat is running, and all others that were submitted
+are `unknown`. A pack that no process trains is `damaged` if its pack.json, done.json or metrics are not what was
+written; this does not affect other packs.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,17 +21,16 @@ from scorer_core.records import PackFolder
 from scorer_core.support.commands import command_on
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import duration
-from slurm.cluster import losses, scheduler
-from slurm.cluster.scheduler import QueuedJob, SchedulerError
-from slurm.local import supervisor as local
+from slurm.backend import Queue, QueuedJob, SchedulerError, backend_of, by_backend
+from slurm.cluster import losses
 from slurm.profile import profiles
 from slurm.submissions.submission import JobArray, Submission, submissions
 from sweeps.grid import Grid, GridRun, grid
 
 STATES = ("done", "diverged", "running", "pending", "failed", "lost", "damaged", "cancelled", "unknown", "missing")
-FRESH_SECONDS = 120.0  # a heartbeat no older is a living job, even where the scheduler is silent
-MISSING = "missing.json"  # beside the submissions: which runs the report does without
-SETTLE_SECONDS = 5.0  # file systems of a cluster show a file of another node a little later
+FRESH_SECONDS = 120.0  # a heartbeat at most this old means that the job runs, even if the scheduler does not answer
+MISSING = "missing.json"  # next to the submissions: the runs that the report lacks
+SETTLE_SECONDS = 5.0  # on a shared file system, a file of another node appears with a delay
 
 
 class MadeReport(BaseModel):
@@ -52,11 +52,11 @@ class PackStatus:
     halved_from: str | None = None
     state: str = "missing"
     note: str = ""
-    submission: str = ""  # the newest that has it
-    request: JobArray | None = None
+    submission: str = ""  # the newest one with this pack
+    array: JobArray | None = None
     index: int = 0
     queued: QueuedJob | None = None
-    damage: str = ""  # which file of it is damaged, and how
+    damage: str = ""  # its damaged file, and what is wrong with it
     stopping: bool = False  # it was cancelled, and its process has not ended so far
 
     def state_of(self, run_id: str) -> str:
@@ -64,7 +64,7 @@ class PackStatus:
 
     @property
     def speed(self) -> float:
-        """Environment steps a second, all lanes together; 0 unless it runs."""
+        """Environment steps per second, summed over lanes; 0 unless it runs."""
         return self.heartbeat.get("steps_per_second") or 0.0 if self.state == "running" else 0.0
 
     @property
@@ -75,7 +75,7 @@ class PackStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run of the sweep as defined, and where it stands."""
+    """One run of the sweep definition, its pack and its state."""
 
     run: GridRun
     pack: PackStatus | None
@@ -84,29 +84,31 @@ class RunStatus:
 
 @dataclass
 class SweepStatus:
+    """The states of all runs and packs of a sweep, its submissions and what needs attention."""
+
     folder: Path
     question: str
     cells: list[RunStatus]
     packs: dict[str, PackStatus]
     submissions: list[Submission]
-    scheduler_error: str = ""  # why the scheduler's side is missing
-    problems: list[str] = field(default_factory=list)  # records that cannot be read, but for those of damaged packs
+    scheduler_error: str = ""  # why the scheduler did not answer
+    problems: list[str] = field(default_factory=list)  # unreadable records, except those of damaged packs
     report: MadeReport | None = None  # of the newest submission, once it is made
-    report_jobs: dict[str, QueuedJob] = field(default_factory=dict)  # jobs that will draw the report, by submission
-    jobs: dict[str, str] = field(default_factory=dict)  # Slurm's number of each array that it has, by name
-    advice: list[str] = field(default_factory=list)  # what to change before the lost runs are submitted again
+    report_jobs: dict[str, QueuedJob] = field(default_factory=dict)  # queued report jobs, by submission
+    jobs: dict[str, str] = field(default_factory=dict)  # id of each array in the queue, by name
+    advice: list[str] = field(default_factory=list)  # what to fix before the lost runs are resubmitted
 
 
 def read_status(folder: Path, accounting: bool = True, tolerant: bool = False) -> SweepStatus:
-    """Everything about the sweep in `folder`: at most one call of squeue, and one of sacct if runs are lost.
+    """Read the status of the sweep in `folder`: calls squeue at most once, and sacct once if runs are lost.
 
-    `tolerant` is for commands that only show: a submission that cannot be read is one of the problems, and an
-    unfinished pack that it may have is `unknown`.
+    With `accounting` False, sacct is not called. `tolerant` is for commands that only show: a submission that cannot be
+    read is one of the problems, and an unfinished pack that it may contain is `unknown`.
 
     Raises:
         RecordError: if a folder cannot be read, or, unless `tolerant`, a submission.
     """
-    # In this order: a job that is not in the queue has written its last word by the time that the packs are read.
+    # In this order: a job that has left the queue has written its last record before the packs are read.
     unreadable: list[str] = []
     sent = submissions(folder, unreadable if tolerant else None)
     problems = [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
@@ -115,42 +117,44 @@ def read_status(folder: Path, accounting: bool = True, tolerant: bool = False) -
         report = _report_of(folder, sent)
     except RecordError as error:
         problems.append(str(error))
-    jobs, silence = _jobs(sent, folder / "packs", report is not None, unreadable if tolerant else None)
+    jobs, scheduler_error = _queue(sent, folder / "packs", report is not None, unreadable if tolerant else None)
     problems += unreadable
     packs = _read_packs(folder / "packs", problems)
     places = {
-        name: (submission, request, index)
+        name: (submission, array, index)
         for submission in sent
         if submission.packs
-        for request in submission.requests
-        for index, name in enumerate(submission.packs[request.first : request.first + request.count])
+        for array in submission.arrays
+        for index, name in enumerate(submission.packs[array.first : array.first + array.count])
     }
     live = _live(sent, jobs)
-    last = {s.name: jobs[s.last.name][0] for s in sent if s.last and s.last.name in jobs}
-    names = [request.name for submission in sent for request in submission.requests if jobs.get(request.name)]
+    reports = {s.name: jobs[s.report_job.name][0] for s in sent if s.report_job and s.report_job.name in jobs}
+    names = [array.name for submission in sent for array in submission.arrays if jobs.get(array.name)]
     numbers = {name: next(iter(jobs[name].values())).job for name in names}
     for name, pack in packs.items():
         place = places.get(name) or places.get(pack.halved_from or "")
         if pack.done and not pack.damage:
             pack.state = "done"
         elif place:
-            submission, pack.request, pack.index = place
+            submission, pack.array, pack.index = place
             pack.submission = submission.name
             pack.queued = live.get(name) or live.get(pack.halved_from or "")
-            _judge(pack, submission, silence or "; ".join(unreadable))
+            _judge(pack, submission, scheduler_error or "; ".join(unreadable))
         else:
             _judge_without_submission(pack)
             if unreadable and pack.state in ("missing", "lost"):
                 pack.state, pack.note = "unknown", "a submission cannot be read"
         if pack.damage and pack.state not in ("running", "pending"):
             pack.state, pack.note = "damaged", pack.damage
-    if accounting and not silence:
-        _ask_how_the_lost_ended(packs.values())
+    if accounting and not scheduler_error:
+        _add_final_states(packs.values(), sent)
     advice = _explain_the_lost(packs.values(), sent, folder)
     by_run = {run_id: pack for pack in packs.values() for run_id in pack.run_ids}
     known = grid(folder) if (folder / "sweep.yaml").exists() else Grid(folder.name, "", [])
     runs = [_cell(run, by_run.get(run.run_id)) for run in known.runs]
-    return SweepStatus(folder, known.question, runs, packs, sent, silence, problems, report, last, numbers, advice)
+    return SweepStatus(
+        folder, known.question, runs, packs, sent, scheduler_error, problems, report, reports, numbers, advice
+    )
 
 
 def _cell(run: GridRun, pack: PackStatus | None) -> RunStatus:
@@ -158,7 +162,7 @@ def _cell(run: GridRun, pack: PackStatus | None) -> RunStatus:
 
 
 def _report_of(folder: Path, sent: Sequence[Submission]) -> MadeReport | None:
-    """What the last job of the newest submission wrote about the report; None if it has not come so far."""
+    """The record of the report job of the newest submission; None if it has not ended."""
     made = read_record(folder / "submissions" / MISSING, MadeReport)
     newest = max((submission.time for submission in sent if submission.packs), default="")
     return made if made and made.time >= newest else None
@@ -188,74 +192,66 @@ def _read_packs(packs: Path, problems: list[str]) -> dict[str, PackStatus]:
     return found
 
 
-def _jobs(
-    sent: Sequence[Submission], packs: Path, reported: bool, unreadable: list[str] | None
-) -> tuple[dict[str, dict[int, QueuedJob]], str]:
-    """What the schedulers have, by the name of the request and its index; and why Slurm does not say.
+def _queue(sent: Sequence[Submission], packs: Path, reported: bool, unreadable: list[str] | None) -> tuple[Queue, str]:
+    """The jobs of the submissions `sent` that run or wait, and why a scheduler did not answer.
 
-    With `unreadable`, a local queue that cannot be read is left out and the reason added.
+    No scheduler is asked if all packs are done and the report is drawn. With `unreadable`, a local queue that cannot
+    be read is left out and the reason added.
     """
-    jobs: dict[str, dict[int, QueuedJob]] = {}
-    for submission in sent:
-        if submission.profile.scheduler == "local":
-            try:
-                jobs |= local.queue(submission)
-            except RecordError as error:
-                if unreadable is None:
-                    raise
-                unreadable.append(str(error))
-    if all(submission.profile.scheduler == "local" for submission in sent):
-        return jobs, ""
+    jobs: Queue = {}
+    errors = []
     if reported and all((pack.path / "done.json").exists() for pack in pack_folders(packs)):
         return jobs, ""
-    try:
-        return jobs | scheduler.queue(), ""
-    except SchedulerError as error:
-        return jobs, str(error)
+    for backend, some in by_backend(sent).items():
+        try:
+            jobs |= backend.queue(some, unreadable)
+        except SchedulerError as error:
+            errors.append(str(error))
+    return jobs, "; ".join(errors)
 
 
-def _live(sent: Sequence[Submission], jobs: dict[str, dict[int, QueuedJob]]) -> dict[str, QueuedJob]:
-    """What any submission, not only the newest, has queued, by pack; of two the one that runs."""
+def _live(sent: Sequence[Submission], jobs: Queue) -> dict[str, QueuedJob]:
+    """The queued job of each pack, of any submission; a running job comes before a pending one."""
     live: dict[str, QueuedJob] = {}
     for submission in sent:
-        for request in submission.requests if submission.packs else ():
-            for index, queued in jobs.get(request.name, {}).items():
-                name = submission.packs[request.first + index]
+        for array in submission.arrays if submission.packs else ():
+            for index, queued in jobs.get(array.name, {}).items():
+                name = submission.packs[array.first + index]
                 if name not in live or queued.state == "running":
                     live[name] = queued
     return live
 
 
-def _judge(pack: PackStatus, submission: Submission, silence: str) -> None:
-    """The state of a pack that was submitted and is not done."""
+def _judge(pack: PackStatus, submission: Submission, scheduler_error: str) -> None:
+    """Set the state of a pack that was submitted and is not done."""
     beat, queued = pack.heartbeat, pack.queued
-    said = beat.get("series") == submission.name  # an older attempt's last words say nothing of this submission
-    phase = beat.get("phase") if said else None
-    silent_for = age(beat["time"]) if said else submission.seconds_old
+    recorded = beat.get("submission") == submission.name  # otherwise it is of an earlier submission
+    phase = beat.get("phase") if recorded else None
+    seconds = age(beat["time"]) if recorded else submission.seconds_old
     if queued and queued.state == "running":
         pack.state, pack.stopping = "running", pack.folder.cancelled
         pack.note = "stopping: cancelled" if pack.stopping else f"on {queued.where}" if queued.where else ""
-        if phase == "training" and silent_for > FRESH_SECONDS:
-            pack.note += f", no heartbeat for {silent_for / 60:.0f} min"
+        if phase == "training" and seconds > FRESH_SECONDS:
+            pack.note += f", no heartbeat for {seconds / 60:.0f} min"
     elif queued:
         pack.state, pack.note = "pending", queued.reason
     elif phase == "failed":
         pack.state, pack.note = "failed", beat.get("error", "no reason was recorded")
     elif pack.folder.cancelled:
         pack.state, pack.note = "cancelled", f"at step {beat['step']:,}" if beat.get("step") else ""
-    elif silence:
-        alive = phase in ("training", "starting") and silent_for < FRESH_SECONDS
+    elif scheduler_error:
+        alive = phase in ("training", "starting") and seconds < FRESH_SECONDS
         pack.state, pack.note = ("running", "by its heartbeat") if alive else ("unknown", "")
-    elif pack.request and pack.request.job is None and submission.profile.scheduler == "slurm" and not said:
+    elif pack.array and pack.array.job is None and backend_of(submission.profile).has_job_ids and not recorded:
         pack.state, pack.note = "missing", "was never accepted by Slurm"
-    elif silent_for < SETTLE_SECONDS and phase not in ("interrupted", "killed"):
+    elif seconds < SETTLE_SECONDS and phase not in ("interrupted", "killed"):
         pack.state, pack.note = "unknown", "just left the queue"
     else:
-        pack.state, pack.note = "lost", _last_words(beat) if said else losses.NO_RECORD
+        pack.state, pack.note = "lost", _last_record(beat) if recorded else losses.NO_RECORD
 
 
 def _judge_without_submission(pack: PackStatus) -> None:
-    """`scorer run` left it, or is at it: who trains holds the lock."""
+    """Set the state of a pack that `scorer run` trains or has left: the process that trains it holds the lock."""
     phase = pack.heartbeat.get("phase")
     if phase is None:
         return
@@ -270,11 +266,13 @@ def _judge_without_submission(pack: PackStatus) -> None:
     elif phase == "failed":
         pack.state, pack.note = "failed", pack.heartbeat.get("error", "no reason was recorded")
     else:
-        pack.state, pack.note = "lost", _last_words(pack.heartbeat)
+        pack.state, pack.note = "lost", _last_record(pack.heartbeat)
 
 
-def _last_words(beat: dict[str, Any]) -> str:
-    how = {"interrupted": "told to stop", "killed": beat.get("error", "killed")}.get(beat.get("phase", ""), "last seen")
+def _last_record(beat: dict[str, Any]) -> str:
+    """How, at which step, when and where the last attempt ended, from its heartbeat."""
+    interrupted = {"interrupted": "stopped by a signal", "killed": beat.get("error", "killed")}
+    how = interrupted.get(beat.get("phase", ""), "last seen")
     where = f" on {beat['host']}" if "host" in beat else ""
     return f"{how} at step {beat.get('step', 0):,}, {duration(age(beat['time']))} ago{where}"
 
@@ -284,28 +282,32 @@ def age(time: str) -> float:
     return max(0.0, (datetime.fromisoformat(now()) - datetime.fromisoformat(time)).total_seconds())
 
 
-def _ask_how_the_lost_ended(packs: Iterable[PackStatus]) -> None:
-    """Accounting, where there is any, knows more than that a job is gone."""
-    lost = [pack for pack in packs if pack.state == "lost" and pack.request and pack.request.job]
-    ended = scheduler.final_states(sorted({pack.request.job for pack in lost if pack.request and pack.request.job}))
-    for pack in lost:
-        how = ended.get((pack.request.job or "", pack.index)) if pack.request else None
-        if how:
-            pack.note = f"{how}: {pack.note}"
+def _add_final_states(packs: Iterable[PackStatus], sent: Sequence[Submission]) -> None:
+    """Add how its job ended to each lost pack, where accounting has recorded it."""
+    lost = [pack for pack in packs if pack.state == "lost" and pack.array and pack.array.job]
+    if not lost:
+        return
+    for backend, some in by_backend(sent).items():
+        names = {submission.name for submission in some}
+        here = [(pack, pack.array.job, pack.index) for pack in lost if pack.submission in names and pack.array]
+        ended = backend.final_states(sorted({job for _, job, _ in here if job}))
+        for pack, job, index in here:
+            if how := ended.get((job or "", index)):
+                pack.note = f"{how}: {pack.note}"
 
 
 def _explain_the_lost(packs: Iterable[PackStatus], sent: Sequence[Submission], folder: Path) -> list[str]:
-    """Add the line of its job's log that explains the loss to each lost pack; what to do about these reasons."""
+    """Add the line of its job's log that explains the loss to each lost pack; return what to do about these reasons."""
     by_name = {submission.name: submission for submission in sent}
-    lost = [pack for pack in packs if pack.state == "lost" and pack.request]
+    lost = [pack for pack in packs if pack.state == "lost" and pack.array]
     advice: set[str] = set()
     known = profiles() if lost else []
     for pack in lost[: losses.MOST_LOGS]:
-        assert pack.request
+        assert pack.array
         submission, started = by_name[pack.submission], losses.NO_RECORD not in pack.note
-        if started and submission.profile.scheduler == "local":
-            continue  # there the log is of all packs
-        log = submission.job_log(pack.request, pack.index)
+        log = backend_of(submission.profile).job_log(submission, pack.array, pack.index, started)
+        if log is None:
+            continue
         by_accounting = losses.reason(pack.note)  # out of memory, for instance
         loss = losses.explain(log, last_line=not started)
         if loss:

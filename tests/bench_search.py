@@ -59,7 +59,7 @@ def pruning() -> None:
             one: search.Search = search_of(pruner=pruner, seeds=6, trials=32, sampler_seed=seed)
             with tempfile.TemporaryDirectory() as folder:
                 study, trainer = Study(one, Path(folder) / one.name), SyntheticTrainer()
-                Worker(study, trainer, together=8).work()
+                Worker(study, trainer, trials_per_batch=8).work()
                 regrets.append(10 - worth(one.runs(study.optuna.best_params)[0]))
                 steps += trainer.steps
         whole = whole or steps

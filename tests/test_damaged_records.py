@@ -100,7 +100,7 @@ def outputs(tmp_path_factory) -> Path:
         write_json(place / "provenance.json", {"git_commit": "c0ffee", "git_diff": "", "packages": {"torch": "2"}})
         for steps in np.split(logged_steps(config), 4)[: 2 * commits]:
             folder.commit(int(steps[-1]), rows(config, steps, steps / 100), b"state")
-        folder.write_state(phase="training", step=400, total_steps=800, lanes=1, attempt=1, series="1")
+        folder.write_state(phase="training", step=400, total_steps=800, lanes=1, attempt=1, submission="1")
         if commits == 2:
             folder.finish({config.run_id: {"status": "done", "verdicts": ["stalled"]}})
     names = [pack.folder.pack_id for pack in planned.packs]
@@ -317,7 +317,16 @@ def test_a_job_names_a_damaged_record_in_one_line_and_replaces_a_damaged_heartbe
     packs = {bool(pack.done()): pack.path for pack in pack_folders(tmp_path / "mine" / "packs")}
 
     def job(pack: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "slurm.jobs.train_pack", str(pack), "--device", "nonsense", "--series", "1"]
+        command = [
+            sys.executable,
+            "-m",
+            "slurm.jobs.train_pack",
+            str(pack),
+            "--device",
+            "nonsense",
+            "--submission",
+            "1",
+        ]
         return subprocess.run(command, capture_output=True, text=True, cwd=OLD.parent.parent.parent)
 
     (packs[True] / "done.json").write_text("[1]")

@@ -20,7 +20,7 @@ from scorer_core.records import PackFolder
 from scorer_core.support.errors import MAX_CHARACTERS, reason
 from scorer_core.support.files import write_json
 from slurm.jobs import train_pack as job
-from slurm.local.launcher import _why
+from slurm.local.launcher import failure_reason
 from sweeps.definition import DefinitionError, parse
 
 SETTINGS = {
@@ -158,7 +158,7 @@ def test_what_a_constructor_prints_is_not_part_of_the_output(task, capsys):
 def attempt(folder, monkeypatch):
     """One attempt in this process, without its redirection of stdout and stderr; its exit code."""
     monkeypatch.setattr(job.os, "dup2", lambda *_: None)
-    arguments = {"device": "cpu", "commit_seconds": 60.0, "heartbeat_seconds": 1.0, "parent": None, "series": ""}
+    arguments = {"device": "cpu", "commit_seconds": 60.0, "heartbeat_seconds": 1.0, "parent": None, "submission": ""}
     return job.attempt(folder, SimpleNamespace(**arguments, max_attempts=9))  # pyright: ignore[reportArgumentType]
 
 
@@ -182,7 +182,7 @@ def test_whatever_an_environment_raises_in_a_pack_is_recorded_in_one_line_and_it
     assert state["phase"] == "failed"
     assert re.match(message, state["error"]), state["error"]
     assert state["error"].isprintable()
-    assert _why(folder, job.FAILED, "") == state["error"]
+    assert failure_reason(folder, job.FAILED, "") == state["error"]
     assert "Traceback" in capfd.readouterr().err
 
 

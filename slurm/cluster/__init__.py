@@ -1,0 +1,1 @@
+"""Everything that calls Slurm's commands or depends on what they print."""

@@ -1,7 +1,7 @@
-"""A small job that looks at a cluster from inside: the same request, setup and environment as every other job.
+"""A short job that checks a node, with the same request, setup and environment as all other jobs.
 
-`look` runs on the login node and waits; the job runs `python -m slurm.cluster.check_job FOLDER`. They meet in a folder
-beside the sweeps: can the job see it, write there, and is it kept from locking what the login node has locked?
+`run_check_job` waits on the login node; the job runs `python -m slurm.cluster.check_job FOLDER`. They share a folder
+next to the sweeps. The job checks that it can read and write there, and that it cannot take a lock of the login node.
 """
 
 import os
@@ -19,21 +19,20 @@ from typing import Any
 from scorer_core.provenance import CODE_ROOT
 from scorer_core.support.files import read_json, write_json
 from scorer_core.support.locks import locked, try_lock
+from slurm.backend import Finding, QueuedJob, SchedulerError
 from slurm.cluster import losses, scheduler, script
-from slurm.cluster.profile_check import Finding
-from slurm.cluster.scheduler import QueuedJob, SchedulerError
 from slurm.profile import Profile
 from slurm.submissions.snapshot import check_code
 from slurm.submissions.submission import JobArray, Submission
 
 POLL_SECONDS = 2.0  # of the folder
 ASK_SECONDS = 30.0  # of Slurm
-CLOCKS_APART_SECONDS = 5.0  # less is how long a file takes to be seen
+CLOCKS_APART_SECONDS = 5.0  # a smaller difference can be the delay of the file system
 NONCE, LOCK, SEEN = "nonce.json", "lock", "seen.json"
 
 
-def run_check_job(profile: Profile, outputs: Path, patience: float, on_wait: Callable[[str], None]) -> list[Finding]:
-    """Submit the probe under `profile`, wait for it at most `patience` seconds, and say what it saw.
+def run_check_job(profile: Profile, outputs: Path, timeout: float, on_wait: Callable[[str], None]) -> list[Finding]:
+    """Submit the check job under `profile`, wait for it at most `timeout` seconds, and return its findings.
 
     Raises:
         RecordError: if `outputs` cannot be written here.
@@ -51,30 +50,30 @@ def run_check_job(profile: Profile, outputs: Path, patience: float, on_wait: Cal
                 job = script.executor(submission, request).send(body)
             except SchedulerError as error:
                 return [Finding("problem", "probe", f"refused: {error}", "change the profile as it says")]
-            return list(_wait(folder, job, profile, patience, on_wait))
+            return list(_wait(folder, job, profile, timeout, on_wait))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait(
-    folder: Path, job: str, profile: Profile, patience: float, on_wait: Callable[[str], None]
+    folder: Path, job: str, profile: Profile, timeout: float, on_wait: Callable[[str], None]
 ) -> Iterator[Finding]:
     started = asked = time.monotonic()
-    told = "PENDING"
+    state = "PENDING"
     while (seen := read_json(folder / SEEN)) is None:
         now = time.monotonic()
-        if now - asked > ASK_SECONDS or now - started > patience:
-            asked, told = now, _state(job) or told
-        if told == "gone" or now - started > patience:
-            yield from _unseen(folder, job, told, now - started)
+        if now - asked > ASK_SECONDS or now - started > timeout:
+            asked, state = now, _state(job) or state
+        if state == "gone" or now - started > timeout:
+            yield from _without_result(folder, job, state, now - started)
             return
-        on_wait(f"job {job}: {told}")
+        on_wait(f"job {job}: {state}")
         time.sleep(POLL_SECONDS)
     yield from _findings(seen, profile, folder.name, time.time())
 
 
 def _state(job: str) -> str | None:
-    """State and reason of a job, `gone` when Slurm has it no more, None when Slurm does not answer."""
+    """State and reason of a job; `gone` if it has left the queue, None if Slurm does not answer."""
     try:
         answer = scheduler.run_command("squeue", f"--jobs={job}", f"--format={scheduler.MARK}%T (%r)")
         rows = scheduler.marked("squeue", answer)[1:]
@@ -83,50 +82,55 @@ def _state(job: str) -> str | None:
         return "gone" if "Invalid job id" in str(error) else None
 
 
-def _unseen(folder: Path, job: str, told: str, seconds: float) -> Iterator[Finding]:
-    """The probe left no word: it never began, it failed, or it wrote to another folder than this one."""
+def _without_result(folder: Path, job: str, state: str, seconds: float) -> Iterator[Finding]:
+    """The finding if the job wrote no result: it did not start, it failed, or it wrote to another folder."""
     found = [losses.explain(log, last_line=True) for log in (folder / "logs").iterdir()]
     loss = next((loss for loss in found if loss), None)
-    if told != "gone":
+    if state != "gone":
         scheduler.cancel([QueuedJob("running", job=job)])
-        advice = "it was cancelled; see the reason above, or wait longer with --wait"
-        yield Finding("problem", "probe", f"job {job} is {told} after {seconds:.0f} s", advice)
+        advice = "scorer cancelled it; see the reason, or wait longer with --wait"
+        yield Finding("problem", "probe", f"job {job} is {state} after {seconds:.0f} s", advice)
     elif loss:
-        advice = loss.advice.partition(", then: ")[0] or "fix `setup` and `environment`"
+        advice = loss.advice.partition(", then: ")[0] or "fix `setup` and `environment` in the profile"
         yield Finding("problem", "probe", f"job {job} failed: {loss.line}", advice)
     else:
-        advice = "put --outputs on a file system that the nodes share"
-        yield Finding("problem", "probe", f"job {job} ended, and left neither log nor word in {folder.parent}", advice)
+        advice = "set --outputs to a folder on a file system that the nodes share"
+        yield Finding("problem", "probe", f"job {job} ended without a log or a result in {folder.parent}", advice)
 
 
 def _findings(seen: dict[str, Any], profile: Profile, nonce: str, now: float) -> Iterator[Finding]:
     yield Finding("ok", "probe", f"ran on {seen['host']} with Python {seen['python']}, PyTorch {seen['torch']}")
-    gpu = seen["gpu"] or f"PyTorch sees none (CUDA_VISIBLE_DEVICES={seen['visible']})"
+    gpu = seen["gpu"] or f"PyTorch finds none (CUDA_VISIBLE_DEVICES={seen['visible']})"
     if profile.gpus and profile.device != "cpu" and not seen["gpu"]:
         yield Finding(
-            "problem", "GPU in a job", gpu, "does PyTorch fit the driver? `setup` may need `module load cuda`"
+            "problem", "GPU in a job", gpu, "check that PyTorch fits the driver; `setup` may need `module load cuda`"
         )
     else:
         yield Finding("ok", "GPU in a job", gpu)
     if seen["nonce"] != nonce:
-        yield Finding("problem", "output folder", "a job does not see what is written here", "use another --outputs")
+        yield Finding(
+            "problem", "output folder", "a job does not see files written on this node", "use another --outputs"
+        )
     elif seen["lock_free"]:
-        advice = "two jobs on one pack could both write; use a file system with locks (NFSv4, Lustre with -o flock)"
-        yield Finding("problem", "output folder", "seen and written by a job, but locks do not reach it", advice)
+        advice = "two jobs could train one pack; use a file system with locks (NFSv4, Lustre with -o flock)"
+        yield Finding(
+            "problem", "output folder", "jobs can read and write it, but file locks do not work across nodes", advice
+        )
     else:
-        yield Finding("ok", "output folder", "seen, written and locked across nodes")
+        yield Finding("ok", "output folder", "jobs can read and write it, and file locks work across nodes")
     apart = abs(now - seen["time"])
     if apart > CLOCKS_APART_SECONDS + POLL_SECONDS:
-        advice = "ask the admins; heartbeats are compared across nodes"
-        yield Finding("note", "clocks", f"{apart:.0f} s between this node's and the job's", advice)
+        advice = "ask the administrators; heartbeats are compared across nodes"
+        yield Finding("note", "clocks", f"this node and the job's node differ by {apart:.0f} s", advice)
 
 
 def main(folder: Path) -> None:
+    """Run in the job: write into `folder` what it finds."""
     check_code()
     import torch
 
-    with try_lock(folder / LOCK) as taken:
-        free = taken  # although the login node holds it
+    with try_lock(folder / LOCK) as lock:
+        free = lock is not None  # although the login node has locked it
     seen = {
         "host": socket.gethostname(),
         "python": platform.python_version(),

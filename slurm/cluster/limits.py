@@ -1,11 +1,12 @@
-"""How many jobs may be in the queue: limits of QOS and account, which jobs count for each, and sbatch's refusals."""
+"""Limits on the number of queued jobs, of QOS and accounts: which jobs count, and how sbatch refuses more."""
 
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from slurm.cluster.scheduler import MARK, Limits, SchedulerError, marked, pairs, run_command, user_name
+from slurm.backend import FreeSlots, Limits, SchedulerError
+from slurm.cluster.scheduler import MARK, marked, pairs, run_command, user_name
 from slurm.profile import Profile
 
 REFUSED = re.compile(r"Submit\w*Limit|job submit limit|temporarily un(able|available)", re.IGNORECASE)
@@ -13,43 +14,33 @@ REFUSED = re.compile(r"Submit\w*Limit|job submit limit|temporarily un(able|avail
 
 @dataclass(frozen=True)
 class SubmitLimit:
-    """At most `most` jobs in the queue, of those that squeue lists with the options `counted`."""
+    """At most `most` queued jobs, counting those that squeue lists with the options `counted`."""
 
     name: str
     most: int
     counted: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class FreeSlots:
-    """How many more packs the queue takes, and which limit says so."""
-
-    packs: int
-    limit: str
-
-
-def free_slots(profile: Profile, limits: Limits | None) -> FreeSlots | None:
-    """The room that the tightest limit leaves, less one job for the report; None if no limit is known.
+def free_slots(profile: Profile, limits: Limits) -> FreeSlots | None:
+    """What the smallest limit leaves, minus one job for the report; None if no limit is known.
 
     Raises:
         SchedulerError: if squeue does not answer.
     """
-    if profile.scheduler == "local":
-        return None
     mine = ("--user", str(os.getuid()))
     known = [SubmitLimit("max_submit of the profile", profile.max_submit, mine)] if profile.max_submit else []
-    if limits and limits.max_submit is not None:
+    if limits.max_submit is not None:
         known.append(SubmitLimit("MaxSubmitJobs of your account", limits.max_submit, mine))
     known += submit_limits(profile)
     queued = {limit.counted: _queued(limit.counted) for limit in known}
-    rooms = [
+    slots = [
         FreeSlots(max(0, limit.most - queued[limit.counted] - 1), f"{limit.name}: {limit.most}") for limit in known
     ]
-    return min(rooms, key=lambda room: room.packs, default=None)
+    return min(slots, key=lambda free: free.packs, default=None)
 
 
 def submit_limits(profile: Profile) -> list[SubmitLimit]:
-    """The limits of the QOS and of the account that a job of `profile` gets; empty where Slurm enforces none."""
+    """The limits of the QOS and the account of a job of `profile`; empty if Slurm enforces none."""
     try:
         enforced = re.search(
             r"^AccountingStorageEnforce\s*=\s*(\S+)", run_command("scontrol", "show", "config"), re.MULTILINE
@@ -91,7 +82,7 @@ def _submit_limits(profile: Profile) -> Iterator[SubmitLimit]:
 
 
 def _default_qos(ours: list[list[str]]) -> str:
-    """The QOS of a job that names none: the account's default, or the only one that is allowed."""
+    """The QOS of a job that sets none: the default of the account, or the only allowed one."""
     for _, _, default, allowed, _ in ours:
         if default or "," not in allowed:
             return default or allowed
@@ -99,7 +90,7 @@ def _default_qos(ours: list[list[str]]) -> str:
 
 
 def _partition_qos(profile: Profile) -> Iterator[tuple[str, str]]:
-    """The partitions that jobs of `profile` may go to, each with its QOS if it has one."""
+    """The partitions of jobs of `profile` that have a QOS, each with this QOS."""
     wanted = profile.partition.split(",") if profile.partition else []
     for line in run_command("scontrol", "--oneliner", "show", "partition").splitlines():
         partition = pairs(line)
@@ -109,7 +100,7 @@ def _partition_qos(profile: Profile) -> Iterator[tuple[str, str]]:
 
 
 def _rows(answer: str, fields: int) -> list[list[str]]:
-    """Lines of sacctmgr in their fields; other lines, which a wrapper may print, are left out."""
+    """The fields of each line of sacctmgr; other lines, which a wrapper may print, are skipped."""
     rows = [line.split("|") for line in answer.splitlines()]
     return [row for row in rows if len(row) == fields]
 
@@ -120,7 +111,7 @@ def _queued(options: tuple[str, ...]) -> int:
 
 
 def explained(error: SchedulerError) -> SchedulerError:
-    """`error` of sbatch, with what to do if it is a limit on the number of jobs."""
+    """`error` of sbatch, with advice if the reason is a limit on the number of jobs."""
     refusal = str(error)
     if not REFUSED.search(refusal):
         return error

@@ -1,6 +1,6 @@
-"""Why a job was lost: the line of its own log that explains it, and what to do before its runs are submitted again.
+"""Why a job was lost: the line of its log that explains it, and what to fix before its runs are resubmitted.
 
-Slurm writes these lines into a job's log; so does bash where a setup line, a folder or the interpreter is missing.
+Slurm writes such lines into the log of a job. bash does so if a setup line, a folder or the interpreter is missing.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 from scorer_core.support.secrets import mask
 
 TAIL_BYTES = 4096  # of a log
-MOST_LOGS = 200  # read for one status: each one is a file on a shared file system
+MOST_LOGS = 200  # read by one `status`: each is a file on a shared file system
 SHOWN_CHARACTERS = 300
 NO_RECORD = "its job ended without recording a status"
 
@@ -23,19 +23,19 @@ REASONS = (
     ),
     (
         r"\b(cd|chdir|packs\.txt)\b.*: (no such file or directory|permission denied)|stale file handle",
-        "A node did not have a folder of the sweep. Check that the nodes have it, then: {resume}",
+        "A folder of the sweep was missing on a node. Check that all nodes share it, then: {resume}",
     ),
     (
         r"python[\w.-]*.*: (no such file or directory|command not found|permission denied|cannot execute)",
-        "The job did not find its Python. Check that the nodes have it, then: {retry}",
+        "The job did not find its Python. Check that it exists on the nodes, then: {retry}",
     ),
     (
         r"due to time limit",
-        "The time limit ended a job before it had committed. Set a larger `signal_seconds` in the profile, then: "
+        "The time limit ended a job before its commit. Set a larger `signal_seconds` in the profile, then: "
         "{retry_changed}",
     ),
     (r"due to (preemption|node fail\w*|job requeue)", ""),
-    (r"no space left on device|disk quota exceeded", "The disk is full. Make room, then: {resume}"),
+    (r"no space left on device|disk quota exceeded", "The disk is full. Free some space, then: {resume}"),
     (r"this job runs the code in", "Fix `setup` in the profile, then: {retry_changed}"),
 )
 
@@ -47,7 +47,7 @@ class Loss:
 
 
 def explain(log: Path, last_line: bool = False) -> Loss | None:
-    """The last line at the end of `log` that gives a reason; with `last_line`, otherwise simply the last one."""
+    """The last line in `log` that gives a reason; with `last_line`, the last line if no line gives a reason."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
@@ -57,12 +57,12 @@ def explain(log: Path, last_line: bool = False) -> Loss | None:
     for line in reversed(lines):
         if loss := reason(_shown(line)):
             return loss
-    said = [line for line in lines if line.strip()]
-    return Loss(_shown(said[-1])) if said and last_line else None
+    text = [line for line in lines if line.strip()]
+    return Loss(_shown(text[-1])) if text and last_line else None
 
 
 def reason(line: str) -> Loss | None:
-    """What `line` says about a loss, None if nothing."""
+    """The reason for a loss in `line`, or None."""
     for pattern, advice in REASONS:
         if re.search(pattern, line, re.IGNORECASE):
             return Loss(line, advice)
@@ -70,7 +70,7 @@ def reason(line: str) -> Loss | None:
 
 
 def _shown(line: str) -> str:
-    """Without Slurm's prefix and the job script's path, and not too long."""
+    """`line` without Slurm's prefix and the path of the job script, shortened."""
     line = re.sub(r"^(slurmstepd|slurmd|srun)(-\S+)?: (error: )?", "", line.strip()).strip("* ")
     line = re.sub(r"^\S*/slurm_script: (line \d+: )?", "", line)
     return mask(line if len(line) <= SHOWN_CHARACTERS else f"{line[:SHOWN_CHARACTERS]}...")

@@ -1,36 +1,24 @@
-"""The doctor: what a cluster allows and does to jobs, against what a profile asks, and what to do about each finding.
+"""Check a profile against the limits and preemption rules of a cluster, with advice for each problem.
 
-Three calls of Slurm's commands and two of its accounting; nothing is submitted here (see slurm/probe.py for that).
+This calls three commands of Slurm and two of its accounting. It submits nothing; `check_job.py` submits a job.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-from slurm.cluster.scheduler import DEFAULT_MAX_ARRAY_SIZE, MARK, SchedulerError, marked, pairs, run_command, user_name
+from scorer_core.support.text import count
+from slurm.backend import DEFAULT_MAX_ARRAY_SIZE, Finding, Level, SchedulerError
+from slurm.cluster.scheduler import MARK, marked, pairs, run_command, user_name
 from slurm.profile import Profile, minutes
 
-Level = Literal["ok", "note", "problem"]
 UNLIMITED = ("UNLIMITED", "INFINITE", "NONE")
-SMALL_ARRAY = 100  # below it, a big sweep is hundreds of arrays
-SHORT_GRACE_SECONDS = 20  # a commit of a big pack takes that long on a slow file system
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's: what was found, and what to do about it if anything."""
-
-    level: Level
-    subject: str
-    found: str
-    advice: str = ""
+SMALL_ARRAY = 100  # with a smaller limit, a large sweep needs hundreds of arrays
+SHORT_GRACE_SECONDS = 20  # a commit of a large pack can take this long on a slow file system
 
 
 def check_profile(profile: Profile) -> list[Finding]:
-    """What can be known without submitting anything."""
-    if profile.scheduler == "local":
-        return [Finding("ok", "scheduler", "this machine; no limits but its own")]
+    """All findings about `profile` that need no job."""
     try:
         config = _config(run_command("scontrol", "show", "config"))
         partitions = [pairs(line) for line in run_command("scontrol", "--oneliner", "show", "partition").splitlines()]
@@ -68,7 +56,7 @@ def _nodes(answer: str) -> list[Node]:
 
 
 def _number(text: str | None, otherwise: int) -> int:
-    """`text` as a number, which Slurm or a site may have replaced by a word (UNLIMITED, N/A)."""
+    """`text` as a number, or `otherwise` if it is a word (UNLIMITED, N/A)."""
     return int(text) if text and text.isdecimal() else otherwise
 
 
@@ -79,12 +67,16 @@ def _partition(profile: Profile, partitions: list[dict[str, str]]) -> dict[str, 
     names = [partition["PartitionName"] for partition in partitions]
     if profile.partition is None:
         default = [partition for partition in partitions if partition.get("Default") == "YES"]
-        nothing = Finding("problem", "partition", "the cluster has no default", f"set `partition`: {', '.join(names)}")
+        nothing = Finding(
+            "problem", "partition", "the cluster has no default", f"set `partition` to one of: {', '.join(names)}"
+        )
         return default[0] if default else nothing
     wanted = profile.partition.split(",")
     unknown = [name for name in wanted if name not in names]
     if unknown:
-        return Finding("problem", "partition", f"there is no {unknown[0]}", f"set `partition`: {', '.join(names)}")
+        return Finding(
+            "problem", "partition", f"there is no {unknown[0]}", f"set `partition` to one of: {', '.join(names)}"
+        )
     return partitions[names.index(wanted[0])]
 
 
@@ -94,16 +86,18 @@ def _on_partition(profile: Profile, partition: dict[str, str], nodes: list[Node]
     down = sum(node.state.startswith(("down", "drain", "fail")) for node in ours)
     alive = len(ours) - down
     if partition.get("State") != "UP" or not alive:
-        advice = "jobs will wait; ask the admins or set another `partition`"
-        yield Finding("problem", "partition", f"{name} is {partition.get('State')} with {alive} working nodes", advice)
+        advice = "jobs will not start; ask the administrators or set another `partition`"
+        yield Finding(
+            "problem", "partition", f"{name} is {partition.get('State')} with {count(alive, 'working node')}", advice
+        )
     else:
-        yield Finding("ok", "partition", f"{name} is up: {alive} working nodes, {down} down or drained")
+        yield Finding("ok", "partition", f"{name} is up: {count(alive, 'working node')}, {down} down or drained")
     limit = partition.get("MaxTime", "UNLIMITED")
     if limit not in UNLIMITED and not _is_time(limit):
-        yield Finding("note", "time", f"{name} has MaxTime {limit}", "this is no time that scorer can compare")
+        yield Finding("note", "time", f"{name} has MaxTime {limit}", "scorer cannot read this time")
     elif limit not in UNLIMITED and minutes(limit) < profile.time:
-        advice = f"set `time: {limit}`; a pack that needs longer commits, is requeued and goes on"
-        yield Finding("problem", "time", f"{name} allows {limit}, the profile asks {profile.time} min", advice)
+        advice = f"set `time: {limit}`; a longer pack commits, is requeued and continues"
+        yield Finding("problem", "time", f"{name} allows {limit}, the profile requests {profile.time} min", advice)
     else:
         yield Finding("ok", "time", f"{profile.time} min of {limit.lower() if limit in UNLIMITED else limit} allowed")
     yield _gpus(profile, name, [node.gres for node in ours])
@@ -117,22 +111,27 @@ def _is_time(text: str) -> bool:
 
 
 def _gpus(profile: Profile, name: str, offers: list[str]) -> Finding:
-    """`gpus` is a number or type:number; an offer is like gpu:a100:4(S:0-1),gpu:1."""
+    """Compare `gpus`, a number or type:number, with what nodes offer, e.g. gpu:a100:4(S:0-1),gpu:1."""
     found = [match for offer in offers for match in re.findall(r"gpu:(?:([a-zA-Z_][\w.-]*):)?(\d+)", offer)]
-    offered = [(kind, int(count)) for kind, count in found]
-    said = ", ".join(sorted({f"{kind}:{count}" if kind else str(count) for kind, count in offered})) or "none"
+    offered = [(kind, int(number)) for kind, number in found]
+    shown = ", ".join(sorted({f"{kind}:{number}" if kind else str(number) for kind, number in offered})) or "none"
     if profile.gpus is None:
         if offered:
             return Finding(
-                "note", "gpus", f"{name} has {said} a node, the profile asks none", "set `gpus: 1` to use one"
+                "note",
+                "gpus",
+                f"{name} has {shown} per node, the profile requests none",
+                "set `gpus: 1` to use one",
             )
-        return Finding("ok", "gpus", "none asked, none there")
-    kind, _, count = profile.gpus.rpartition(":")
-    if not count.isdecimal():  # a type alone is one GPU of it
-        kind, count = profile.gpus, "1"
-    if any(int(count) <= most and kind in ("", there) for there, most in offered):
-        return Finding("ok", "gpus", f"{profile.gpus} of {said} a node")
-    return Finding("problem", "gpus", f"{name} has {said} a node, the profile asks {profile.gpus}", "set `gpus` to fit")
+        return Finding("ok", "gpus", "none requested, none available")
+    kind, _, number = profile.gpus.rpartition(":")
+    if not number.isdecimal():  # a type alone is one GPU of it
+        kind, number = profile.gpus, "1"
+    if any(int(number) <= most and kind in ("", there) for there, most in offered):
+        return Finding("ok", "gpus", f"{profile.gpus} of {shown} per node")
+    return Finding(
+        "problem", "gpus", f"{name} has {shown} per node, the profile requests {profile.gpus}", "change `gpus`"
+    )
 
 
 # --- what happens to jobs ---
@@ -145,10 +144,10 @@ def _preemption(
     partitions: list[dict[str, str]],
     nodes: list[Node],
 ) -> Finding:
-    """Preemption is the rule, not an error: the question is whether a job is told, and whether it comes back."""
+    """Whether jobs can be preempted, whether they have time to commit, and whether Slurm requeues them."""
     kind = config.get("PreemptType", "preempt/none")
     if kind == "preempt/none":
-        return Finding("ok", "preemption", "off: no job has to give way to another")
+        return Finding("ok", "preemption", "off: jobs are not preempted")
     if kind == "preempt/qos":
         advice = "sacctmgr show qos format=name,preempt,preemptmode,gracetime; CANCEL needs `scorer resume` afterwards"
         return Finding("note", "preemption", "decided by QOS", advice)
@@ -159,35 +158,38 @@ def _preemption(
     above = [other for other in higher if other in sharing]
     mode = partition.get("PreemptMode") or config.get("PreemptMode", "OFF")
     if mode.startswith("OFF") or not above:
-        return Finding("ok", "preemption", f"jobs of {name} do not have to give way")
-    who = f"jobs of {', '.join(above)} take the place of yours, mode {mode}"
+        return Finding("ok", "preemption", f"jobs in {name} are not preempted")
+    who = f"jobs in {', '.join(above)} can preempt yours (PreemptMode={mode})"
     if "CANCEL" in mode:
-        advice = "a preempted job is not queued again: give `scorer resume` from time to time"
+        advice = "preempted jobs are cancelled, not requeued: run `scorer resume` to continue them"
         return Finding("problem", "preemption", who, advice)
     grace = _number(partition.get("GraceTime"), 0)
     if grace < SHORT_GRACE_SECONDS:
-        advice = f"each time up to {profile.commit_seconds:.0f} s (`commit_seconds`) of work are done again"
-        return Finding("note", "preemption", f"{who}, with {grace} s of grace", advice)
-    return Finding("ok", "preemption", f"{who}; {grace} s of grace are enough to commit")
+        advice = f"each preemption loses at most {profile.commit_seconds:.0f} s of work (`commit_seconds`)"
+        return Finding("note", "preemption", f"{who} after {grace} s", advice)
+    return Finding("ok", "preemption", f"{who} after {grace} s, which is enough to commit")
 
 
 def _array_size(config: dict[str, str]) -> Finding:
     if not config.get("MaxArraySize", "").isdecimal():
-        return Finding("note", "MaxArraySize", "scontrol does not tell it", f"{DEFAULT_MAX_ARRAY_SIZE:,} is assumed")
+        return Finding("note", "MaxArraySize", "not reported by scontrol", f"{DEFAULT_MAX_ARRAY_SIZE:,} is assumed")
     size = int(config["MaxArraySize"])
     if size < 2:
         return Finding(
-            "problem", "MaxArraySize", f"{size}: no arrays here", "ask the admins; scorer submits arrays only"
+            "problem",
+            "MaxArraySize",
+            f"{size}: job arrays are off",
+            "ask the administrators; scorer submits only job arrays",
         )
-    advice = f"a submission of {10 * size:,} packs is ten arrays; more `lanes` in a pack make fewer jobs"
-    return Finding("note" if size < SMALL_ARRAY else "ok", "MaxArraySize", f"{size:,} tasks an array",
+    advice = f"{10 * size:,} packs need ten arrays; with more `lanes` there are fewer jobs"
+    return Finding("note" if size < SMALL_ARRAY else "ok", "MaxArraySize", f"{size:,} tasks per array",
                    advice if size < SMALL_ARRAY else "")  # fmt: skip
 
 
 def _requeue(config: dict[str, str]) -> Finding:
     if config.get("JobRequeue") == "1":
-        return Finding("ok", "requeue", "jobs are queued again after preemption and node failure")
-    return Finding("ok", "requeue", "off unless a job asks (JobRequeue=0); scorer's jobs ask")
+        return Finding("ok", "requeue", "jobs are requeued after preemption and node failure")
+    return Finding("ok", "requeue", "off by default (JobRequeue=0), but scorer's jobs request it")
 
 
 # --- accounting ---
@@ -195,7 +197,7 @@ def _requeue(config: dict[str, str]) -> Finding:
 
 def _accounting(profile: Profile, config: dict[str, str]) -> Iterator[Finding]:
     if config.get("AccountingStorageType", "accounting_storage/none").endswith("/none"):
-        yield Finding("note", "accounting", "none: how a job ended is read from its files alone", "nothing to do")
+        yield Finding("note", "accounting", "off: scorer reads from files how a job ended", "nothing to do")
         yield _submit_limit(profile, [])
         return
     try:
@@ -203,7 +205,7 @@ def _accounting(profile: Profile, config: dict[str, str]) -> Iterator[Finding]:
         answer = run_command("sacctmgr", "-nP", "show", "assoc", user, "format=account,partition,qos,maxsubmitjobs")
         limits = run_command("sacctmgr", "-nP", "show", "qos", "format=name,maxsubmitjobsperuser")
     except SchedulerError as error:
-        yield Finding("note", "accounting", f"does not answer: {error}", "status goes on without it")
+        yield Finding("note", "accounting", f"does not answer: {error}", "scorer status works without it")
         yield _submit_limit(profile, [])
         return
     rows = [row for line in answer.splitlines() if len(row := line.split("|")) == 4]
@@ -212,7 +214,10 @@ def _accounting(profile: Profile, config: dict[str, str]) -> Iterator[Finding]:
     allowed = {name for row in rows for name in row[2].split(",") if name}
     if profile.qos and profile.qos not in allowed:
         yield Finding(
-            "problem", "qos", f"{profile.qos} is not yours", f"set `qos`: {', '.join(sorted(allowed)) or 'none'}"
+            "problem",
+            "qos",
+            f"{profile.qos} is not yours",
+            f"set `qos` to one of: {', '.join(sorted(allowed)) or 'none'}",
         )
     of_qos = dict(row for line in limits.splitlines() if len(row := line.split("|")) == 2)
     used = [of_qos.get(profile.qos, "")] if profile.qos else [of_qos.get(name, "") for name in allowed]
@@ -223,18 +228,23 @@ def _account(profile: Profile, rows: list[list[str]], enforced: bool) -> Finding
     accounts = sorted({row[0] for row in rows})
     level: Level = "problem" if enforced else "note"
     if profile.account and profile.account not in accounts:
-        advice = f"set `account`: {', '.join(accounts) or 'none is yours; ask the admins'}"
+        advice = f"set `account` to one of: {', '.join(accounts) or 'none; ask the administrators'}"
         return Finding(level, "accounting", f"account {profile.account} is not yours", advice)
     if not accounts:
-        return Finding(level, "accounting", "you have no account here", "ask the admins for one")
+        return Finding(level, "accounting", "you have no account on this cluster", "ask the administrators for one")
     return Finding("ok", "accounting", f"on; account {profile.account or ' or '.join(accounts)}")
 
 
 def _submit_limit(profile: Profile, limits: list[int]) -> Finding:
     known = [number for number in (profile.max_submit, min(limits, default=None)) if number is not None]
     if not known:
-        return Finding("ok", "MaxSubmitJobs", "no limit is known")
+        return Finding("ok", "MaxSubmitJobs", "scorer found no limit")
     if min(known) < 2:
-        return Finding("problem", "MaxSubmitJobs", f"{min(known)}: a pack and its report are two", "ask the admins")
-    advice = "what is beyond it waits for the next `scorer submit`; more `lanes` in a pack make fewer jobs"
-    return Finding("note", "MaxSubmitJobs", f"{min(known):,} jobs queued at a time", advice)
+        return Finding(
+            "problem",
+            "MaxSubmitJobs",
+            f"{min(known)}: too few, a pack and its report are two jobs",
+            "ask the administrators",
+        )
+    advice = "submit the remaining packs with the next `scorer submit`; with more `lanes` there are fewer jobs"
+    return Finding("note", "MaxSubmitJobs", f"{min(known):,} queued jobs", advice)

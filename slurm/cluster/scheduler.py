@@ -1,6 +1,6 @@
-"""Slurm's commands: asked seldom, in bulk, in formats that do not change; an answer that does not come is an error.
+"""Slurm's commands. They are called rarely, for many jobs at once, in formats that do not change.
 
-Nothing is concluded from silence: who asks decides what the files alone can tell.
+If a command does not answer, that is an error. The caller decides what the files alone can say.
 """
 
 import os
@@ -9,58 +9,27 @@ import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from scorer_core.support.waiting import waiting
+from slurm.backend import DEFAULT_MAX_ARRAY_SIZE, Limits, Queue, QueuedJob, SchedulerError
 from sweeps.reading import shortened
 
 PATIENCE_SECONDS = 20.0
-MARK = "scorer|"  # begins the lines that count: a site may replace Slurm's commands by scripts that print text
+MARK = "scorer|"  # starts each line of data: a site may replace Slurm's commands by scripts that print other text
 QUEUE_FORMAT = MARK + "%F|%K|%T|%r|%N|%j"  # array job, index, state, reason, nodes, name (may contain anything)
 QUEUE_ROW = re.compile(r"(\d+)\|([^|]*)\|([A-Z_]+)\|([^|]*)\|([^|]*)\|(.*)")
-SHOWN_CHARACTERS = 200  # of an answer that is not understood
-DEFAULT_MAX_ARRAY_SIZE = 1001  # Slurm's own, where it cannot be asked
-# What a job inherits from the job it was submitted in sends it to the wrong array, CPUs or memory; not so these.
+SHOWN_CHARACTERS = 200  # of an answer that cannot be parsed
+# Variables of a surrounding job would give a new job the wrong array, CPUs or memory. These are safe to keep.
 KEPT_OF_SLURM = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
 
 
-class SchedulerError(Exception):
-    """Slurm refused, or did not answer; the message is one line."""
-
-
 class NoAnswerError(SchedulerError):
-    """A command was started and did not end in time; it may have done its work."""
-
-
-class SubmissionUnknownError(SchedulerError):
-    """sbatch was called, and its answer does not tell whether the job is in the queue."""
-
-
-@dataclass(frozen=True)
-class QueuedJob:
-    """A job that the scheduler has: `running`, or `pending` for a reason."""
-
-    state: str
-    reason: str = ""
-    where: str = ""
-    job: str = ""  # Slurm's number of the array
-    index: int = 0
-
-    @property
-    def held(self) -> bool:
-        """Does it wait for somebody to release it? Slurm holds what a node failed to launch."""
-        return "held" in self.reason.lower() and "admin" not in self.reason.lower()
-
-
-@dataclass(frozen=True)
-class Limits:
-    max_array_size: int  # one more than the largest index
-    max_submit: int | None  # jobs of this user queued at a time; None: no limit is known
+    """A command did not end in time. It may have had its effect."""
 
 
 @contextmanager
 def without_slurm_env() -> Iterator[None]:
-    """For as long as this lasts, the environment is without what belongs to a job we may be in."""
+    """Remove the variables of a surrounding Slurm job from the environment, within this context."""
     inherited = ("SLURM_", "SBATCH_", "SQUEUE_", "SACCT_", "SCANCEL_", "SUBMITIT_")
     taken = {k: os.environ.pop(k) for k in list(os.environ) if k.startswith(inherited) and k not in KEPT_OF_SLURM}
     try:
@@ -70,7 +39,7 @@ def without_slurm_env() -> Iterator[None]:
 
 
 def run_command(*command: str, patience: float = PATIENCE_SECONDS) -> str:
-    """What `command` prints.
+    """Run `command` and return what it prints.
 
     Raises:
         SchedulerError: if it is not installed, fails, or takes longer than `patience` seconds.
@@ -82,7 +51,7 @@ def run_command(*command: str, patience: float = PATIENCE_SECONDS) -> str:
 
 
 def run_process(*command: str, patience: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
-    """`command` with its exit code, output and errors; bytes that are not UTF-8 (another locale's) are replaced.
+    """Run `command` and return its exit code, output and errors; bytes that are not UTF-8 are replaced.
 
     Raises:
         SchedulerError: if it cannot be started.
@@ -103,9 +72,9 @@ def run_process(*command: str, patience: float = PATIENCE_SECONDS) -> subprocess
 
 
 def marked(command: str, answer: str) -> list[str]:
-    """The lines of `answer` with MARK, from it on; the first one holds the titles of the columns.
+    """The lines of `answer` with MARK, without the text up to it; the first one has the column titles.
 
-    An empty queue has its titles, so an answer without them did not come from Slurm.
+    An empty queue has titles too, so an answer without them is not from Slurm.
 
     Raises:
         SchedulerError: if no line has the mark.
@@ -117,19 +86,19 @@ def marked(command: str, answer: str) -> list[str]:
 
 
 def not_understood(command: str, answer: str) -> str:
-    """What to say of an answer that is not understood: one line, and not too long."""
+    """The message for an answer that cannot be parsed: one line of limited length."""
     return f"{command} answered '{shortened(' '.join(answer.split()), SHOWN_CHARACTERS)}'"
 
 
 def last_line(complaint: str) -> str:
-    """The last error in what a command of Slurm printed, without the command's name; else its last line, or nothing."""
+    """The last error that a command of Slurm printed, without the command's name; otherwise its last line, if any."""
     lines = [line for line in complaint.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"(\w+: )?(error|fatal): ", line)]
     return _without_prefix((errors or lines)[-1]) if lines else ""
 
 
 def all_lines(complaint: str) -> str:
-    """All that a command of Slurm printed when it refused, on one line; lines without a letter or digit are skipped."""
+    """The whole error message of a command of Slurm on one line, without lines that have no letter or digit."""
     lines = [_without_prefix(line).strip() for line in complaint.splitlines()]
     return " / ".join(line for line in lines if re.search(r"\w", line))
 
@@ -144,7 +113,7 @@ def pairs(line: str) -> dict[str, str]:
 
 
 def user_name() -> str:
-    """The name of the user that this process belongs to; LOGNAME and USER may name another (su, sudo, containers)."""
+    """The user of this process. LOGNAME and USER may name another one (su, sudo, containers)."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container without an entry for this user
@@ -152,9 +121,9 @@ def user_name() -> str:
 
 
 def limits(account: str | None = None) -> Limits:
-    """How much may be submitted at a time, by `account` or by any of ours; the second call fails without accounting.
+    """The limits on one submission under `account` (default: the smallest limit of all accounts of the user).
 
-    A limit of a QOS is not looked up: sbatch refuses what is beyond it, and the rest is for the next submission.
+    Without accounting, only MaxArraySize is known. Limits of QOS are in `slurm.cluster.limits`.
 
     Raises:
         SchedulerError: if Slurm does not answer.
@@ -172,26 +141,41 @@ def limits(account: str | None = None) -> Limits:
     return Limits(size, min(numbers, default=None))
 
 
-def queue() -> dict[str, dict[int, QueuedJob]]:
-    """Every job of this user, in one call: by name, then by index (0 where it is no array).
+def queue() -> Queue:
+    """All jobs of this user, from one call of squeue: by name, then by index (0 if the job is not an array).
 
     Raises:
         SchedulerError: if Slurm does not answer.
     """
-    jobs: dict[str, dict[int, QueuedJob]] = {}
+    jobs: Queue = {}
     for job, index, state, reason, where, name in _queue_rows():
         known = "running" if state in ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED") else "pending"
         place = int(index) if index.isdecimal() else 0
-        told = reason if reason != "None" else state.capitalize()
-        jobs.setdefault(name, {})[place] = QueuedJob(known, told, where, job, place)
+        why = reason if reason != "None" else state.capitalize()
+        jobs.setdefault(name, {})[place] = QueuedJob(known, why, where, job, place)
     return jobs
+
+
+def is_queued(job: str) -> bool:
+    """Is there a job (or a task, `N_i`) with this id in the queue, of any user?
+
+    Raises:
+        SchedulerError: if Slurm does not answer.
+    """
+    try:
+        answer = run_command("squeue", "--noheader", "--jobs", job, "--format", MARK + "%A")
+    except SchedulerError as error:
+        if "Invalid job id" not in str(error):
+            raise
+        return False
+    return MARK in answer
 
 
 def _queue_rows() -> list[tuple[str, ...]]:
     """The fields of QUEUE_FORMAT for each job of this user.
 
     Raises:
-        SchedulerError: if Slurm does not answer, or answers about nobody.
+        SchedulerError: if Slurm does not answer, or does not know the user.
     """
     command = ("squeue", "--array", f"--user={os.getuid()}", f"--format={QUEUE_FORMAT}")
     done = run_process(*command)
@@ -205,7 +189,7 @@ def _queue_rows() -> list[tuple[str, ...]]:
 
 
 def final_states(jobs: Sequence[str]) -> dict[tuple[str, int], str]:
-    """How tasks of array `jobs` ended, as accounting has it, in one call; empty where there is none."""
+    """How tasks of the arrays `jobs` ended, by id and index, from one call of sacct; empty without accounting."""
     try:
         answer = run_command("sacct", "-nPX", "-j", ",".join(jobs), "-o", "JobID,State") if jobs else ""
     except SchedulerError:
@@ -230,10 +214,10 @@ def cancel(tasks: Iterable[QueuedJob]) -> None:
 
 
 def release(tasks: Iterable[QueuedJob]) -> None:
-    """Let these tasks of arrays, which are held, wait for their turn again.
+    """Release held tasks of arrays, so that they can start.
 
     Raises:
-        SchedulerError: if Slurm does not let us.
+        SchedulerError: if Slurm refuses.
     """
     names = _names(tasks)
     if names:
@@ -241,7 +225,7 @@ def release(tasks: Iterable[QueuedJob]) -> None:
 
 
 def _names(tasks: Iterable[QueuedJob]) -> list[str]:
-    """What Slurm's commands call these tasks, those of one array together."""
+    """The names of these tasks for Slurm's commands, one name per array."""
     indices: dict[str, list[int]] = {}
     for task in set(tasks):
         indices.setdefault(task.job, []).append(task.index)

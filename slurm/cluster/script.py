@@ -1,11 +1,12 @@
-"""The script of a job, and the call of sbatch, through submitit.
+"""The script of a job, and the call of sbatch, with submitit.
 
-What submitit is trusted with: the request to sbatch, that is its flags, the array and its throttle. Not its call of
-sbatch, which shows one line of a refusal and fails where a folder has a % in its name; not its pickles, which load
-code as it is when a job starts, come N to an array and are renamed after sbatch has answered; not its requeueing, by a
-signal that reaches every process of the step; not its status, which needs accounting. So the job is a shell that starts
-one Python process on one pack of our own record: only the shell gets the signal (`B:`), it passes it on, and it alone
-asks for the requeue.
+submitit writes the request to sbatch: the options, the array and its throttle. Four of its parts are not used:
+- its call of sbatch, which shows one line of an error and fails if the name of a folder contains a %;
+- its pickles, which load the code of the time when a job starts, one file per task, renamed after sbatch has answered;
+- its requeueing, by a signal that reaches all processes of the step;
+- its job states, which need accounting.
+The job is a shell that starts one Python process on one pack. Only the shell gets the signal (`B:`). It forwards the
+signal, and it alone requeues the job.
 """
 
 import re
@@ -17,43 +18,37 @@ from typing import Any
 from submitit.slurm.slurm import SlurmExecutor
 
 from scorer_core.support.files import replace_file
-from slurm.cluster.scheduler import (
-    NoAnswerError,
-    SchedulerError,
-    SubmissionUnknownError,
-    all_lines,
-    not_understood,
-    run_process,
-)
+from slurm.backend import SchedulerError, SubmissionUnknownError
+from slurm.cluster.scheduler import NoAnswerError, all_lines, not_understood, run_process
 from slurm.jobs.train_pack import INTERRUPTED
 from slurm.profile import LINE
 from slurm.submissions.submission import HEARTBEAT_SECONDS, PRIVATE, JobArray, Submission, report_command, setup
 
 JOB_NUMBER = re.compile(r"^[ \t]*([0-9]+)(;\S+)?[ \t\r]*$", re.MULTILINE)
 CONNECTION_LOST = re.compile("timed out|Zero Bytes were transmitted", re.IGNORECASE)
-SBATCH_SECONDS = 300.0  # sbatch itself tries again for two minutes where the controller is busy
+SBATCH_SECONDS = 300.0  # sbatch retries for two minutes if the controller is busy
 
-# Before the profile's setup, which may be slow: Slurm may tell a job to stop at any moment of it.
+# Before the profile's setup, which may be slow: Slurm may signal a job at any time.
 LISTEN = """\
-child= told=
-tell() { told=$1 woken=1; [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null; }
-trap 'tell USR2' USR2   # time is nearly over: commit, and be requeued
-trap 'tell TERM' TERM   # cancelled or preempted: commit; whoever sent it decides what comes next"""
+child= received=
+receive() { received=$1 woken=1; [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null; }
+trap 'receive USR2' USR2   # the time limit is near: commit, then requeue
+trap 'receive TERM' TERM   # cancelled or preempted: commit; the sender decides whether to requeue"""
 
-# A second signal while waiting interrupts the wait only, so it waits again; Python that died of the signal before it
-# could handle it (it takes a moment to start) was told to stop all the same.
+# A second signal interrupts only `wait`, so the shell waits again. If the signal kills Python before its handler is
+# installed, the job counts as interrupted, not as killed.
 RUN = """\
 run() {{
   "$@" & child=$! code=127
-  [ -z "$told" ] || kill -s "$told" "$child"
+  [ -z "$received" ] || kill -s "$received" "$child"
   while woken=; wait "$child"; last=$?; [ $last = 127 ] || code=$last; [ -n "$woken" ] && [ $last != 127 ]; do :; done
   child=
 }}
-if [ -n "$told" ]; then code={again}; else run "${{command[@]}}"; fi
+if [ -n "$received" ]; then code={again}; else run "${{command[@]}}"; fi
 if [ $code -gt 128 ]; then
-  if [ -n "$told" ]; then code={again}; else {died}; fi
+  if [ -n "$received" ]; then code={again}; else {on_kill}; fi
 fi
-if [ $code = {again} ] && [ "$told" != TERM ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then
+if [ $code = {again} ] && [ "$received" != TERM ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then
   for pause in 0 2 5 15 30; do   # the controller may be restarting
     sleep $pause
     scontrol requeue "$SLURM_JOB_ID" && break
@@ -65,20 +60,21 @@ exit $code
 
 
 class ArrayExecutor(SlurmExecutor):
-    """submitit's executor for a command that needs no pickles; sbatch itself is called here, for all that it prints."""
+    """submitit's executor for a shell command. It calls sbatch itself, to get the whole output."""
 
     @classmethod
     def affinity(cls) -> int:
-        return 2  # a script can be shown where Slurm is not; sbatch's absence is reported when it is called
+        return 2  # a script can be shown without Slurm; the call of sbatch reports that sbatch is missing
 
     def text(self, body: str) -> str:
+        """The job script with `body` after the options and the setup."""
         return self._make_submission_file_text(body, "")
 
     def send(self, body: str) -> str:
-        """Submit; the number of the job.
+        """Submit with sbatch; the id of the job.
 
         Raises:
-            SchedulerError: if sbatch refuses, or is not there.
+            SchedulerError: if sbatch refuses, or is not installed.
             SubmissionUnknownError: if it is not known whether the job is in the queue: sbatch does not end, is killed,
                 succeeds without a number or fails with one, or loses the connection to Slurm's controller.
         """
@@ -90,14 +86,14 @@ class ArrayExecutor(SlurmExecutor):
             raise SubmissionUnknownError(str(error)) from None
         if done.returncode == 0:
             return job_number(done.stdout)
-        told = all_lines(f"{done.stderr}\n{done.stdout}") or f"sbatch: exit code {done.returncode}"
+        refusal = all_lines(f"{done.stderr}\n{done.stdout}") or f"sbatch: exit code {done.returncode}"
         if done.returncode < 0 or JOB_NUMBER.search(done.stdout) or CONNECTION_LOST.search(done.stderr):
-            raise SubmissionUnknownError(told)
-        raise SchedulerError(told)
+            raise SubmissionUnknownError(refusal)
+        raise SchedulerError(refusal)
 
 
 def job_number(answer: str) -> str:
-    """The number of a job in what `sbatch --parsable` printed: the first line of the form N or N;cluster.
+    """The id of a job in the output of `sbatch --parsable`: the first line of the form N or N;cluster.
 
     Raises:
         SubmissionUnknownError: if there is none.
@@ -108,58 +104,66 @@ def job_number(answer: str) -> str:
     return found.group(1)
 
 
-def executor(submission: Submission, request: JobArray, array: bool = True, after: list[str] | None = None) -> Any:
-    """The request to sbatch for `request`; `after` are jobs that must have ended, whichever way, before it starts."""
-    profile, before, after = submission.profile, setup(submission), after or request.after
+def executor(submission: Submission, array: JobArray, is_array: bool = True, after: list[str] | None = None) -> Any:
+    """The request to sbatch for `array`, which starts after the jobs `after` have ended (default: those it has itself).
+
+    With `is_array` False it is a single job: the one that draws the report.
+
+    Raises:
+        SchedulerError: if sbatch cannot handle the path of the submission.
+    """
+    profile, before, after = submission.profile, setup(submission), after or array.after
     executor = ArrayExecutor(submission.folder)
     logs = str(submission.folder / "logs")
     if not re.fullmatch(LINE, logs):
-        raise SchedulerError(f"{logs!r}: sbatch takes no path with a line break or control character; use --outputs")
-    output = f"{logs.replace('%', '%%')}/{'%A_%a.log' if array else 'report.log'}"  # Slurm expands % in this path
+        raise SchedulerError(
+            f"{logs!r}: sbatch accepts no path with a line break or control character; use another --outputs"
+        )
+    output = f"{logs.replace('%', '%%')}/{'%A_%a.log' if is_array else 'report.log'}"  # Slurm expands % in this path
     extra = {"requeue": True, "output": output}
-    if array:
+    if is_array:
         extra["signal"] = f"B:USR2@{profile.signal_seconds}"
     executor.update_parameters(
-        job_name=request.name, time=profile.time, nodes=1, cpus_per_task=profile.cpus,
+        job_name=array.name, time=profile.time, nodes=1, cpus_per_task=profile.cpus,
         gpus_per_node=profile.gpus, mem=profile.memory, partition=profile.partition, account=profile.account,
-        qos=profile.qos, constraint=profile.constraint, setup=[LISTEN, *before] if array else before, use_srun=False,
-        stderr_to_stdout=True, wckey=None, array_parallelism=request.throttle or request.count,
+        qos=profile.qos, constraint=profile.constraint, setup=[LISTEN, *before] if is_array else before, use_srun=False,
+        stderr_to_stdout=True, wckey=None, array_parallelism=array.throttle or array.count,
         dependency=f"afterany:{':'.join(after)}" if after else None,
-        additional_parameters=extra | profile.sbatch | ({} if array else profile.finaliser),
+        additional_parameters=extra | profile.sbatch | ({} if is_array else profile.report_job),
     )  # fmt: skip
-    if array:
-        executor.parameters["map_count"] = request.count
+    if is_array:
+        executor.parameters["map_count"] = array.count
     return executor
 
 
-def array_body(submission: Submission, request: JobArray) -> str:
-    """What each task of an array does, after the profile's setup."""
+def array_body(submission: Submission, array: JobArray) -> str:
+    """The part of the job script after the profile's setup, for each task of `array`."""
     folder = shlex.quote(str(submission.folder))
     lines = ["set -o pipefail", f"log={folder}/logs/${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}.log"]
     if submission.command:
         lines.append(f"command=({shlex.join(submission.command)})")
-        died = f"code={INTERRUPTED}"
+        on_kill = f"code={INTERRUPTED}"
     else:
         packs = shlex.quote(str(submission.folder.parent.parent / "packs"))
         lines += [
-            f"mapfile -t packs < {folder}/packs.txt || exit 1",  # a node without this folder trains nothing
-            f"pack={packs}/${{packs[{request.first} + SLURM_ARRAY_TASK_ID]}}",
+            f"mapfile -t packs < {folder}/packs.txt || exit 1",  # a node without this folder cannot train
+            f"pack={packs}/${{packs[{array.first} + SLURM_ARRAY_TASK_ID]}}",
             f'command=({shlex.join(job_command(submission))} "$pack")',
         ]
-        died = 'run "${command[@]}" --died $((code - 128))'
-    # Python refuses a pack that is out of attempts and says why; a worker has no such record.
+        on_kill = 'run "${command[@]}" --record-kill $((code - 128))'
+    # Python refuses a pack without attempts left and records why, so it gets one start more. A worker has no record.
     most = submission.profile.max_attempts + (0 if submission.command else 1)
-    return "\n".join(lines) + "\n" + RUN.format(again=INTERRUPTED, died=died, most=most)
+    return "\n".join(lines) + "\n" + RUN.format(again=INTERRUPTED, on_kill=on_kill, most=most)
 
 
 def job_command(submission: Submission) -> list[str]:
-    """The process that trains, but for its pack."""
+    """The command that trains a pack, without the path of the pack."""
     profile = submission.profile
     command = [sys.executable, "-m", "slurm.jobs.train_pack", "--device", profile.device]
     command += ["--commit-seconds", f"{profile.commit_seconds:g}", "--heartbeat-seconds", f"{HEARTBEAT_SECONDS:g}"]
-    return [*command, "--series", submission.name, "--max-attempts", str(profile.max_attempts)]
+    return [*command, "--submission", submission.name, "--max-attempts", str(profile.max_attempts)]
 
 
 def report_body(submission: Submission) -> str:
-    """What the job that draws the report does."""
+    """The part of the script of the report job after the profile's setup."""
     return f"exec {shlex.join(report_command(submission))}"

@@ -1,4 +1,4 @@
-"""Memory and time that jobs used, compared with what they asked for; and what to ask for next time."""
+"""The memory and time that jobs used, compared with what they requested, and a proposal for the next profile."""
 
 import math
 import re
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from statistics import median
 
 from scorer_core.support.errors import RecordError
-from slurm.cluster.scheduler import SchedulerError, run_command
+from slurm.backend import SchedulerError
+from slurm.cluster.scheduler import run_command
 from slurm.profile import minutes
 from slurm.status import PackStatus, SweepStatus
 
-MEMORY_MARGIN, TIME_MARGIN = 1.25, 1.25  # of a proposal over the largest value that was used
+MEMORY_MARGIN, TIME_MARGIN = 1.25, 1.25  # a proposal is the largest used value times this
 FIELDS = "JobID,State,ElapsedRaw,Timelimit,ReqMem,MaxRSS,NNodes,NCPUS"
 
 
 @dataclass
 class Used:
-    """What the jobs of one pack used: wall seconds of all its attempts together, and the largest memory of one."""
+    """What the jobs of one pack used: wall seconds summed over attempts, and the largest memory of an attempt."""
 
     seconds: float = 0.0
     limit_seconds: float | None = None
@@ -28,33 +29,33 @@ class Used:
 
 @dataclass(frozen=True)
 class Usage:
-    """The packs' use; `source` is where it comes from, `complaint` why accounting says nothing."""
+    """What the packs used; `source` says where the numbers come from, `complaint` why accounting did not answer."""
 
     packs: dict[str, Used]
     source: str
     complaint: str = ""
 
 
-def usage(board: SweepStatus) -> Usage:
-    """What each started pack of `board` used: from accounting, and otherwise from its files (wall time only)."""
+def usage(found: SweepStatus) -> Usage:
+    """What each started pack of `found` used: from accounting, or from its files (wall time only)."""
     places = {
-        (request.job, index): name
-        for submission in board.submissions
+        (array.job, index): name
+        for submission in found.submissions
         if submission.packs
-        for request in submission.requests
-        if request.job
-        for index, name in enumerate(submission.packs[request.first : request.first + request.count])
+        for array in submission.arrays
+        if array.job
+        for index, name in enumerate(submission.packs[array.first : array.first + array.count])
     }
     jobs = sorted({job for job, _ in places})
     if not jobs:
-        return Usage(from_files(board.packs.values()), "the packs' files")
+        return Usage(from_files(found.packs.values()), "the packs' files")
     try:
         # -D: also the attempts before a requeue.
-        found = parse(run_command("sacct", "-nPD", "--units=M", "-j", ",".join(jobs), "-o", FIELDS))
+        measured = parse(run_command("sacct", "-nPD", "--units=M", "-j", ",".join(jobs), "-o", FIELDS))
     except SchedulerError as error:
-        return Usage(from_files(board.packs.values()), "the packs' files", str(error))
+        return Usage(from_files(found.packs.values()), "the packs' files", str(error))
     packs: dict[str, Used] = {}
-    for (job, index), used in found.items():
+    for (job, index), used in measured.items():
         name = places.get((job, index))
         if name:
             packs[name] = _together(packs[name], used) if name in packs else used
@@ -88,7 +89,7 @@ def megabytes(text: str) -> float | None:
 
 
 def _asked(text: str, nodes: str, cpus: str) -> float | None:
-    """Older versions of Slurm end the request with `n` (per node) or `c` (per CPU)."""
+    """The requested memory in megabytes. Older versions of Slurm append `n` (per node) or `c` (per CPU)."""
     amount = megabytes(text.rstrip("nc"))
     if not amount:
         return None
@@ -114,15 +115,15 @@ def _together(one: Used, other: Used) -> Used:
 
 
 def from_files(packs: Iterable[PackStatus]) -> dict[str, Used]:
-    """The wall time of each finished pack that needed one attempt: from its provenance to its done.json."""
+    """The wall time of each pack that finished in one attempt: from its provenance.json to its done.json."""
     found = {}
     for pack in packs:
         try:
             attempts = pack.folder.attempts()
             if not pack.done or len(attempts) != 1:
                 continue
-            began = (attempts[0] / "provenance.json").stat().st_mtime
-            seconds = (pack.folder.path / "done.json").stat().st_mtime - began
+            started = (attempts[0] / "provenance.json").stat().st_mtime
+            seconds = (pack.folder.path / "done.json").stat().st_mtime - started
             if seconds > 0:  # not so where the folder was copied
                 found[pack.folder.pack_id] = Used(seconds)
         except (OSError, RecordError):
@@ -130,24 +131,25 @@ def from_files(packs: Iterable[PackStatus]) -> dict[str, Used]:
     return found
 
 
-def rows(board: SweepStatus, found: Usage) -> list[tuple[str, list[Used]]]:
-    """Each variant of the board's cells with what the packs used that train its runs."""
+def rows(found: SweepStatus, used: Usage) -> list[tuple[str, list[Used]]]:
+    """Each variant of `found`, with what the packs of its runs used."""
     groups: dict[str, dict[str, Used]] = {}
-    for cell in board.cells:
+    for cell in found.cells:
         name = cell.pack.folder.pack_id if cell.pack else ""
-        if name in found.packs:
-            groups.setdefault(cell.run.variant, {})[name] = found.packs[name]
+        if name in used.packs:
+            groups.setdefault(cell.run.variant, {})[name] = used.packs[name]
     return [(variant, list(packs.values())) for variant, packs in groups.items()]
 
 
 def largest_and_median(values: Sequence[float | None]) -> tuple[float, float] | None:
+    """The maximum and the median of the known `values`; None if none is known."""
     known = [value for value in values if value is not None]
     return (max(known), median(known)) if known else None
 
 
-def proposal(board: SweepStatus, found: Usage) -> dict[str, str]:
-    """Fields of the next profile: from the packs that are done, a quarter more than the largest value."""
-    done = [found.packs[name] for name, pack in board.packs.items() if pack.done and name in found.packs]
+def proposal(found: SweepStatus, used: Usage) -> dict[str, str]:
+    """Fields for the next profile: the largest value of the finished packs, plus 25 %."""
+    done = [used.packs[name] for name, pack in found.packs.items() if pack.done and name in used.packs]
     fields = {}
     most = largest_and_median([used.megabytes for used in done])
     if most:
@@ -159,11 +161,11 @@ def proposal(board: SweepStatus, found: Usage) -> dict[str, str]:
 
 
 def time_limit(seconds: float) -> str:
-    """Seconds as a profile has them: H:MM:SS, rounded up to 5 minutes, and at least so many."""
+    """Seconds in the form of a profile, H:MM:SS: rounded up to a multiple of 5 minutes, at least 5 minutes."""
     hours, rest = divmod(max(5, 5 * math.ceil(seconds / 300)), 60)
     return f"{hours}:{rest:02}:00"
 
 
 def memory(amount: float) -> str:
-    """Megabytes as a profile has them: rounded up to 100 MB below 1 GB, and to whole gigabytes above."""
+    """Megabytes in the form of a profile: rounded up to 100 MB up to 1000 MB, and to whole gigabytes above."""
     return f"{100 * math.ceil(amount / 100)}M" if amount <= 1000 else f"{math.ceil(amount / 1024)}G"

@@ -1,4 +1,4 @@
-"""The last job of a submission, `python -m slurm.jobs.draw_report SUBMISSION`: it draws the report."""
+"""Draw the report of a sweep after all packs of a submission: `python -m slurm.jobs.draw_report SUBMISSION`."""
 
 import argparse
 import subprocess
@@ -16,15 +16,16 @@ from slurm.submissions.snapshot import check_code
 
 
 def main() -> int:
+    """Draw the report and record the runs that it lacks; the exit code."""
     streams.protect()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("submission", type=Path)
+    parser.add_argument("submission", type=Path, help="the folder of the submission")
     arguments = parser.parse_args()
     check_code()
     folder = arguments.submission.resolve().parent.parent
-    with locked(folder / "submissions" / "report.lock"):  # if two submissions end at once, one draws after the other
-        standing = read_status(folder)
-        absent = [cell for cell in standing.cells if cell.state not in ("done", "diverged")]
+    with locked(folder / "submissions" / "report.lock"):  # if two submissions end at the same time, the second waits
+        found = read_status(folder)
+        absent = [cell for cell in found.cells if cell.state not in ("done", "diverged")]
         for (variant, task), number in Counter((cell.run.variant, cell.run.task) for cell in absent).items():
             print(f"missing: {variant} on {task}, {count(number, 'run')}")
         command = [sys.executable, "-m", "cli.main", "report", str(folder), "--outputs", str(folder.parent)]

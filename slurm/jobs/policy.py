@@ -1,6 +1,6 @@
-"""When a pack is given another attempt, and what changes in it: budgets of attempts, and lanes halved once.
+"""When a pack gets another attempt, and when it is split in half after running out of memory.
 
-No torch here, and no scheduler: the same policy holds on a cluster and on this machine.
+The same policy applies on a cluster and on this machine. This file imports no torch and calls no scheduler.
 """
 
 from typing import Any
@@ -10,23 +10,27 @@ from scorer_core.record_forms import HalvedRecord, read_record
 from scorer_core.records import HALVED, PackFolder
 from scorer_core.support.errors import UserCodeError, reason
 from scorer_core.support.files import write_json
+from scorer_core.support.text import count
 
-MAX_ATTEMPTS_WITHOUT_PROGRESS = 2  # attempts that end where they began
+MAX_ATTEMPTS_WITHOUT_PROGRESS = 2  # attempts that commit no new step
 
 
-def attempt_history(folder: PackFolder, series: str) -> dict[str, Any]:
-    """What the state of a pack carries from attempt to attempt of one series: at which step each began."""
+def attempt_history(folder: PackFolder, submission: str) -> dict[str, Any]:
+    """The part of a pack's state that all attempts of one submission share: the step at which each of them started."""
     before = folder.state()
-    starts = before.get("starts", []) if before.get("series") == series else []
-    return {"series": series, "starts": [*starts, folder.committed_step()]}
+    starts = before.get("starts", []) if before.get("submission") == submission else []
+    return {"submission": submission, "starts": [*starts, folder.committed_step()]}
 
 
 def reason_to_stop_retrying(folder: PackFolder, starts: list[int], max_attempts: int) -> str | None:
-    """Why another attempt, the last of `starts`, would be a loop and no help; None if it may go on."""
-    last_words = folder.state().get("error")
-    why = f"; the last one: {last_words}" if last_words else ""
+    """Why the attempt that starts last in `starts` would not help; None if it may start.
+
+    `starts` has the first step of each attempt of a submission.
+    """
+    error = folder.state().get("error")
+    why = f"; the last one: {error}" if error else ""
     if len(starts) > max_attempts:
-        return f"not finished in {max_attempts} attempts (max_attempts){why}"
+        return f"not finished in {count(max_attempts, 'attempt')} (max_attempts){why}"
     recent = starts[-1 - MAX_ATTEMPTS_WITHOUT_PROGRESS :]
     if len(recent) > MAX_ATTEMPTS_WITHOUT_PROGRESS and len(set(recent)) == 1:
         return f"no progress in {MAX_ATTEMPTS_WITHOUT_PROGRESS} attempts, both from step {recent[0]:,}{why}"
@@ -34,25 +38,25 @@ def reason_to_stop_retrying(folder: PackFolder, starts: list[int], max_attempts:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Of a GPU or of the host, as Python, numpy and torch say it."""
+    """Is it an out-of-memory error of a GPU or of the host, raised by Python, numpy or torch?"""
     if isinstance(error, UserCodeError) and error.__cause__:
         error = error.__cause__
-    words = ("DefaultCPUAllocator", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "not enough memory")
+    messages = ("DefaultCPUAllocator", "CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "not enough memory")
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or any(word in reason(error) for word in words)
+    return named or any(word in reason(error) for word in messages)
 
 
 def halves(folder: PackFolder) -> list[PackFolder]:
-    """The two packs that took the place of this one; none if it was never halved."""
+    """The two packs that this one was split into; empty if it was not split."""
     halved = read_record(folder.path / HALVED, HalvedRecord)
     return [PackFolder(folder.path.parent / name) for name in halved.into] if halved else []
 
 
 def halve(folder: PackFolder) -> bool:
-    """Put two packs of half the lanes in the place of `folder`; False if it has one lane or is itself a half.
+    """Replace `folder` by two packs of half the lanes; False if it has one lane or is itself a half.
 
-    The halves begin anew: runs are deterministic, so nothing but time is lost. Doing it again changes nothing, and the
-    old `pack.json` goes last, so that cut off anywhere the runs are in a pack.
+    The halves start at step 0. Runs are deterministic, so only time is lost. A second call changes nothing, and the old
+    `pack.json` is removed last, so that each run is in a pack even if this process is killed.
     """
     configs = folder.configs()
     if len(configs) == 1 or folder.run_ids_and_origin()[1]:

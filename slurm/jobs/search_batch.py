@@ -1,7 +1,7 @@
-"""One batch of trials: trained from rung to rung, scored and told. A trial that raises an exception fails alone.
+"""Train, score and report to Optuna one batch of trials, from rung to rung. A failed trial does not affect others.
 
-When the training of a pack raises, the pack is divided: by trial, or in halves if memory was short. Each part goes on
-from the last commit. Once a pack cannot be divided, its trials have failed with the reason.
+If the training of a pack raises an exception, the pack is divided: by trial, or in halves if memory was short. Each
+part continues from the last commit. If a pack cannot be divided, its trials fail with the reason.
 """
 
 import errno
@@ -31,29 +31,29 @@ from sweeps.study import Batch, Study, one_line_reason, rung_key
 ENDED = ("done", "diverged")
 POLL_SECONDS = 0.2
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE}
-OUTPUTS = DISK | {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}  # of a record; else the environment's own
+OUTPUTS = DISK | {errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE}  # only for records, not in environments
 
 log = logging.getLogger("scorer")
 
 
 class Trainer(Protocol):
-    """What trains packs."""
+    """Trains packs."""
 
     def train(self, folder: PackFolder, until: int | None) -> bool:
         """Train from the last commit to the end, or until the first vector step from `until` on; True at the end."""
         ...
 
     def split(self, old: PackFolder, new: PackFolder) -> None:
-        """Let `new`, of some of the runs of `old`, go on from the last commit of `old`."""
+        """Give `new`, which has some runs of `old`, the last commit of `old`."""
         ...
 
 
 class StopRequestedError(Exception):
-    """Told to stop; everything is committed."""
+    """The worker was asked to stop; everything is committed."""
 
 
 def is_not_the_trials(error: BaseException) -> bool:
-    """Is the reason the storage, the disk or the device? Then no trial can be trained by this worker now."""
+    """Is the cause the storage, the disk or the device? Then this worker can train no trial."""
     if isinstance(error, StorageError | StopRequestedError | MovedError):
         return True
     if isinstance(error, RecordError):
@@ -64,7 +64,7 @@ def is_not_the_trials(error: BaseException) -> bool:
 
 
 class BatchTraining:
-    """Trains the trials of a batch, of which `alive` are those that have neither failed nor been pruned."""
+    """Trains the trials of a batch. A trial is alive until it fails or is pruned."""
 
     def __init__(
         self, study: Study, batch: Batch, trainer: Trainer, lanes: int, should_stop: Callable[[], bool] = bool
@@ -82,11 +82,11 @@ class BatchTraining:
         self._folders: list[PackFolder] = []
 
     def run(self) -> None:
-        """Train, prune and tell every trial of the batch; it goes on where its last worker had committed.
+        """Train, prune and report all trials of the batch, from the last commits.
 
         Raises:
-            ToldToStopError: if told to stop.
-            Exception: what `is_not_the_trials`.
+            StopRequestedError: if the worker is asked to stop.
+            Exception: if the cause is not a trial, see `is_not_the_trials`.
         """
         batch = self._batch
         self._make_packs()
@@ -108,13 +108,13 @@ class BatchTraining:
         self._train_all(None)
         for number in sorted(self._alive):
             with self._failing([number]):
-                self._tell(number)
+                self._report(number)
 
     # --- failures ---
 
     @contextmanager
     def _failing(self, numbers: Iterable[int]) -> Iterator[None]:
-        """An exception in here fails these trials, unless it is not theirs."""
+        """An exception within this context fails these trials, unless its cause is not a trial."""
         try:
             yield
         except Exception as error:
@@ -132,7 +132,7 @@ class BatchTraining:
     # --- packs ---
 
     def _make_packs(self) -> None:
-        """The packs that the worker before left, or new ones of the runs that no trial has finished."""
+        """Take the packs of the previous worker, or make new packs of the runs that no trial has finished."""
         batch = self._batch
         if not batch.packs or not {run_id for pack in batch.packs for run_id in pack} <= self._by_id.keys():
             needed = {c.run_id: c for number in sorted(self._alive) for c in self._runs[number]}
@@ -159,7 +159,7 @@ class BatchTraining:
         return sorted(n for n in self._alive if any(config.run_id in wanted for config in self._runs[n]))
 
     def _train_all(self, until: int | None) -> None:
-        """Train every pack up to a step, dividing those that raise."""
+        """Train every pack up to a step; a pack that raises an exception is divided."""
         trained = set[str]()
         while waiting := [folder for folder in self._folders if folder.pack_id not in trained]:
             failure = self._try_to_train(waiting[0], until)
@@ -169,7 +169,7 @@ class BatchTraining:
                 self._divide(waiting[0], failure)
 
     def _try_to_train(self, folder: PackFolder, until: int | None) -> Exception | None:
-        """What the training raised, without its traceback, which holds the memory of the pack."""
+        """Train a pack; the exception, if any, without its traceback, which refers to the memory of the pack."""
         try:
             self._train(folder, until)
         except Exception as error:
@@ -180,7 +180,7 @@ class BatchTraining:
         return None
 
     def _divide(self, folder: PackFolder, failure: Exception) -> None:
-        """Put parts of `folder` in its place; if it cannot be divided, its trials fail."""
+        """Replace `folder` by its parts; if it cannot be divided, its trials fail."""
         gc.collect()  # memory that the parts need
         run_ids = folder.run_ids()
         if is_out_of_memory(failure) and len(run_ids) > 1:
@@ -207,7 +207,7 @@ class BatchTraining:
         return parts
 
     def _keep_alive(self, status: str) -> None:
-        """Drop the runs of trials that have ended, whose status is `status`; the others go on in packs of their own."""
+        """Move the runs of trials that are alive to new packs, and close the others with `status`."""
         alive = set(self._alive)
         needed = {config.run_id for number in alive for config in self._runs[number]}
         kept, left = [], []
@@ -223,16 +223,16 @@ class BatchTraining:
             self._replace_packs(kept)
         for folder in left:
             self._close(folder, {run_id: status for run_id in folder.run_ids() if run_id not in needed})
-        if self._alive != alive:  # a part could not be made
+        if self._alive != alive:  # making a part has failed
             self._keep_alive("failed")
 
     def _parted(self, folder: PackFolder, parts: list[list[str]]) -> list[PackFolder]:
-        """Packs of these runs of `folder`, each going on from its last commit."""
+        """Packs of these runs of `folder`, each with its last commit."""
         made = []
         for part in parts:
             with self._failing(self._trials_of(part)):
                 new = self._folder(part)
-                with new.lock() as held:  # else another batch with these runs is at it
+                with new.lock() as held:  # otherwise another batch trains these runs
                     if held and not _is_finished(new):
                         new.reopen()
                         if new.last_commit() is None and folder.last_commit() is not None:
@@ -241,13 +241,13 @@ class BatchTraining:
         return made
 
     def _close(self, folder: PackFolder, statuses: dict[str, str]) -> None:
-        """Nothing goes on from this pack any more, unless another batch trains it."""
+        """Finish this pack, unless another batch trains it."""
         with folder.lock() as held:
             if held and not folder.done():
                 folder.finish({run_id: {"status": status} for run_id, status in statuses.items()})
 
     def _train(self, folder: PackFolder, until: int | None) -> None:
-        """Train a pack up to a step; another batch may hold the same runs, and then its work is waited for."""
+        """Train a pack up to a step. If another batch trains the same runs, wait for it."""
         waiting = False
         while True:
             with folder.lock() as held:
@@ -273,7 +273,7 @@ class BatchTraining:
         return scores.read_curves([*here, *(PackFolder(self._packs / pack) for pack in sorted(elsewhere))], run_ids)
 
     def _decide(self, rung: int) -> list[int]:
-        """The trials that end at this rung; what they have scored so far is noted for the trials to come."""
+        """The trials to prune at this rung. The scores so far are stored for later trials."""
         study, search = self._study, self._study.search
         step = search.rung_steps()[rung]
         for number in sorted(self._alive):
@@ -284,7 +284,7 @@ class BatchTraining:
                     study.report(number, value, step)
         return sorted(to_prune(search, study.rung_scores(rung), self._alive))
 
-    def _tell(self, number: int) -> None:
+    def _report(self, number: int) -> None:
         study, configs, curves = self._study, self._runs[number], self._curves(number)
         found = scores.blocks(study.search, configs, curves, configs[0].total_steps)
         if not np.isfinite(found).all():

@@ -1,12 +1,12 @@
-"""One worker of a search: claims trials, trains their packs, tells; `python -m slurm.jobs.search_worker SEARCH_FOLDER`.
+"""One worker of a search. It claims, trains and reports trials: `python -m slurm.jobs.search_worker SEARCH_FOLDER`.
 
-Any number of them share a folder and a storage, on one machine or many. The exit code is what a scheduler reads: 0 no
-trial is left to claim, 75 stopped with everything committed (start it again), 1 failed.
+Any number of workers share a folder and a storage, on one machine or many. Exit codes: 0 no trial is left, 75 stopped
+after a commit (start it again), 1 failed.
 """
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads a pack are slower than two packs
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads per pack are slower than two packs
 
 import argparse
 import logging
@@ -30,10 +30,12 @@ from sweeps.definition import DefinitionError
 from sweeps.search import LANES
 from sweeps.study import Batch, Study, one_line_reason, study_in
 
-FAILED_TRIALS_IN_A_ROW = 4  # then the next ones would fail as well
+FAILED_TRIALS_IN_A_ROW = 4  # after these, the next trials would probably fail too
 
 
 class TorchTrainer:
+    """Trains packs with PyTorch on one device."""
+
     def __init__(self, device: str, commit_seconds: float, should_stop: Callable[[], bool]):
         self._name, self._commit_seconds, self._should_stop = device, commit_seconds, should_stop
 
@@ -52,10 +54,10 @@ class TorchTrainer:
 
     @cached_property
     def device(self):
-        """The device that packs are trained on.
+        """The device that trains the packs.
 
         Raises:
-            RecordError: if there is no such device here.
+            RecordError: if this machine has no such device.
         """
         import torch
 
@@ -72,28 +74,28 @@ class TorchTrainer:
 
 
 class Worker:
-    """Trains `together` trials at a time, in packs of at most `lanes` runs."""
+    """Trains `trials_per_batch` trials at a time, in packs of at most `lanes` runs."""
 
     def __init__(
         self,
         study: Study,
         trainer: Trainer,
-        together: int,
+        trials_per_batch: int,
         lanes: int = LANES,
         should_stop: Callable[[], bool] = bool,
     ):
         self._study, self._trainer, self._should_stop = study, trainer, should_stop
-        self._together, self._lanes = together, lanes
+        self._trials_per_batch, self._lanes = trials_per_batch, lanes
 
     def work(self) -> int:
-        """Claim, train and tell until no trial is left to claim; the exit code.
+        """Claim, train and report trials until none is left; the exit code.
 
         Raises:
             RecordError, OSError: if the storage or the disk cannot be used; the trials stay with their batch.
         """
         failed_in_a_row = 0
         while not self._should_stop():
-            batch = self._study.claim(self._together)
+            batch = self._study.claim(self._trials_per_batch)
             if batch is None:
                 return FINISHED
             log.info("trials %s%s", ", ".join(map(str, batch.points)), ", taken over" if batch.adopted else "")
@@ -102,10 +104,10 @@ class Worker:
             except StopRequestedError:
                 batch.forget_start()
                 return INTERRUPTED
-            except (RecordError, OSError):  # the storage or the disk: the next worker goes on with these trials
+            except (RecordError, OSError):  # the storage or the disk: the next worker continues these trials
                 batch.forget_start()
                 raise
-            except Exception as error:  # the device, perhaps: these trials are tried a few times more
+            except Exception as error:  # perhaps the device: these trials get a few more starts
                 batch.error = one_line_reason(error)
                 batch.write()
                 log.error("this worker stops: %s", batch.error, exc_info=error)
@@ -133,29 +135,30 @@ log = logging.getLogger("scorer")
 
 
 def main() -> int:
+    """Work on the search named on the command line; the exit code."""
     streams.protect()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--together", type=int, default=1, help="trials asked for at once")
-    parser.add_argument("--lanes", type=int, default=LANES, help="runs trained together, at most")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one")
-    parser.add_argument("--commit-seconds", type=float, default=300.0)
-    parser.add_argument("--parent", type=int, help="stop, committing, when this process is gone")
+    parser.add_argument("folder", type=Path, help="the folder of the search")
+    parser.add_argument("--trials-per-batch", type=int, default=1, help="trials claimed at a time")
+    parser.add_argument("--lanes", type=int, default=LANES, help="maximum runs per pack")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one (default)")
+    parser.add_argument("--commit-seconds", type=float, default=300.0, help="seconds between commits")
+    parser.add_argument("--parent", type=int, help="commit and stop if this process ends")
     arguments = parser.parse_args()
     check_code()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
-    told_to_stop = []
+    stop_signals = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
-        signal.signal(number, lambda number, _: told_to_stop.append(number))
+        signal.signal(number, lambda number, _: stop_signals.append(number))
 
     def should_stop() -> bool:
-        return bool(told_to_stop) or (arguments.parent is not None and os.getppid() != arguments.parent)
+        return bool(stop_signals) or (arguments.parent is not None and os.getppid() != arguments.parent)
 
     try:
         trainer = TorchTrainer(arguments.device, arguments.commit_seconds, should_stop)
-        trainer.device  # noqa: B018, before any trial is claimed: a wrong device is not the trials' fault
+        trainer.device  # noqa: B018, a wrong device must not fail trials, so it is checked before a trial is claimed
         study = study_in(arguments.folder)
-        return Worker(study, trainer, arguments.together, arguments.lanes, should_stop).work()
+        return Worker(study, trainer, arguments.trials_per_batch, arguments.lanes, should_stop).work()
     except (RecordError, DefinitionError, OSError) as error:
         log.error("%s", error)
         return FAILED

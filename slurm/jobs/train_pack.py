@@ -1,11 +1,11 @@
-"""What a job executes: one attempt at one pack, `python -m slurm.jobs.train_pack PACK_FOLDER`.
+"""One attempt to train one pack, the process of a job: `python -m slurm.jobs.train_pack PACK_FOLDER`.
 
-Its exit code is what a scheduler reads: 0 finished, 75 stopped with everything committed (start it again), 1 failed.
+Exit codes: 0 finished, 75 stopped after a commit (start it again), 1 failed.
 """
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads a pack are slower than two packs
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: two threads per pack are slower than two packs
 
 import argparse
 import io
@@ -29,24 +29,27 @@ from slurm.jobs.policy import attempt_history, halve, halves, is_out_of_memory, 
 from slurm.submissions.snapshot import check_code
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 75
-HALVED = -1  # the pack is now two: to be started anew, in a process that holds none of the first one's memory
-LOCK_PATIENCE_SECONDS = 15.0  # a cut-off process may still be writing its last commit
+HALVED = -1  # the pack was split in two: start them in a new process, which has free memory
+LOCK_PATIENCE_SECONDS = 15.0  # a stopping process may still write its last commit
 
-stop_signals: list[int] = []  # the signals that arrived; nothing else happens in a handler
+stop_signals: list[int] = []  # received signals; the handler does nothing else
 
 
 def main() -> int:
+    """Train the pack named on the command line; the exit code."""
     streams.protect()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one")
-    parser.add_argument("--commit-seconds", type=float, default=300.0)
-    parser.add_argument("--heartbeat-seconds", type=float, default=1.0)
-    parser.add_argument("--parent", type=int, help="stop, committing, when this process is gone")
-    parser.add_argument("--series", default="", help="attempts of one name share one budget")
-    parser.add_argument("--max-attempts", type=int, default=sys.maxsize)
-    parser.add_argument("--wait", action="store_true", help="for the pack, while another process trains it")
-    parser.add_argument("--died", type=int, metavar="SIGNAL", help="do not train: record that an attempt was killed")
+    parser.add_argument("folder", type=Path, help="the folder of the pack")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one (default)")
+    parser.add_argument("--commit-seconds", type=float, default=300.0, help="seconds between commits")
+    parser.add_argument("--heartbeat-seconds", type=float, default=1.0, help="seconds between heartbeats")
+    parser.add_argument("--parent", type=int, help="commit and stop if this process ends")
+    parser.add_argument("--submission", default="", help="the submission, whose attempts --max-attempts limits")
+    parser.add_argument("--max-attempts", type=int, default=sys.maxsize, help="maximum number of starts")
+    parser.add_argument("--wait", action="store_true", help="wait while another process trains the pack")
+    parser.add_argument(
+        "--record-kill", type=int, metavar="SIGNAL", help="record that an attempt was killed; do not train"
+    )
     arguments = parser.parse_args()
     check_code()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
@@ -54,23 +57,25 @@ def main() -> int:
     folder = PackFolder(arguments.folder)
     try:
         parts = halves(folder) or [folder]
-        codes = [_alone(part, arguments) if not stop_signals else INTERRUPTED for part in parts]
+        codes = [_locked(part, arguments) if not stop_signals else INTERRUPTED for part in parts]
     except RecordError as error:
         print(error, file=sys.stderr)
         return FAILED
-    if HALVED in codes and not arguments.died:
+    if HALVED in codes and not arguments.record_kill:
         os.execv(sys.executable, [sys.executable, "-m", "slurm.jobs.train_pack", *sys.argv[1:]])
     return INTERRUPTED if {INTERRUPTED, HALVED} & set(codes) else max(codes)
 
 
-def _alone(folder: PackFolder, arguments: argparse.Namespace) -> int:
+def _locked(folder: PackFolder, arguments: argparse.Namespace) -> int:
     started = time.monotonic()
     while True:
         with folder.lock() as held:
             if held:
                 if folder.done():
                     return FINISHED
-                return record_kill(folder, arguments.died) if arguments.died else attempt(folder, arguments)
+                return (
+                    record_kill(folder, arguments.record_kill) if arguments.record_kill else attempt(folder, arguments)
+                )
         if arguments.wait and _should_stop(arguments):
             return INTERRUPTED
         if not arguments.wait and time.monotonic() - started > LOCK_PATIENCE_SECONDS:
@@ -84,44 +89,44 @@ def _should_stop(arguments: argparse.Namespace) -> bool:
 
 
 def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
-    """One start, with its own logs; what it prints and how it fails is kept beside its provenance."""
+    """Train `folder` in a new attempt, whose folder keeps its output, its errors and its provenance; the exit code."""
     try:
         folder.state()
     except RecordError as error:
         print(f"{error}; it is replaced, and earlier attempts do not count against --max-attempts", file=sys.stderr)
         folder.write_state(phase="starting")
-    state: dict[str, Any] = attempt_history(folder, arguments.series) if arguments.series else {}
+    state: dict[str, Any] = attempt_history(folder, arguments.submission) if arguments.submission else {}
     refused = reason_to_stop_retrying(folder, state["starts"], arguments.max_attempts) if state else None
     if refused:
         before = folder.state()
-        kept = {key: before[key] for key in ("attempt", "series", "starts") if key in before}
-        _say_failed(folder, refused, kept)
+        kept = {key: before[key] for key in ("attempt", "submission", "starts") if key in before}
+        _record_failure(folder, refused, kept)
         return FAILED
     place = folder.new_attempt()
     state["attempt"] = int(place.name)
 
     with open_log(place / "stdout.log") as out, open_log(place / "stderr.log") as err:
-        os.dup2(out.fileno(), 1)  # by descriptor, so that what libraries print, and a crash's last words, are kept too
+        os.dup2(out.fileno(), 1)  # by descriptor, to keep also the output of libraries and of a crash
         os.dup2(err.fileno(), 2)
-        for stream in (sys.stdout, sys.stderr):  # what an environment prints must not fail for its characters
+        for stream in (sys.stdout, sys.stderr):  # an environment may print any character
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(encoding="utf-8", errors="replace")
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
         try:
             folder.write_state(phase="starting", **state)
             finished = _train(folder, place, arguments, lambda: _should_stop(arguments), state)
-        except KeyboardInterrupt:  # raised by the training itself: the signals only set TOLD_TO_STOP
+        except KeyboardInterrupt:  # raised by user code: signals only add to stop_signals
             folder.write_state(phase="interrupted", **state)
             return INTERRUPTED
-        except MovedError as error:  # there is no place to record it but this log, which moved too
+        except MovedError as error:  # only this log, which was moved too, can record it
             print(error, file=sys.stderr)
             return FAILED
-        except BaseException as error:  # also what an environment raises to end the process
+        except BaseException as error:  # also exceptions by which an environment ends the process
             traceback.print_exc()
             message = mask(_message(folder, error))
             if is_out_of_memory(error):
                 return _after_running_out_of_memory(folder, message, state)
-            _say_failed(folder, message, state)
+            _record_failure(folder, message, state)
             return FAILED
         return FINISHED if finished else INTERRUPTED
 
@@ -138,9 +143,14 @@ def _message(folder: PackFolder, error: BaseException) -> str:
 
 
 def record_kill(folder: PackFolder, number: int) -> int:
-    """Record an attempt that was killed before it could speak; whether it was for its memory, the host knows."""
+    """Record that an attempt was killed by the signal `number`; the exit code.
+
+    If the host killed it because memory was short, the pack is split.
+    """
     state = folder.state()
-    kept = {key: state[key] for key in ("attempt", "series", "starts", "step", "total_steps", "lanes") if key in state}
+    kept = {
+        key: state[key] for key in ("attempt", "submission", "starts", "step", "total_steps", "lanes") if key in state
+    }
     message = f"killed by {signal.Signals(number).name}"
     if number == signal.SIGKILL and _memory_was_short():
         return _after_running_out_of_memory(folder, "out of memory: killed by the host", kept)
@@ -150,14 +160,16 @@ def record_kill(folder: PackFolder, number: int) -> int:
 
 def _after_running_out_of_memory(folder: PackFolder, message: str, state: dict[str, Any]) -> int:
     if halve(folder):
-        print(f"{message}; going on with half the lanes", file=sys.stderr)
+        print(f"{message}; continuing with half the lanes", file=sys.stderr)
         return HALVED
-    _say_failed(folder, f"{message}; the lanes cannot be halved again: give the job more memory", state)
+    _record_failure(
+        folder, f"{message}; the pack cannot be split further. Request more memory (`memory` in the profile)", state
+    )
     return FAILED
 
 
 def _memory_was_short() -> bool:
-    """Has the kernel killed a process of this job's control group for its memory?"""
+    """Has the kernel killed a process of this job's control group because memory was short?"""
     with suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
             _, controller, group = line.split(":", 2)
@@ -171,7 +183,7 @@ def _memory_was_short() -> bool:
 
 
 def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, should_stop: Any, state: Any) -> bool:
-    import torch  # after the lock and the logs, so that a failing import is recorded too
+    import torch  # after the lock and the logs, so that a failed import is recorded
 
     from scorer_core.train import train
 
@@ -190,7 +202,7 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
     return train(folder, device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat, **state)
 
 
-def _say_failed(folder: PackFolder, message: str, state: dict[str, Any]) -> None:
+def _record_failure(folder: PackFolder, message: str, state: dict[str, Any]) -> None:
     last = {}
     try:
         last = {key: value for key, value in folder.state().items() if key in ("step", "total_steps", "lanes")}

@@ -1,0 +1,1 @@
+"""Everything that starts packs and search workers on this machine."""

@@ -1,4 +1,4 @@
-"""Start packs on this machine: a bounded number of processes, each one attempt of one job."""
+"""Train packs on this machine, in a limited number of processes: one process per attempt of a pack."""
 
 import os
 import signal
@@ -19,26 +19,26 @@ POLL_SECONDS = 0.25
 
 @dataclass
 class LaunchState:
-    """Where each pack has got to; `waiting` ones were not started yet, or never."""
+    """The state of each pack; those in `waiting` have not started."""
 
     waiting: list[PackFolder]
     running: list[PackFolder] = field(default_factory=list)
     finished: list[PackFolder] = field(default_factory=list)
     interrupted: list[PackFolder] = field(default_factory=list)
     failed: list[tuple[PackFolder, str]] = field(default_factory=list)
-    elsewhere: dict[PackFolder, str] = field(default_factory=dict)  # running, but trained by this other process
+    elsewhere: dict[PackFolder, str] = field(default_factory=dict)  # in `running`, but trained by this other process
 
 
 class LocalLauncher:
-    """Trains packs in processes of their own, so that one that crashes takes no other with it.
+    """Trains each pack in its own process, so that a crash does not affect other packs.
 
-    An interrupt (Ctrl-C, SIGTERM) is passed on: running packs commit and stop, and no more are started. A second one
-    kills; what was committed stays. The processes have sessions of their own, so that a terminal's Ctrl-C reaches
-    them through here alone, and stop by themselves when this process is gone.
+    An interrupt (Ctrl-C, SIGTERM) is forwarded: running packs commit and stop, and no more packs are started. A second
+    interrupt kills them; commits are kept. Each process has its own session, so that it gets a terminal's Ctrl-C only
+    from here. It stops if this process ends.
 
-    Attempts of a named `series` belong to one submission: a pack that was killed, or halved its lanes, is started again
-    until it has used up `max_attempts`, and one that was cancelled is told to stop. Without a series, a pack that
-    another process trains is waited for, and trained on from its last commit if that process stops early.
+    With a `submission`, a pack that was killed or split is started again until it has used `max_attempts`, and a pack
+    that is cancelled is stopped. Without one, the launcher waits for a pack that another process trains, and continues
+    it from its last commit if that process stops early.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class LocalLauncher:
         device: str,
         commit_seconds: float,
         heartbeat_seconds: float = 1.0,
-        series: str = "",
+        submission: str = "",
         max_attempts: int = sys.maxsize,
     ):
-        self._processes, self._series = processes, series
+        self._processes, self._submission = processes, submission
         self._options = ["--device", device, "--commit-seconds", str(commit_seconds), "--parent", str(os.getpid())]
         self._options += ["--heartbeat-seconds", str(heartbeat_seconds), "--max-attempts", str(max_attempts)]
-        self._options += ["--series", series] if series else ["--wait"]
+        self._options += ["--submission", submission] if submission else ["--wait"]
         self._children: dict[PackFolder, subprocess.Popen[bytes]] = {}
         self._states: dict[PackFolder, dict[str, Any]] = {}  # of each pack when its process was started
         self._interrupts = 0
 
     def run(self, folders: Sequence[PackFolder], on_tick: Callable[[LaunchState], None]) -> LaunchState:
-        """Train `folders` in their order; `on_tick` sees where they are a few times a second."""
+        """Train `folders` in this order; `on_tick` is called a few times per second with their states."""
         outcome = LaunchState(waiting=list(folders))
         numbers = signal.SIGINT, signal.SIGTERM
         before = {number: signal.signal(number, lambda *_: self._interrupt()) for number in numbers}
@@ -90,7 +90,7 @@ class LocalLauncher:
             child.send_signal(signal.SIGTERM if self._interrupts == 1 else signal.SIGKILL)
 
     def _stop_cancelled(self, outcome: LaunchState) -> None:
-        if not self._series:
+        if not self._submission:
             return
         outcome.waiting = [folder for folder in outcome.waiting if not folder.cancelled]
         for folder, child in self._children.items():
@@ -111,16 +111,16 @@ class LocalLauncher:
             del self._children[folder]
             outcome.running.remove(folder)
             _, complaint = child.communicate()
-            if self._series and code < 0 and not self._interrupts:
-                code = subprocess.run([*child.args, "--died", str(-code)]).returncode  # pyright: ignore
+            if self._submission and code < 0 and not self._interrupts:
+                code = subprocess.run([*child.args, "--record-kill", str(-code)]).returncode  # pyright: ignore
             if code == FINISHED:
                 outcome.finished.append(folder)
-            elif self._series and code == INTERRUPTED and not self._interrupts and not folder.cancelled:
+            elif self._submission and code == INTERRUPTED and not self._interrupts and not folder.cancelled:
                 outcome.waiting.insert(0, folder)
             elif code == INTERRUPTED or (self._interrupts and code < 0):
                 outcome.interrupted.append(folder)
             else:
-                outcome.failed.append((folder, _why(folder, code, complaint.decode(errors="replace"))))
+                outcome.failed.append((folder, failure_reason(folder, code, complaint.decode(errors="replace"))))
 
 
 def _state(folder: PackFolder) -> dict[str, Any]:
@@ -130,8 +130,8 @@ def _state(folder: PackFolder) -> dict[str, Any]:
         return {}
 
 
-def _why(folder: PackFolder, code: int, complaint: str) -> str:
-    """One line on why an attempt failed: what it recorded itself, else its last words, else how it ended."""
+def failure_reason(folder: PackFolder, code: int, complaint: str) -> str:
+    """Why an attempt failed, in one line: the recorded error, or its last output, or its exit code."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     if not folder.path.exists():

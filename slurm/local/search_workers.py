@@ -1,4 +1,4 @@
-"""Workers of a search on this machine, and what they have come to."""
+"""The workers of a search on this machine."""
 
 import os
 import signal
@@ -19,31 +19,31 @@ from sweeps.study import Batch, Study
 POLL_SECONDS = 0.5
 
 
-def worker_command(folder: Path, together: int, lanes: int, device: str, commit_seconds: float) -> list[str]:
-    """What starts a worker; where a database has a password, it stands in the environment and nowhere else."""
-    command = [sys.executable, "-m", "slurm.jobs.search_worker", str(folder), "--together", str(together)]
+def worker_command(folder: Path, per_batch: int, lanes: int, device: str, commit_seconds: float) -> list[str]:
+    """The command of a worker that trains `per_batch` trials at a time. It contains no password of a database."""
+    command = [sys.executable, "-m", "slurm.jobs.search_worker", str(folder), "--trials-per-batch", str(per_batch)]
     return [*command, "--lanes", str(lanes), "--device", device, "--commit-seconds", str(commit_seconds)]
 
 
 def trials_per_batch(search: Search, trials: int, workers: int, lanes: int) -> int:
-    """As many as fill packs of at most `lanes` runs, but no more than leave each worker an equal share of `trials`."""
+    """How many trials fill packs of at most `lanes` runs, but at most an equal share of `trials` per worker."""
     full = max(1, lanes // len(search.seeds))
     rounds = -(-trials // (workers * full)) or 1
     return max(1, -(-trials // (workers * rounds)))
 
 
 class LocalWorkers:
-    """Worker processes with sessions of their own; they stop, committing, when told to or when this process is gone."""
+    """Worker processes, each in its own session. They commit and stop on a signal, or if this process ends."""
 
-    def __init__(self, folder: Path, together: int, lanes: int, device: str, commit_seconds: float):
+    def __init__(self, folder: Path, per_batch: int, lanes: int, device: str, commit_seconds: float):
         self._folder = folder
-        self._command = worker_command(folder, together, lanes, device, commit_seconds)
+        self._command = worker_command(folder, per_batch, lanes, device, commit_seconds)
         self._command += ["--parent", str(os.getpid())]
         self.interrupts = 0
         self._workers: list[subprocess.Popen[bytes]] = []
 
     def run(self, processes: int, on_tick: Any) -> list[int]:
-        """Start so many and wait for them; `on_tick` is called a few times a second. Their exit codes."""
+        """Start `processes` workers and wait for them; their exit codes. `on_tick` is called a few times per second."""
         logs: list[IO[bytes]] = []
         numbers = signal.SIGINT, signal.SIGTERM
         before = {number: signal.signal(number, lambda *_: self._interrupt()) for number in numbers}
@@ -74,10 +74,9 @@ class LocalWorkers:
 
 
 def train_here(study: Study, workers: LocalWorkers, processes: int, on_tick: Any) -> list[int]:
-    """Run workers until every trial is told, others in the place of those that were killed; their last exit codes.
+    """Run workers until all trials have ended, and replace killed workers; the last exit codes.
 
-    It gives up when they were killed without having told a trial, committed a step or taken over a batch in between;
-    a batch is taken over a few times only.
+    It gives up if workers were killed and meanwhile no trial has ended, no step was committed and no batch was started.
     """
     before = None
     while True:
@@ -92,12 +91,12 @@ def train_here(study: Study, workers: LocalWorkers, processes: int, on_tick: Any
 
 
 def _committed(study: Study) -> int:
-    """Checkpoints and finished packs there are: a number that moves when anything does."""
+    """The sum of all committed steps and finished packs, which changes with any progress."""
     packs = pack_folders(study.folder / "packs")
     return sum(pack.committed_step() + (pack.path / "done.json").exists() for pack in packs)
 
 
 def _started(study: Study) -> int:
-    """How often workers have begun a batch."""
+    """How often workers have started a batch."""
     batches = (Batch(path.parent, {}) for path in (study.folder / "batches").glob("*/batch.json"))
     return sum(len(batch.starts) for batch in batches if batch.read())

@@ -1,7 +1,7 @@
 """The process that runs a submission on this machine: `python -m slurm.local.supervisor SUBMISSION`.
 
-It starts the packs of one submission, a bounded number at a time, through the launcher that `scorer run` uses, says
-what runs and waits in `queue.json`, and draws the report at the end. It holds a lock while it lives.
+It starts the packs of one submission, a limited number at a time, with the launcher of `scorer run`. It writes which
+packs run and wait into `queue.json`, and draws the report at the end. It holds a lock while it runs.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from scorer_core.support.errors import RecordError
 from scorer_core.support.files import open_log, replace_file, write_json
 from scorer_core.support.locks import Lock, is_locked, locked
 from scorer_core.support.secrets import mask
-from slurm.cluster.scheduler import QueuedJob, SchedulerError
+from slurm.backend import Queue, QueuedJob, SchedulerError
 from slurm.jobs.train_pack import FAILED, INTERRUPTED
 from slurm.local.launcher import LaunchState, LocalLauncher
 from slurm.submissions.snapshot import check_code
@@ -31,15 +31,15 @@ START_PATIENCE_SECONDS = 60.0
 
 
 def start(submission: Submission) -> None:
-    """Begin a submission, detached: it goes on when this process and its terminal are gone.
+    """Start the supervisor of a submission. It continues when this process and its terminal have ended.
 
     Raises:
-        SchedulerError: if it does not begin.
+        SchedulerError: if it does not start.
     """
     logs = submission.folder / "logs"
     logs.mkdir(mode=0o700, exist_ok=True)
-    script = submission.folder / "start.sh"  # a file: everybody can read the arguments of a process
-    shell = "\n".join([*setup(submission), '"$@" &'])  # the shell ends at once, and its child is nobody's
+    script = submission.folder / "start.sh"  # a file, because all users can read the arguments of a process
+    shell = "\n".join([*setup(submission), '"$@" &'])  # the shell ends at once, so its child has no parent
     replace_file(script, (shell + "\n").encode(), PRIVATE)
     with open_log(logs / "supervisor.log") as log:
         command = ["bash", str(script), sys.executable, "-m", "slurm.local.supervisor", str(submission.folder)]
@@ -47,18 +47,28 @@ def start(submission: Submission) -> None:
     end = time.monotonic() + START_PATIENCE_SECONDS
     while not (submission.folder / "queue.json").exists():
         if done.returncode or time.monotonic() > end:
-            said = (logs / "supervisor.log").read_text(encoding="utf-8", errors="replace").splitlines()
-            raise SchedulerError(f"the process that starts the packs did not start: {mask((said or ['no word'])[-1])}")
+            lines = (logs / "supervisor.log").read_text(encoding="utf-8", errors="replace").splitlines()
+            raise SchedulerError(
+                f"the process that starts the packs did not start: {mask((lines or ['it printed nothing'])[-1])}"
+            )
         time.sleep(0.05)
 
 
 def alive(submission: Submission) -> bool:
-    """Is the process that looks after `submission` there? It holds the lock, which no crash leaves behind."""
+    """Does the supervisor of `submission` run? It holds a lock, which is released even by a crash.
+
+    Raises:
+        RecordError: if the lock cannot be opened.
+    """
     return is_locked(submission.folder / "lock")
 
 
-def queue(submission: Submission) -> dict[str, dict[int, QueuedJob]]:
-    """What runs and what waits here, as `slurm.cluster.scheduler.queue` has it for a cluster."""
+def queue(submission: Submission) -> Queue:
+    """The packs, or workers, of `submission` that run or wait on this machine.
+
+    Raises:
+        RecordError: if the queue cannot be read.
+    """
     if not alive(submission):
         return {}
     path = submission.folder / "queue.json"
@@ -66,21 +76,22 @@ def queue(submission: Submission) -> dict[str, dict[int, QueuedJob]]:
     if strange := content.keys() - set(range(len(submission.packs) or submission.workers)):
         raise RecordError(f"{path}: the submission has no pack number {min(strange)}")
     first = {i: QueuedJob(s, "all processes are busy" if s == "pending" else "", "") for i, s in content.items()}
-    report = {submission.last.name: {0: QueuedJob("pending", "Dependency")}} if submission.last else {}
-    return {submission.requests[0].name: first, **report}
+    report = {submission.report_job.name: {0: QueuedJob("pending", "Dependency")}} if submission.report_job else {}
+    return {submission.arrays[0].name: first, **report}
 
 
 def main() -> int:
+    """Run the submission named on the command line; the exit code."""
     streams.protect()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("submission", type=Path)
+    parser.add_argument("submission", type=Path, help="the folder of the submission")
     arguments = parser.parse_args()
     check_code()
     submission = read(arguments.submission)
-    with locked(submission.folder / "lock") as lock:  # waits: `alive` holds it for a moment
+    with locked(submission.folder / "lock") as lock:  # waits: `alive` may hold it for a moment
         try:
             return _workers(submission, lock) if submission.command else _packs(submission, lock)
-        except RecordError as error:  # the processes that it started notice that it is gone, and stop
+        except RecordError as error:  # the processes that it started stop by themselves
             print(error, file=sys.stderr)
             return FAILED
 
@@ -114,18 +125,19 @@ def _packs(submission: Submission, lock: Lock) -> int:
 
 
 def _workers(submission: Submission, lock: Lock) -> int:
-    """Keep every worker going until it says it is done, or fails, or has used up its attempts."""
+    """Restart each worker until it is done, fails, or has used its attempts."""
     assert submission.command
-    told: list[int] = []
+    stop_signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: told.append(number))
+        signal.signal(number, lambda number, _: stop_signals.append(number))
     bound = submission.profile.processes or usable_cores()
     attempts = dict.fromkeys(range(submission.workers), 0)
     running: dict[int, subprocess.Popen[bytes]] = {}
     failed = 0
-    while running or (attempts and not told):
+    while running or (attempts and not stop_signals):
         lock.check_place()
-        for worker in [w for w in attempts if w not in running][: max(0, bound - len(running)) if not told else 0]:
+        free = 0 if stop_signals else max(0, bound - len(running))
+        for worker in [w for w in attempts if w not in running][:free]:
             attempts[worker] += 1
             with open_log(submission.folder / "logs" / f"worker-{worker}.log") as log:
                 running[worker] = subprocess.Popen(submission.command, stdout=log, stderr=log, start_new_session=True)
@@ -139,10 +151,10 @@ def _workers(submission: Submission, lock: Lock) -> int:
             if not again or attempts[worker] >= submission.profile.max_attempts:
                 failed += code != 0
                 del attempts[worker]
-        if told:
+        if stop_signals:
             for process in running.values():
                 process.send_signal(signal.SIGTERM)
-    return INTERRUPTED if told else int(failed > 0)
+    return INTERRUPTED if stop_signals else int(failed > 0)
 
 
 def _ended(running: dict[int, subprocess.Popen[bytes]]) -> Sequence[tuple[int, int]]:

@@ -1,8 +1,9 @@
-"""The code that runs is the code that was submitted: a copy of it, kept once however often it is submitted."""
+"""Snapshots: a copy of the submitted code, from which its jobs run. The same code is copied only once per sweep."""
 
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import uuid
@@ -13,6 +14,7 @@ import scorer_core
 from scorer_core.provenance import CODE_ROOT, SNAPSHOT, code_version
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import refuse_links
+from slurm.jobs import COMMAND_VERSION
 
 PACKAGES = ("cli", "scorer_core", "sweeps", "slurm", "analysis")
 CODE = "SCORER_CODE"  # the variable of a job that names the folder of its code
@@ -20,14 +22,14 @@ SUFFIXES = (".py", ".yaml", ".json", ".css", ".js")
 
 
 def files(source: Path = CODE_ROOT) -> Iterator[Path]:
-    """What the console script and the jobs are made of, relative to `source`."""
+    """The files of the command line and of the jobs, relative to `source`."""
     for package in PACKAGES:
         found = (path.relative_to(source) for path in (source / package).rglob("*") if path.suffix in SUFFIXES)
         yield from sorted(path for path in found if not _private(path))
 
 
 def _private(path: Path) -> bool:
-    """Is it hidden, or a profile, which may hold secrets? Jobs need neither."""
+    """Is it hidden, or a profile, which may contain secrets? Jobs need neither."""
     return path.parts[:2] == ("slurm", "profiles") or any(part.startswith(".") for part in path.parts)
 
 
@@ -37,10 +39,12 @@ def _digest(contents: Mapping[Path, bytes]) -> str:
 
 
 def save_snapshot(codes: Path, source: Path = CODE_ROOT) -> Path:
-    """The folder under `codes` that holds the code at `source` as it is now, made if it is not there yet.
+    """Copy the code at `source` into a folder of `codes`, unless a copy exists; the folder.
+
+    The folder is named after a hash of its files.
 
     Raises:
-        RecordError: if it cannot be written, or the folder there has other code than its name says.
+        RecordError: if it cannot be written, or the files of an existing copy were changed.
     """
     contents = {path: (source / path).read_bytes() for path in files(source)}
     kept = codes / _digest(contents)
@@ -55,16 +59,26 @@ def save_snapshot(codes: Path, source: Path = CODE_ROOT) -> Path:
             (making / path).parent.mkdir(parents=True, exist_ok=True)
             (making / path).write_bytes(text)
         (making / SNAPSHOT).write_text(json.dumps(code_version(source), indent=1), encoding="utf-8")
-        os.rename(making, kept)  # noqa: PTH104, whole or not at all
+        os.rename(making, kept)  # noqa: PTH104, atomic
     except OSError as error:
         shutil.rmtree(making, ignore_errors=True)
-        if not kept.exists():  # else another submission was faster
+        if not kept.exists():  # otherwise another submission has written it
             raise RecordError(f"{kept}: cannot be written: {error.strerror}") from error
     return kept
 
 
+def is_startable(code: Path) -> bool:
+    """Do the commands that this version starts jobs with exist, with the same options, in the snapshot `code`?"""
+    try:
+        text = (code / "slurm" / "jobs" / "__init__.py").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    found = re.search(r"^COMMAND_VERSION = (\d+)$", text, re.MULTILINE)
+    return found is not None and int(found[1]) == COMMAND_VERSION
+
+
 def check_code() -> None:
-    """End a process of a job, with one line, if it has not imported the code that was submitted."""
+    """Exit with one line if the process of a job has not imported the code that was submitted."""
     wanted, found = os.environ.get(CODE), Path(str(scorer_core.__file__)).parent.parent
     if wanted and Path(wanted).resolve() != found.resolve():
         sys.exit(f"this job runs the code in {found}, and {wanted} was submitted: check `setup` for changes of Python")

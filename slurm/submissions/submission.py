@@ -1,43 +1,49 @@
-"""The record of a submission, `submissions/<n>/submission.json`: written before Slurm is asked for anything."""
+"""The record of a submission, `submissions/<n>/submission.json`. It is written before sbatch is called."""
 
 import shlex
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from scorer_core.record_forms import Time, first_fault, now
 from scorer_core.support.commands import command, shown_path
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import numbered, read_json, replace_file
 from scorer_core.support.locks import Lock
+from scorer_core.support.text import count
 from scorer_core.support.waiting import waiting
 from slurm.profile import Profile, profiles
 from slurm.submissions.snapshot import CODE
 
 ENVIRONMENT = "environment.sh"  # in the folder of a submission: the values of the profile's variables
 PRIVATE = 0o600
-HEARTBEAT_SECONDS = 15.0  # a rename on a shared file system for each pack
+HEARTBEAT_SECONDS = 15.0  # each heartbeat renames a file per pack on a shared file system
 
 
 class JobArray(BaseModel):
-    """One call of sbatch: an array over `count` tasks from `first` on, or the job that comes last."""
+    """One call of sbatch: an array of `count` tasks from number `first` on, or the job that draws the report."""
 
-    name: str  # Slurm's name for it, used once ever: by it a job is found whose number was never written down
+    name: str  # Slurm's name for it, used only once: it finds a job whose id was not recorded
     first: int = 0
     count: int = 1
     throttle: int | None = None  # tasks running at a time
-    behind: int | None = None  # the array, by its place in `requests`, that must end before this one starts
+    behind: int | None = None  # the array, by its place in `arrays`, that must end before this one starts
     after: list[str] = []  # jobs that must end before it starts
-    job: str | None = None  # Slurm's number, once it has it
+    job: str | None = None  # Slurm's id, once it has one
 
 
 class Submission(BaseModel):
-    """What was asked for, under which profile, with which code. Task number i of all arrays together is `packs[i]`."""
+    """What was submitted, under which profile, with which code. Task number i of all arrays together is `packs[i]`.
+
+    `arrays` and `report_job` have other names in the file, because jobs in the queue may run an older version.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
 
     folder: Path = Field(exclude=True)
     time: Time = Field(default_factory=now)
@@ -46,41 +52,40 @@ class Submission(BaseModel):
     packs: list[str] = []
     command: list[str] | None = None  # of workers, which have no packs
     workers: int = 0
-    requests: list[JobArray] = []
-    last: JobArray | None = None  # draws the report, after all others
+    arrays: list[JobArray] = Field(
+        default=[], validation_alias=AliasChoices("arrays", "requests"), serialization_alias="requests"
+    )
+    report_job: JobArray | None = Field(  # starts after all arrays
+        default=None, validation_alias=AliasChoices("report_job", "last"), serialization_alias="last"
+    )
     after: list[str] = []  # jobs that must end before any array starts: `--after`, and earlier arrays of the sweep
     environment: list[str] = []  # names of the profile's variables; only ENVIRONMENT has their values
 
     @property
     def name(self) -> str:
-        """Unique among all submissions of one sweep; attempts under it share a budget."""
+        """The number of the submission, unique within a sweep. `max_attempts` applies to each submission."""
         return self.folder.name
 
     @property
     def seconds_old(self) -> float:
         return (datetime.fromisoformat(now()) - datetime.fromisoformat(self.time)).total_seconds()
 
-    def job_log(self, request: JobArray, index: int) -> Path:
-        """What the job of task `index` of `request` printed itself; of the one process that starts all packs here."""
-        local = self.profile.scheduler == "local"
-        return self.folder / "logs" / ("supervisor.log" if local else f"{request.job}_{index}.log")
-
     @property
-    def all_requests(self) -> list[JobArray]:
-        """The arrays, and the job that draws the report if there is one."""
-        return [*self.requests, *([self.last] if self.last else [])]
+    def all_arrays(self) -> list[JobArray]:
+        """The arrays, and the report job if there is one."""
+        return [*self.arrays, *([self.report_job] if self.report_job else [])]
 
     def write(self) -> None:
-        """Write the record and, if they are known, the values of the profile's variables. Only the user reads them."""
+        """Write the record and, if known, the values of the profile's variables. Only the user can read these files."""
         if self.profile.environment:
             lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.profile.environment.items()]
             replace_file(self.folder / ENVIRONMENT, "".join(lines).encode(), PRIVATE)
             self.environment = list(self.profile.environment)
-        content = self.model_dump_json(indent=1, exclude={"profile": {"environment"}, "folder": True})
+        content = self.model_dump_json(indent=1, exclude={"profile": {"environment"}, "folder": True}, by_alias=True)
         replace_file(self.folder / "submission.json", (content + "\n").encode(), PRIVATE)
 
     def whole_profile(self) -> Profile:
-        """The profile with the values of its variables.
+        """The profile, including the values of its environment variables.
 
         Raises:
             RecordError: if the file with the values cannot be read.
@@ -100,19 +105,18 @@ class Submission(BaseModel):
         return self.profile.model_copy(update={"environment": environment})
 
 
-# A signal ends a command of setup too: a job that was told to stop has not failed.
+# A signal also ends a command of setup. A job that received a signal has not failed.
 CHECK_SETUP = """\
 check_setup() {
-  [ "$1" = 0 ] || [ -n "${told:-}" ] || { echo "setup line $2 failed with exit code $1: $3" >&2; exit 1; }
+  [ "$1" = 0 ] || [ -n "${received:-}" ] || { echo "setup line $2 failed with exit code $1: $3" >&2; exit 1; }
 }"""
 
 
 def setup(submission: Submission) -> list[str]:
-    """Shell lines before the process of a job: the profile's, each one checked, then into the submitted code.
+    """Shell lines before the process of a job: the profile's setup, each line checked, then `cd` to the snapshot.
 
-    Python imports this code, whatever the environment says: PYTHONPATH may name another copy, PYTHONSAFEPATH keeps
-    Python from importing from the current folder, PYTHONHOME belongs to another Python, and PYTHONINSPECT loses the
-    exit code.
+    They make Python import the snapshot: PYTHONPATH may name another copy, PYTHONSAFEPATH stops imports from the
+    current folder, PYTHONHOME belongs to another Python, and PYTHONINSPECT loses the exit code.
     """
     profile, code = submission.profile, shlex.quote(str(submission.code))
     lines = [CHECK_SETUP] if profile.setup else []
@@ -125,18 +129,20 @@ def setup(submission: Submission) -> list[str]:
 
 
 def report_command(submission: Submission) -> list[str]:
-    """The process that draws the report when the others have ended."""
+    """The command that draws the report after all packs."""
     return [sys.executable, "-m", "slurm.jobs.draw_report", str(submission.folder)]
 
 
 def submit_command(sweep_folder: Path, sent: Sequence[Submission]) -> str:
-    """The command that submits what was never submitted of this sweep, under the profile of the last of `sent`."""
+    """The command that submits the remaining runs of this sweep, with the profile of the last of `sent`."""
     profile = sent[-1].profile.name if sent and sent[-1].profile.name in profiles() else "PROFILE"
     return command("submit", shown_path(sweep_folder), "--profile", profile)
 
 
 def submissions(sweep_folder: Path, unreadable: list[str] | None = None) -> list[Submission]:
-    """All of a sweep, oldest first. With `unreadable`, those that cannot be read are left out and the reasons added.
+    """All submissions of a sweep, oldest first.
+
+    With `unreadable`, records that cannot be read are left out and the reasons added.
 
     Raises:
         RecordError: if one cannot be read, without `unreadable`.
@@ -154,7 +160,7 @@ def submissions(sweep_folder: Path, unreadable: list[str] | None = None) -> list
 
 
 def read(folder: Path) -> Submission:
-    """The record in `folder`.
+    """Read the record in `folder`.
 
     Raises:
         RecordError: if it cannot be read.
@@ -167,20 +173,19 @@ def read(folder: Path) -> Submission:
         raise RecordError(f"{path}: is not a submission: {first_fault(error)}") from None
     except TypeError:
         raise RecordError(f"{path}: is not a submission: must hold an object, without 'folder'") from None
-    tasks = sum(request.count for request in submission.requests)
+    tasks = sum(array.count for array in submission.arrays)
     if tasks < len(submission.packs):
-        raise RecordError(
-            f"{path}: is not a submission: `requests` has {tasks} tasks for {len(submission.packs)} packs"
-        )
+        packs = count(len(submission.packs), "pack")
+        raise RecordError(f"{path}: is not a submission: `requests` has {count(tasks, 'task')} for {packs}")
     return submission
 
 
 def new(
     sweep_folder: Path, profile: Profile, code: Path, sizes: Sequence[int], throttle: int | None = None, **what: object
 ) -> Submission:
-    """A submission that is in no file yet: arrays of `sizes` tasks that together keep to the throttle.
+    """A submission that is not on disk yet, with arrays of `sizes` tasks that share the throttle.
 
-    `throttle` is used in place of the profile's where earlier arrays of the sweep use a part of that.
+    `throttle` replaces that of the profile, of which earlier arrays of the sweep may use a part.
     """
     folder = sweep_folder / "submissions"
     number = 1 + max((int(path.name) for path in numbered(folder)), default=0)
@@ -192,18 +197,26 @@ def new(
         zip(sizes, split_throttle(throttle or profile.throttle, len(sizes)), strict=True)
     ):
         name = f"{stem}-{index}"
-        request = JobArray(name=name, first=first, count=size, throttle=share, behind=behind, after=submission.after)
-        submission.requests.append(request)
+        array = JobArray(name=name, first=first, count=size, throttle=share, behind=behind, after=submission.after)
+        submission.arrays.append(array)
         first += size
     if submission.packs:
-        submission.last = JobArray(name=f"{stem}-report")
+        submission.report_job = JobArray(name=f"{stem}-report")
     return submission
 
 
-def split_throttle(throttle: int | None, arrays: int) -> list[tuple[int | None, int | None]]:
-    """For each array: its throttle, and which earlier array must end before it starts.
+def note_job_ids(submission: Submission, jobs: Mapping[str, str]) -> int:
+    """Add the job ids in `jobs` (by name) that `submission` lacks; how many they are. The caller writes the record."""
+    missing = [array for array in submission.all_arrays if not array.job and jobs.get(array.name)]
+    for array in missing:
+        array.job = jobs[array.name]
+    return len(missing)
 
-    Each array runs at least one task, so if there are more arrays than `throttle`, only that many run at a time.
+
+def split_throttle(throttle: int | None, arrays: int) -> list[tuple[int | None, int | None]]:
+    """For each array: its throttle, and the earlier array that must end before it starts.
+
+    Each array needs a throttle of at least 1. If there are more arrays than `throttle`, some wait for others.
     """
     if throttle is None:
         return [(None, None)] * arrays
@@ -216,7 +229,7 @@ def split_throttle(throttle: int | None, arrays: int) -> list[tuple[int | None, 
 
 @contextmanager
 def sweep_lock(sweep_folder: Path) -> Iterator[None]:
-    """While this lasts no other process submits to, or cancels in, this sweep; a second one waits its turn."""
+    """Lock the sweep for commands that submit or cancel; a second such command waits."""
     lock = Lock(sweep_folder / "submissions" / "lock")
     with waiting("another scorer command that submits to or cancels in this sweep"):
         lock.acquire()

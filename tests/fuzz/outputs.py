@@ -51,12 +51,12 @@ def make_outputs(place: Path) -> Path:
         finished = number < 3
         for steps in np.split(logged_steps(config), 4)[: 4 if finished else 2]:
             folder.commit(int(steps[-1]), rows(config, steps, steps / 100), b"state")
-        folder.write_state(phase="training", step=400, total_steps=800, lanes=1, attempt=1, series="1")
+        folder.write_state(phase="training", step=400, total_steps=800, lanes=1, attempt=1, submission="1")
         if finished:
             folder.finish({config.run_id: {"status": "done", "verdicts": ["stalled"] if number else []}})
     names = [pack.folder.pack_id for pack in planned.packs]
     submission = new(planned.folder, Profile(name="local", scheduler="local"), outputs, [len(names)], packs=names)
-    submission.last = JobArray(name="scorer-tiny-report")
+    submission.report_job = JobArray(name="scorer-tiny-report")
     submission.write()
     write_json(planned.folder / "submissions" / "missing.json", {"time": now(), "report": True, "runs": {}})
     import_runs(planned.folder, [place / "theirs.csv"], Columns())

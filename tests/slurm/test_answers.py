@@ -12,9 +12,9 @@ import pytest
 from cli import logs as following
 from scorer_core.records import PackFolder
 from slurm import submit
+from slurm.backend import Finding, SchedulerError, SubmissionUnknownError
 from slurm.cluster import losses, scheduler
-from slurm.cluster.profile_check import Finding, check_profile
-from slurm.cluster.scheduler import SchedulerError, SubmissionUnknownError
+from slurm.cluster.profile_check import check_profile
 from slurm.cluster.script import job_number
 from slurm.local import supervisor as local
 from slurm.profile import Profile
@@ -156,7 +156,7 @@ def send(planned: Plan, profile: Profile = SLURM) -> submit.SubmitResult:
     (planned.folder / "sweep.yaml").touch()
     names = [pack.folder.pack_id for pack in planned.packs]
     submission = new(planned.folder.resolve(), profile, planned.folder, [len(names)], packs=names)
-    return submit._hand_over(submission, [])
+    return submit.start(submission, [])
 
 
 def test_all_lines_of_a_refusal_are_shown(commands, planned):
@@ -188,9 +188,9 @@ def test_where_sbatch_does_not_tell_the_job_is_found_by_its_name(commands, plann
     sent = send(planned)
     assert (sent.packs, sent.refused) == (1, "")
     (submission,) = submissions(planned.folder)
-    assert submission.requests[0].job == "18"
-    assert submission.last
-    assert submission.last.job == "19", "the job that draws the report was submitted too"
+    assert submission.arrays[0].job == "18"
+    assert submission.report_job
+    assert submission.report_job.job == "19", "the job that draws the report was submitted too"
     assert len(calls.read_text().splitlines()) == 2
 
 
@@ -209,7 +209,7 @@ def test_sbatch_that_does_not_end_may_have_submitted(commands, planned, tmp_path
     monkeypatch.setattr("slurm.cluster.script.SBATCH_SECONDS", 0.2)
     commands("sbatch", "case $2 in *-report.sh) echo 19;; *) exec sleep 5;; esac")
     commands("squeue", IN_QUEUE.format(bin=tmp_path / "bin"))
-    assert send(planned).submission.requests[0].job == "18"
+    assert send(planned).submission.arrays[0].job == "18"
 
 
 def test_after_ctrl_c_and_after_a_crash_the_array_s_number_is_taken_from_the_queue(commands, planned, tmp_path):
@@ -218,13 +218,16 @@ def test_after_ctrl_c_and_after_a_crash_the_array_s_number_is_taken_from_the_que
     sent = send(planned)
     assert (sent.interrupted, sent.packs) == (True, 1)
     (submission,) = submissions(planned.folder)
-    assert submission.requests[0].job == "18"
-    submission.requests[0].job = None
+    assert submission.arrays[0].job == "18"
+    submission.arrays[0].job = None
     submission.write()
     assert submit.recover_job_ids(read_status(planned.folder)) == 1
     (submission,) = submissions(planned.folder)
-    assert submission.last
-    assert (submission.requests[0].job, submission.last.job) == ("18", "19")
+    assert submission.report_job
+    assert (submission.arrays[0].job, submission.report_job.job) == ("18", "19")
+    script = (submission.folder / f"{submission.report_job.name}.sh").read_text()
+    assert f"cd {planned.folder.resolve()}/code/" in script, "its own code has no command for the report"
+    assert submission.code == planned.folder
 
 
 # --- the environment of a job ---
@@ -370,8 +373,8 @@ def lost(commands, planned) -> PackFolder:
 @pytest.mark.parametrize("started", [False, True])
 def test_status_quotes_why_a_pack_was_lost_and_what_to_change(lost, started):
     if started:
-        lost.write_state(phase="starting", series="1", time="2026-01-01T00:00:00+00:00", step=0)
-        lost.write_state(phase="killed", series="1", step=0)
+        lost.write_state(phase="starting", submission="1", time="2026-01-01T00:00:00+00:00", step=0)
+        lost.write_state(phase="killed", submission="1", step=0)
     found = read_status(lost.path.parent.parent)
     pack = found.packs[lost.pack_id]
     assert pack.state == "lost"
@@ -425,8 +428,8 @@ def cluster(commands, nodes: str, partitions: str = PARTITIONS, config: str = CO
 @pytest.mark.parametrize(
     ("node", "level", "found"),
     [
-        ("gn-01", "ok", "jobs of normal do not have to give way"),
-        ("cpu07", "problem", "jobs of gpu_urgent take the place of yours, mode CANCEL"),
+        ("gn-01", "ok", "jobs in normal are not preempted"),
+        ("cpu07", "problem", "jobs in gpu_urgent can preempt yours (PreemptMode=CANCEL)"),
     ],
 )
 def test_only_a_partition_with_nodes_of_ours_preempts(commands, node, level, found):
@@ -435,19 +438,19 @@ def test_only_a_partition_with_nodes_of_ours_preempts(commands, node, level, fou
     assert (finding.level, finding.found) == (level, found)
 
 
-def test_words_where_numbers_are_expected_do_not_stop_the_doctor(commands):
+def test_words_where_numbers_are_expected_do_not_stop_the_profile_check(commands):
     odd = PARTITIONS.replace("Tier=1 ", "Tier=eins ").replace("MaxTime=UNLIMITED", "MaxTime=unbegrenzt")
     cluster(commands, f"Hallo\n{NODES.format('cpu07')}\nscorer|normal", odd, CONFIG.replace("1001", "n/a"))
     findings = {finding.subject: finding for finding in check_profile(SLURM)}
     assert findings["time"].level == "note"
     assert findings["MaxArraySize"].level == "note"
-    assert findings["MaxSubmitJobs"] == Finding("ok", "MaxSubmitJobs", "no limit is known")
+    assert findings["MaxSubmitJobs"] == Finding("ok", "MaxSubmitJobs", "scorer found no limit")
     assert findings["accounting"].found == "on; account lab"
 
 
 def test_gpus_without_a_number_mean_one(commands):
     cluster(commands, NODES.format("gn-01").replace("(null)", "gpu:a100:4"))
     (finding,) = [f for f in check_profile(SLURM.model_copy(update={"gpus": "a100"})) if f.subject == "gpus"]
-    assert finding == Finding("ok", "gpus", "a100 of a100:4 a node")
+    assert finding == Finding("ok", "gpus", "a100 of a100:4 per node")
     (finding,) = [f for f in check_profile(SLURM.model_copy(update={"gpus": "h100"})) if f.subject == "gpus"]
-    assert finding.found == "normal has a100:4 a node, the profile asks h100"
+    assert finding.found == "normal has a100:4 per node, the profile requests h100"

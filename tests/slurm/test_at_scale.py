@@ -22,7 +22,7 @@ QUESTIONS = ("REQUEST_JOB_INFO", "REQUEST_JOB_USER_INFO", "REQUEST_JOB_INFO_SING
 
 @pytest.fixture(scope="module")
 def place(unaccounted, tmp_path_factory):
-    """The grid in packs as they come; its jobs wait for an hour, and so for ever."""
+    """The grid in packs as they come; its jobs wait for an hour, so they never start."""
     folder = tmp_path_factory.mktemp("scale")
     place = Workplace(unaccounted, folder, {"name": "scale", "seeds": RUNS}, sbatch={"begin": "now+1hour"})
     yield place

@@ -123,7 +123,7 @@ def test_start_says_what_to_export_status_what_runs_and_stop_ends_all_even_what_
             return [pid for pid in processes.every(cluster.folder) if _command(pid) == b"sleep\x00300\x00"]
 
         wait_for(lambda: state(cluster, job) == "RUNNING" and bool(sleeping()))
-        for name in ("n1", "slurmctld"):  # the daemons die, and the job's step goes on without them
+        for name in ("n1", "slurmctld"):  # the daemons die, and the job's step continues without them
             processes.kill([int((tmp_path / f"{name}.pid").read_text())])
         assert cluster.running() == ["munged", "n2"]
         assert sleeping()
@@ -136,7 +136,7 @@ def test_start_says_what_to_export_status_what_runs_and_stop_ends_all_even_what_
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_start_that_is_cut_off_leaves_nothing_running(unaccounted, tmp_path, number):
-    """Told to end, it clears up itself; killed, the guard of the process that wanted the cluster does."""
+    """On a signal it cleans up itself; if it is killed, a guard process cleans up."""
     cluster = DevCluster(tmp_path)
     command = [*MODULE, "start", "--no-accounting", str(tmp_path), "--while-alive"]
     code = f"import os; os.execv({MODULE[0]!r}, {command!r} + [str(os.getpid())])"

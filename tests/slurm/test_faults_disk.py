@@ -85,7 +85,7 @@ def test_an_output_folder_that_becomes_read_only(unaccounted, small, tmp_path):
 
 @pytest.mark.parametrize("damaged", [1, 2])
 def test_a_corrupt_checkpoint(unaccounted, small, tmp_path, damaged):
-    """The newest is damaged and the one before serves; both are, and it begins anew. The job is requeued either way."""
+    """The newest is damaged and the one before serves; both are, and it starts at step 0. Each time it is requeued."""
     place = Workplace(unaccounted, tmp_path)
     place.scorer("submit")
     place.wait_until_training(step=800)

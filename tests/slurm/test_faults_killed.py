@@ -51,13 +51,13 @@ def killed(place: Workplace, dice: random.Random, whole_job: bool) -> bool:
     """Kill the job at a random moment, mostly while it trains, and see to its next start; False if it was faster."""
     while_training = dice.random() < 0.8
 
-    def begun() -> bool:
+    def started_again() -> bool:
         place.hasten()
         if place.pack.done() or not revived(place) or not place.processes():
             return bool(place.pack.done())
         return not while_training or (place.training() and place.pack.state()["pid"] in place.processes())
 
-    wait_for(begun)
+    wait_for(started_again)
     with suppress(AssertionError):  # the moment has come
         wait_for(lambda: place.pack.done(), seconds=dice.uniform(0.0, 4.0))
     if place.pack.done():
@@ -86,7 +86,7 @@ def revived(place: Workplace) -> bool:
 
 @pytest.mark.parametrize("partition", ["low", "low-grace"])
 def test_preempted_by_the_high_partition(unaccounted, long, tmp_path, partition):
-    """With grace it commits when it is told, by which alone it gets on here; without, by its last commits."""
+    """With a grace period it commits on the signal, its only progress here; without one, it keeps its last commits."""
     graced = partition == "low-grace"
     place = Workplace(unaccounted, tmp_path, LONG, partition=partition, commit_seconds=1000 if graced else 0.4)
     place.scorer("submit")

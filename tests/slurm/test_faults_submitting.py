@@ -56,7 +56,7 @@ def test_what_slurm_holds_is_told_and_released_by_resume(held, accounted):
     assert "JobHeldUser (2 packs)" in held.scorer("status")
     assert "2 packs released" in held.scorer("resume", "-y")
     assert "JobHeldUser" not in held.scorer("status")
-    assert sorted(held.jobs()) == sorted(jobs), "none was submitted anew"
+    assert sorted(held.jobs()) == sorted(jobs), "none was submitted again"
 
 
 def test_more_than_max_submit_jobs_waits_for_the_next_call(held, accounted):

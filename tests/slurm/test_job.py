@@ -1,4 +1,4 @@
-"""What a job meets: killed anywhere, told to stop, a full disk, a damaged checkpoint. The metrics come out the same."""
+"""Failures of a job: killed at any time, stopped by a signal, a full disk, a damaged checkpoint. The metrics stay."""
 
 import json
 import os
@@ -121,7 +121,7 @@ def folder(tmp_path) -> PackFolder:
 
 
 def kill_at_random_moments(folder: PackFolder, kills: int, seed: int) -> int:
-    """SIGKILL that many attempts, each at a random moment of its life; the attempts that had begun to train."""
+    """SIGKILL that many attempts, each at a random moment of its life; the attempts that had started to train."""
     dice, trained = random.Random(seed), 0
     for _ in range(kills):
         if folder.done():
@@ -279,7 +279,7 @@ def test_a_folder_that_cannot_be_read_is_a_failure_that_names_the_file(folder):
 
 
 def test_a_job_whose_folder_is_renamed_stops_in_one_line_and_the_next_one_goes_on_there(reference, folder, tmp_path):
-    process = start(folder, "--series", "1", "--heartbeat-seconds", "0.1")
+    process = start(folder, "--submission", "1", "--heartbeat-seconds", "0.1")
     wait_for(lambda: folder.committed_step() > 0)
     os.kill(process.pid, signal.SIGSTOP)  # so that it is not done before the folder is renamed
     folder.path.parent.rename(tmp_path / "renamed")

@@ -1,4 +1,4 @@
-"""The verbs on the `local` profile, through real processes: what a laptop user learns is what a cluster user does."""
+"""The commands on the `local` profile, with real processes: the same as on a cluster."""
 
 import json
 import os
@@ -39,7 +39,7 @@ class Place:
         self.profile.write_text(yaml.safe_dump(content))
 
     def call(self, *words: object, code: int = 0) -> str:
-        """What a verb prints, errors included; it must end with `code` and never in a traceback."""
+        """What a command prints, errors included; it must end with `code` and never in a traceback."""
         command = [sys.executable, "-m", "cli.main", *map(str, words), "--outputs", str(self.outputs)]
         done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, stdin=subprocess.DEVNULL)
         assert done.returncode == code, done.stdout + done.stderr
@@ -144,11 +144,11 @@ def test_resume_waits_until_a_cancelled_pack_has_stopped_and_then_submits_it(pla
     assert place.status()["packs"][pack.pack_id]["state"] == "running"
     assert f"running pack {pack.pack_id} (2 runs): stopping: cancelled" in place.call("status", "mine")
     monkeypatch.setattr(verbs_submit, "STOP_PATIENCE_SECONDS", 0.1)
-    for verb in (("resume", "mine", "-y"), ("retry", "mine", "--state", "cancelled")):
-        told = "1 pack cancelled and still stopping, not submitted; give this command again later\n"
-        code, _, complaint = call(*verb, "--outputs", place.outputs)
-        assert (code, complaint) == (1, told)
-    command = [sys.executable, "-m", "scorer", "resume", "mine", "-y", "--outputs", str(place.outputs)]
+    for words in (("resume", "mine", "-y"), ("retry", "mine", "--state", "cancelled")):
+        message = "1 pack cancelled and still stopping, not submitted; give this command again later\n"
+        code, _, complaint = call(*words, "--outputs", place.outputs)
+        assert (code, complaint) == (1, message)
+    command = [sys.executable, "-m", "cli.main", "resume", "mine", "-y", "--outputs", str(place.outputs)]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as resume:
         assert resume.stderr
         line = resume.stderr.readline()
@@ -203,9 +203,31 @@ def test_a_pack_that_is_killed_is_started_again_and_the_supervisor_s_death_loses
     os.kill(supervisor(place, "1"), signal.SIGKILL)
     wait_for(lambda: {pack.state()["phase"] for pack in place.packs} == {"interrupted"})
     assert place.status()["counts"] == {"lost": 4}
-    assert "told to stop at step" in place.call("status", "mine")
+    assert "stopped by a signal at step" in place.call("status", "mine")
     assert "2 packs submitted" in place.call("resume", "mine", "-y")
     wait_for(lambda: place.training() == 2)
+
+
+def test_a_sweep_that_an_older_version_submitted_is_resumed_with_the_current_code(place):
+    place.submit(*LONG, "--variant", "scorer")
+    (pack,) = place.packs
+    wait_for(lambda: pack.committed_step() > 0)
+    place.call("cancel", "mine", "-y")
+    (submission,) = submissions(place.outputs / "mine")
+    wait_for(lambda: not local.alive(submission))
+    submission.code = submission.code.rename(submission.code.with_name("0" * 16))
+    shutil.rmtree(submission.code / "slurm" / "jobs")  # as in version 0.1
+    (submission.code / "slurm" / "job.py").write_text("raise SystemExit('not of this version')")
+    submission.write()
+    committed = pack.committed_step()
+    shown = place.call("resume", "mine", "-y")
+    assert "1 pack continues with the current code: this version of scorer cannot start the older version" in shown
+    assert "1 pack submitted" in shown
+    wait_for(lambda: pack.state().get("attempt") == 2 and pack.state()["phase"] == "training")
+    assert pack.state()["step"] >= committed > 0
+    older, newer = submissions(place.outputs / "mine")
+    assert older == submission
+    assert (newer.code / "slurm" / "jobs" / "train_pack.py").exists()
 
 
 @pytest.mark.slow
@@ -291,7 +313,7 @@ def test_a_lost_run_resumed_ends_with_the_metrics_of_an_uninterrupted_one(place,
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("submit", "mine.yaml", "--profile", "nosuch"), "profile nosuch: there is local, slurm-example"),
+        (("submit", "mine.yaml", "--profile", "nosuch"), "profile nosuch: not found; available: local, slurm-example"),
         (("submit", "mine.yaml", "--profile", "bad.yaml"), "bad.yaml: cpu: unknown key"),
         (("submit", "mine.yaml", "--profile", "here.yaml", "-s", "seeds=0"), "seeds: at least one seed is needed"),
         (("submit", "mine.yaml", "--profile", "here.yaml", "--seed", "few"), "--seed few: is neither a number nor a"),

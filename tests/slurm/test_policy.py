@@ -46,28 +46,28 @@ def test_a_refusal_repeats_the_last_words(folder):
 
 
 def test_attempts_of_another_submission_do_not_count(folder):
-    folder.write_state(phase="failed", series="1", starts=[0, 0, 0])
-    assert attempt_history(folder, "1") == {"series": "1", "starts": [0, 0, 0, 0]}
-    assert attempt_history(folder, "2") == {"series": "2", "starts": [0]}
+    folder.write_state(phase="failed", submission="1", starts=[0, 0, 0])
+    assert attempt_history(folder, "1") == {"submission": "1", "starts": [0, 0, 0, 0]}
+    assert attempt_history(folder, "2") == {"submission": "2", "starts": [0]}
 
 
 def test_a_job_out_of_attempts_fails_at_once_and_a_new_series_trains(folder):
-    folder.write_state(phase="killed", attempt=3, error="killed by SIGSEGV", series="1", starts=[0, 0])
-    process = start(folder, "--series", "1", "--max-attempts", "20")
+    folder.write_state(phase="killed", attempt=3, error="killed by SIGSEGV", submission="1", starts=[0, 0])
+    process = start(folder, "--submission", "1", "--max-attempts", "20")
     assert code_of(process) == 1
     state = folder.state()
     assert (state["phase"], state["attempt"]) == ("failed", 3)
     assert state["error"] == "no progress in 2 attempts, both from step 0; the last one: killed by SIGSEGV"
     assert not (folder.path / "attempts").exists(), "a refused start is no attempt"
-    start(folder, "--series", "2", "--max-attempts", "20")
+    start(folder, "--submission", "2", "--max-attempts", "20")
     wait_for(lambda: folder.state().get("phase") == "training")
     assert folder.state()["starts"] == [0]
 
 
 @pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (11, "SIGSEGV")])
 def test_how_an_attempt_was_killed_is_recorded_and_it_is_to_be_started_again(folder, number, name):
-    folder.write_state(phase="training", attempt=1, series="1", starts=[0], step=40, total_steps=4000, lanes=2)
-    assert code_of(start(folder, "--series", "1", "--died", str(number))) == 75
+    folder.write_state(phase="training", attempt=1, submission="1", starts=[0], step=40, total_steps=4000, lanes=2)
+    assert code_of(start(folder, "--submission", "1", "--record-kill", str(number))) == 75
     state = folder.state()
     assert (state["phase"], state["error"], state["step"]) == ("killed", f"killed by {name}", 40)
     assert state["starts"] == [0]
@@ -111,15 +111,15 @@ def test_out_of_memory_halves_the_lanes_once_and_says_so(tmp_path):
     """No machine has the memory for these replays: the pack is halved, each half tried, and that is the end."""
     configs = [RunConfig(**{**SETTINGS, "replay_size": 10**13}, seed=seed) for seed in range(4)]
     folder = PackFolder.create(tmp_path / "packs", configs)
-    assert code_of(start(folder, "--series", "1")) == 1
+    assert code_of(start(folder, "--submission", "1")) == 1
     assert json.loads((folder.path / "halved.json").read_text())["because"] == "out of memory"
     parts = halves(folder)
     assert [len(part.run_ids()) for part in parts] == [2, 2]
     for part in parts:
-        assert re.search("alloc.*the lanes cannot be halved again: give the job more memory", part.state()["error"])
+        assert re.search("alloc.*the pack cannot be split further. Request more memory", part.state()["error"])
         assert len(list((part.path / "attempts").iterdir())) == 1
     log = (folder.path / "attempts" / "1" / "stderr.log").read_text()
-    assert "going on with half the lanes" in log
+    assert "continuing with half the lanes" in log
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_a_pack_that_only_fits_by_halves_ends_with_the_metrics_of_an_unlimited_o
     whole, folder = (PackFolder.create(tmp_path / name, configs) for name in ("whole", "packs"))
     assert code_of(start(whole)) == 0
     limit = 7 * 10**9
-    command = [sys.executable, "-m", "slurm.jobs.train_pack", str(folder.path), "--device", "cpu", "--series", "1"]
+    command = [sys.executable, "-m", "slurm.jobs.train_pack", str(folder.path), "--device", "cpu", "--submission", "1"]
     subprocess.run(command, check=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
     parts = halves(folder)
     assert [len(part.run_ids()) for part in parts] == [4, 4]

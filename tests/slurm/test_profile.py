@@ -51,20 +51,27 @@ def test_keys_of_sbatch_stay_as_written(tmp_path):
         ("partition: x", "mine.yaml: scheduler: Field required"),
         ("scheduler: pbs", "mine.yaml: scheduler: Input should be 'slurm' or 'local', not 'pbs'"),
         ("scheduler: slurm\npartitoin: x", "mine.yaml: partitoin: unknown key"),
-        ("scheduler: slurm\ntime: soon", "mine.yaml: time: 'soon' is no time"),
+        ("scheduler: slurm\ntime: soon", "mine.yaml: time: 'soon' is not a time"),
         ("scheduler: slurm\ntime: 0", "mine.yaml: time: '0' is less than a minute"),
-        ("scheduler: slurm\ntime: 2\nsignal_seconds: 120", "signal_seconds: 120 s leave nothing of 2 min"),
+        ("scheduler: slurm\ntime: 2\nsignal_seconds: 120", "signal_seconds: 120 s leave no time of 2 min"),
         ("scheduler: slurm\ncpus: 0", "mine.yaml: cpus: Input should be greater than or equal to 1, not '0'"),
         ("scheduler: slurm\nmemory: lots", "mine.yaml: memory: String should match"),
         ("scheduler: slurm\nsbatch: {array: 0-9}", "mine.yaml: sbatch: array is set by scorer itself"),
-        ("scheduler: slurm\nsbatch: {mem: 4G}", "mine.yaml: sbatch.mem: belongs at the top, as `memory`"),
-        ("scheduler: slurm\nprocesses: 2", "mine.yaml: processes: means nothing where scheduler is slurm"),
-        ("scheduler: local\npartition: x", "mine.yaml: partition: means nothing where scheduler is local"),
+        ("scheduler: slurm\nsbatch: {mem: 4G}", "mine.yaml: sbatch.mem: set `memory` at the top level instead"),
+        ("scheduler: slurm\nprocesses: 2", "mine.yaml: processes: not used with scheduler: slurm; remove it"),
+        ("scheduler: local\npartition: x", "mine.yaml: partition: not used with scheduler: local; remove it"),
         ("scheduler: slurm\ncpus: 1\ncpus: 2", "mine.yaml: line 3: 'cpus' stands twice"),
         ('scheduler: slurm\nsbatch: {comment: "a\\ntouch x"}', "mine.yaml: sbatch.comment: must be text on one line"),
         ('scheduler: slurm\nsbatch: {comment: "a\\rtouch x"}', "mine.yaml: sbatch.comment: must be text on one line"),
         ("scheduler: slurm\nsbatch: {comment: [a, b]}", "mine.yaml: sbatch.comment: must be text on one line"),
         ('scheduler: slurm\nsbatch: {"nice\\ntouch x\\n": 1}', "mine.yaml: sbatch."),
+        (
+            'scheduler: slurm\nreport_job: {comment: "a\\ntouch x"}',
+            "mine.yaml: report_job.comment: must be text on one",
+        ),
+        ('scheduler: slurm\nreport_job: {"nice x": 1}', "mine.yaml: report_job."),
+        ("scheduler: slurm\nreport_job: {array: 0-9}", "mine.yaml: report_job: array is set by scorer itself"),
+        ("scheduler: slurm\nreport_job: {}\nfinaliser: {}", "mine.yaml: finaliser: unknown key"),
         ('scheduler: slurm\nfinaliser: {comment: "a\\ntouch x"}', "mine.yaml: finaliser.comment: must be text on one"),
         ('scheduler: slurm\nfinaliser: {"nice x": 1}', "mine.yaml: finaliser."),
         ('scheduler: slurm\npartition: "a\\ntouch x"', "mine.yaml: partition: String should match"),
@@ -74,7 +81,7 @@ def test_keys_of_sbatch_stay_as_written(tmp_path):
         ("scheduler: local\nenvironment: {A: [x]}", "mine.yaml: environment.A: must be text or a number"),
         (
             "scheduler: local\nenvironment: {SCORER_STORAGE: x}",
-            "mine.yaml: environment.SCORER_STORAGE: export it in your shell instead; jobs get it",
+            "mine.yaml: environment.SCORER_STORAGE: export it in your shell instead; jobs inherit it",
         ),
         ("- a", "mine.yaml: not a mapping of keys to values"),
         ("a: [", "mine.yaml: line 1: while parsing"),
@@ -90,5 +97,14 @@ def test_a_mistake_is_one_line_that_names_the_file_and_the_field(tmp_path, text,
 
 
 def test_a_name_that_is_not_known_is_answered_with_those_that_are():
-    with pytest.raises(DefinitionError, match=r"profile nosuch: there is local, slurm-example; your own belong in"):
+    with pytest.raises(
+        DefinitionError, match=r"profile nosuch: not found; available: local, slurm-example. Put your own in"
+    ):
         load_profile("nosuch")
+
+
+def test_the_key_finaliser_of_earlier_versions_is_still_read_as_report_job(tmp_path):
+    old = load_profile(written(tmp_path, "scheduler: slurm\nfinaliser: {gpus_per_node: 0}"))
+    new = load_profile(written(tmp_path, "scheduler: slurm\nreport_job: {gpus_per_node: 0}"))
+    assert old == new
+    assert new.report_job == {"gpus-per-node": "0"}

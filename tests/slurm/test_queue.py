@@ -1,4 +1,4 @@
-"""Limits, throttles, report jobs, waiting and usage, by functions and with commands in the place of Slurm's."""
+"""Limits, throttles, report jobs, waiting and usage, by functions and with scripts that replace Slurm's commands."""
 
 import io
 import time
@@ -11,9 +11,9 @@ from cli import common as asking
 from cli.usage_view import as_json, show
 from scorer_core.records import PackFolder
 from scorer_core.support import waiting
+from slurm.backend import Limits, QueuedJob, SchedulerError
 from slurm.cluster.cancelling import report_jobs
 from slurm.cluster.limits import explained, free_slots
-from slurm.cluster.scheduler import Limits, QueuedJob, SchedulerError
 from slurm.cluster.usage import Usage, Used, memory, parse, proposal, time_limit
 from slurm.profile import Profile, load_profile
 from slurm.status import PackStatus, SweepStatus
@@ -38,8 +38,8 @@ def test_at_any_moment_the_arrays_together_keep_to_the_throttle(throttle, arrays
     assert len(followed) == len(set(followed)), "no two arrays wait for the same one"
 
 
-class Standing:
-    """The parts of a board that a submission's throttle depends on."""
+class Found:
+    """The parts of a status that a submission's throttle depends on."""
 
     def __init__(self, submissions: list[Submission], tasks: list[QueuedJob]):
         self.submissions = submissions
@@ -52,10 +52,10 @@ class Standing:
 )
 def test_a_second_submission_gets_what_the_first_leaves_of_the_throttle_or_starts_after_it(tmp_path, queued, expected):
     first = new(tmp_path, SLURM.model_copy(update={"throttle": 4}), tmp_path, [10], packs=["a"] * 10)
-    first.requests[0].job = "17"
+    first.arrays[0].job = "17"
     tasks = [QueuedJob("pending", job="17", index=i) for i in range(queued)]
-    assert remaining_throttle(Standing([first], tasks), 4) == expected  # pyright: ignore[reportArgumentType]
-    assert remaining_throttle(Standing([first], tasks), None) == (None, [])  # pyright: ignore[reportArgumentType]
+    assert remaining_throttle(Found([first], tasks), 4) == expected  # pyright: ignore[reportArgumentType]
+    assert remaining_throttle(Found([first], tasks), None) == (None, [])  # pyright: ignore[reportArgumentType]
 
 
 def slurm_of(folder: Path, monkeypatch: pytest.MonkeyPatch, **answers: str) -> None:
@@ -124,10 +124,10 @@ def test_limits_that_the_cluster_does_not_enforce_or_tell_do_not_count(tmp_path,
     ],
 )
 def test_a_refusal_for_too_many_jobs_names_max_submit(refusal, says):
-    told = str(explained(SchedulerError(refusal)))
-    assert says in told
-    assert told.startswith(refusal)
-    assert "\n" not in told
+    message = str(explained(SchedulerError(refusal)))
+    assert says in message
+    assert message.startswith(refusal)
+    assert "\n" not in message
 
 
 def test_other_refusals_stay_as_they_are():
@@ -137,17 +137,17 @@ def test_other_refusals_stay_as_they_are():
 
 def test_a_report_job_is_cancelled_with_the_last_jobs_of_its_submission_or_if_it_can_never_start(tmp_path):
     one, two = (new(tmp_path / name, SLURM, tmp_path, [2], packs=["a", "b"]) for name in ("one", "two"))
-    assert one.last
-    assert two.last
+    assert one.report_job
+    assert two.report_job
     tasks = {i: QueuedJob("pending", job="1", index=i) for i in range(2)}
     report, stuck = (
         QueuedJob("pending", "Dependency", job="2"),
         QueuedJob("pending", "DependencyNeverSatisfied", job="4"),
     )
-    queued = {one.requests[0].name: tasks, one.last.name: {0: report}, two.last.name: {0: stuck}}
+    queued = {one.arrays[0].name: tasks, one.report_job.name: {0: report}, two.report_job.name: {0: stuck}}
     assert report_jobs([one, two], queued, {tasks[0]}) == {stuck}
     assert report_jobs([one, two], queued, set(tasks.values())) == {report, stuck}
-    del queued[one.requests[0].name]
+    del queued[one.arrays[0].name]
     assert report_jobs([one, two], queued, set()) == {stuck}, "all its jobs have ended: it is about to start"
 
 

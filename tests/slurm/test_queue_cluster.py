@@ -153,8 +153,8 @@ def test_the_workers_of_a_search_are_waited_for_by_after_and_cancelled_by_its_na
     place = Workplace(clean, tmp_path, EIGHT, **HELD)
     definition, out = tmp_path / "sought.yaml", ("--outputs", str(place.outputs))
     definition.write_text(yaml.safe_dump(SEARCH | {"name": "sought"}))
-    begun = place.run_words("search", str(definition), "--profile", str(place.profile), "--workers", "3", *out)
-    assert "3 workers submitted" in begun.stdout, begun.stderr
+    started = place.run_words("search", str(definition), "--profile", str(place.profile), "--workers", "3", *out)
+    assert "3 workers submitted" in started.stdout, started.stderr
     (workers,) = set(clean.command("squeue", "--noheader", "--format=%F").split())
     place.scorer("submit", "--after", "sought", "--seed", "0")
     (array,) = dependencies(clean).keys() - {workers}
@@ -227,9 +227,9 @@ def test_submit_prints_that_it_waits_for_sbatch(clean, tmp_path):
     place = Workplace(clean, tmp_path, EIGHT, **HELD)
     slow = shim(tmp_path / "bin", "sbatch", '[ -e "$0.once" ] || { touch "$0.once"; sleep 5; }; /usr/bin/sbatch "$@"')
     with place.start("submit", "--seed", "0", environment=slow) as process:
-        _, told = process.communicate(timeout=PATIENCE_SECONDS)
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 0
-    assert "waiting for sbatch (4 s) ...\n" in told
+    assert "waiting for sbatch (4 s) ...\n" in errors
 
 
 @pytest.mark.slow

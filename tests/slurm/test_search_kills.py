@@ -42,7 +42,7 @@ class Process:
         return self.lives and "trials" in self.log.read_text()
 
     def would_be_the_last_start(self, study: Study) -> bool:
-        """Has its batch begun so often without a commit that it is given up if this worker is killed, too?
+        """Was its batch started so often without a commit that it is given up if this worker is killed, too?
 
         test_search_worker.py tests that; here every trial is to be finished.
         """
@@ -98,7 +98,7 @@ def test_every_trial_is_told_exactly_once_none_lost_none_left_running(tmp_path, 
     study = Study(search_of(trials=TRIALS, pruner="halving"), tmp_path / "syn")
     kills, logs = search_and_kill(study, seed=5)
     assert kills >= KILLS // 2, "they were done before they could be killed"
-    # What the last ones killed held is taken over by whoever comes next.
+    # The next worker takes over the trials of the killed ones.
     assert Worker(study, SyntheticTrainer(), 3).work() == 0
     trials = study.trials()
     assert [trial.number for trial in trials] == list(range(TRIALS))
@@ -109,8 +109,8 @@ def test_every_trial_is_told_exactly_once_none_lost_none_left_running(tmp_path, 
             assert trial.user_attrs["scores"][0] == pytest.approx(expected)
             assert trial.value == pytest.approx(np.mean(expected))
     if storage == "journal":
-        told = finishing_writes(study)
-        assert len(told) == TRIALS
-        assert set(told.values()) == {1}
+        writes = finishing_writes(study)
+        assert len(writes) == TRIALS
+        assert set(writes.values()) == {1}
     assert logs.count("taken over") >= 3, "few workers were killed that held trials"
     assert "Traceback" not in logs

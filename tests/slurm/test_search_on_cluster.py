@@ -18,9 +18,9 @@ def test_four_jobs_search_together_and_what_a_cancelled_one_held_another_finishe
     definition.write_text(yaml.safe_dump(SEARCH | {"trials": TRIALS, "total_steps": 8_000}))
     out = ["--outputs", str(place.outputs)]
     search = ["search", str(definition), "--profile", str(place.profile), "--workers", str(WORKERS), *out]
-    begun = place.run_words(*search, "--lanes", "2")
-    assert (begun.returncode, begun.stderr) == (0, "")
-    assert f"{WORKERS} workers submitted" in begun.stdout
+    started = place.run_words(*search, "--lanes", "2")
+    assert (started.returncode, started.stderr) == (0, "")
+    assert f"{WORKERS} workers submitted" in started.stdout
     assert f"0 workers submitted to dev, beside {WORKERS}" in place.run_words(*search).stdout
     folder = place.outputs / "mine"
 
@@ -37,9 +37,9 @@ def test_four_jobs_search_together_and_what_a_cancelled_one_held_another_finishe
     if any(trial["state"] == "running" for trial in trials(place, out)):
         place.run_words(*search)  # nobody was left to take over what the killed one held
         wait_for(lambda: not jobs(), seconds=600, every=0.5)
-    told = trials(place, out)
-    assert [trial["number"] for trial in told] == list(range(TRIALS))
-    assert {trial["state"] for trial in told} <= {"complete", "pruned"}
+    found = trials(place, out)
+    assert [trial["number"] for trial in found] == list(range(TRIALS))
+    assert {trial["state"] for trial in found} <= {"complete", "pruned"}
     assert sum(log.count("taken over") for log in logs()) >= 1
     assert not any("Traceback" in log for log in logs())
     assert "Nothing is left to try" in place.run_words(*search).stdout

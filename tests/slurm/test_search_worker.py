@@ -33,7 +33,7 @@ def searched(search: Search, folder: Path, together: int = 4) -> tuple[Study, Sy
     return study, trainer
 
 
-def told(trials: list[FrozenTrial]) -> list[tuple]:
+def ended(trials: list[FrozenTrial]) -> list[tuple]:
     return [(t.number, t.state, t.params, t.values, t.user_attrs.get("scores")) for t in trials]
 
 
@@ -83,11 +83,11 @@ def test_the_same_seed_and_one_worker_give_identical_trials(tmp_path, sampler):
     search = search_of(sampler=sampler, space=space, trials=16)
     first, _ = searched(search, tmp_path / "first")
     second, _ = searched(search, tmp_path / "second")
-    assert told(first.trials()) == told(second.trials())
+    assert ended(first.trials()) == ended(second.trials())
     assert len({tuple(trial.params.values()) for trial in first.trials()}) == (10 if sampler == "grid" else 16)
     if sampler in ("tpe", "random"):
         other, _ = searched(search.model_copy(update={"sampler_seed": 1}), tmp_path / "other")
-        assert told(other.trials()) != told(first.trials())
+        assert ended(other.trials()) != ended(first.trials())
 
 
 @pytest.mark.parametrize("pruner", ["none", "halving"])
@@ -105,7 +105,7 @@ def test_stopped_again_and_again_the_trials_are_those_of_an_uninterrupted_search
         assert code == INTERRUPTED
         assert lives < 100
     assert lives > 5
-    assert told(study.trials()) == told(whole.trials())
+    assert ended(study.trials()) == ended(whole.trials())
     assert set(finishing_writes(study).values()) == {1}
 
 
@@ -134,9 +134,9 @@ def test_a_point_met_again_reuses_the_finished_runs(tmp_path):
 
 def test_more_trials_may_be_asked_for_later(tmp_path):
     study, _ = searched(search_of(trials=5), tmp_path)
-    before = told(study.trials())
+    before = ended(study.trials())
     more, _ = searched(search_of(trials=9), tmp_path)
-    assert told(more.trials())[:5] == before
+    assert ended(more.trials())[:5] == before
     assert len(more.trials()) == 9
 
 
@@ -372,7 +372,7 @@ def test_killed_right_after_a_trial_failed_the_others_go_on_from_their_commit(tm
 
 
 class KilledError(BaseException):
-    """Stands for SIGKILL: no code of the worker handles it."""
+    """Simulates SIGKILL: no code of the worker handles it."""
 
 
 def test_a_batch_that_kills_its_workers_is_given_up_and_the_search_goes_on(tmp_path):
@@ -421,8 +421,8 @@ def test_a_worker_that_is_told_to_stop_does_not_count_against_its_trials(tmp_pat
     study = Study(search_of(trials=2), tmp_path / "syn")
     for _ in range(STARTS_WITHOUT_PROGRESS + 3):
         asked = itertools.count()
-        told = lambda asked=asked: next(asked) > 0  # noqa: E731, once it has claimed
-        assert Worker(study, SyntheticTrainer(should_stop=lambda: True), 2, should_stop=told).work() == INTERRUPTED
+        stop = lambda asked=asked: next(asked) > 0  # noqa: E731, once it has claimed
+        assert Worker(study, SyntheticTrainer(should_stop=lambda: True), 2, should_stop=stop).work() == INTERRUPTED
     assert Worker(study, SyntheticTrainer(), 2).work() == FINISHED
     assert [trial.state for trial in study.trials()] == [TrialState.COMPLETE] * 2
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from slurm.cluster.profile_check import Finding, check_profile
+from slurm.backend import Finding
+from slurm.cluster.profile_check import check_profile
 from slurm.profile import Profile
 from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import Workplace, metrics, wait_for
@@ -130,9 +131,9 @@ def test_a_job_that_slurm_kills_for_its_memory_is_lost_for_that_reason(work):
     wait_for(lambda: not place.jobs(), every=0.3)
     wait_for(lambda: "unknown" not in place.states(), every=1)
     assert place.states().keys() <= {"failed", "lost"}
-    told = place.scorer("status")
-    assert "memory limit" in told
-    assert "Set a larger `memory`" in told
+    shown = place.scorer("status")
+    assert "memory limit" in shown
+    assert "Set a larger `memory`" in shown
     shown = place.run_words("logs", place.pack.pack_id, "--outputs", str(place.outputs))
     assert "exceeded memory limit" in shown.stdout
 
@@ -150,12 +151,12 @@ def check(foreign: DevCluster, monkeypatch: pytest.MonkeyPatch, **fields: Any) -
 def test_the_check_reads_what_this_site_allows(foreign, monkeypatch):
     found = check(foreign, monkeypatch)
     assert found["partition"].found == "gpu is up: 2 working nodes, 0 down or drained"
-    assert found["gpus"] == Finding("ok", "gpus", "1 of 2 a node")
-    assert found["MaxArraySize"].found == "50 tasks an array"
-    assert found["accounting"].found.startswith("none")
+    assert found["gpus"] == Finding("ok", "gpus", "1 of 2 per node")
+    assert found["MaxArraySize"].found == "50 tasks per array"
+    assert found["accounting"].found.startswith("off")
     assert "JobRequeue=0" in found["requeue"].found
     assert found["preemption"].level == "problem"
-    assert "jobs of gpu_urgent take the place of yours, mode CANCEL" in found["preemption"].found
+    assert "jobs in gpu_urgent can preempt yours (PreemptMode=CANCEL)" in found["preemption"].found
     assert "scorer resume" in found["preemption"].advice
 
 
@@ -169,7 +170,7 @@ def test_a_probe_below_a_path_with_a_space_sees_what_a_job_sees(work):
     words = "profile", "check", str(place.profile), "--outputs", str(place.outputs), "--probe"
     done = place.run_words(*words)
     assert done.returncode == 0, done.stdout
-    assert "seen, written and locked across nodes" in done.stdout
+    assert "jobs can read and write it, and file locks work across nodes" in done.stdout
     assert "ran on" in done.stdout
 
 

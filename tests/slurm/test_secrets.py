@@ -16,8 +16,8 @@ from scorer_core.config import RunConfig
 from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from slurm import submit
+from slurm.backend import SchedulerError
 from slurm.cluster import script
-from slurm.cluster.scheduler import SchedulerError
 from slurm.local.supervisor import alive
 from slurm.profile import Profile
 from slurm.submissions.submission import JobArray, Submission, new, read, setup
@@ -41,14 +41,14 @@ def submission(folder: Path, **profile: object) -> Submission:
 
 
 def text(made: Submission) -> str:
-    request = made.requests[0]
+    request = made.arrays[0]
     return script.executor(made, request).text(script.array_body(made, request))
 
 
 def test_the_script_of_a_job_runs_no_value_as_code_and_gets_every_variable(tmp_path):
     evil = "a'b\"c $(touch PWNED) `touch PWNED`; touch PWNED #"
     made = submission(tmp_path / "a b'c;%j", sbatch={"comment": evil, "exclude": evil}, partition=evil, account=evil)
-    made.requests[0].name = f"{evil}%"
+    made.arrays[0].name = f"{evil}%"
     made.write()
     written = tmp_path / "script.sh"
     written.write_text(text(made))
@@ -139,7 +139,7 @@ def test_the_script_that_sbatch_gets_is_private(tmp_path, monkeypatch):
     sbatch.write_text(f'#!/bin/sh\nstat -c %a "$2" > {tmp_path}/mode\necho 7\n')
     sbatch.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
-    made.requests[0].job = script.executor(made, JobArray(name="x")).send("true")
+    made.arrays[0].job = script.executor(made, JobArray(name="x")).send("true")
     assert (tmp_path / "mode").read_text() == "600\n"
     assert not any(mode(path) & 0o077 for path in made.folder.glob("*.sh"))
 

@@ -1,4 +1,4 @@
-"""From a definition to figures on a real Slurm, by the verbs alone: submitted once, requeued by hand, topped up."""
+"""From a definition to figures on a real Slurm, with the commands only: submitted once, requeued by hand, topped up."""
 
 import json
 

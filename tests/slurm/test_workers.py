@@ -48,15 +48,15 @@ def test_workers_on_slurm_are_requeued_on_75_and_a_secret_reaches_them_but_no_fi
     )  # fmt: skip
     submission = submit_workers(profile, [sys.executable, "-c", CODE, str(starts)], 2, tmp_path / "search")
     assert live_workers(tmp_path / "search") in (1, 2)
-    script = unaccounted.command("scontrol", "write", "batch_script", submission.requests[0].job or "", "-")
+    script = unaccounted.command("scontrol", "write", "batch_script", submission.arrays[0].job or "", "-")
     assert "environment.sh" in script
     assert "token" not in script
 
     def over() -> bool:
         for line in unaccounted.command("squeue", "--noheader", "--array", "--format=%A|%r|%j").splitlines():
             job, reason, name = line.split("|")
-            if reason == "BeginTime" and name == submission.requests[0].name:
-                with suppress(Exception):  # it may have begun by itself
+            if reason == "BeginTime" and name == submission.arrays[0].name:
+                with suppress(Exception):  # it may have started by itself
                     unaccounted.command("scontrol", "update", f"jobid={job}", "starttime=now")
         return live_workers(tmp_path / "search") == 0
 

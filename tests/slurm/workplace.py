@@ -1,4 +1,4 @@
-"""A user's place on a login node of the dev cluster: a sweep, a profile, and the verbs."""
+"""A user's place on a login node of the dev cluster: a sweep, a profile, and the commands."""
 
 import json
 import os
@@ -56,14 +56,14 @@ def metrics(packs: Path) -> dict[str, bytes]:
     owners = table["run_id"].to_pylist()
     for run_id in set(owners):
         rows = table.filter(pa.array([owner == run_id for owner in owners])).sort_by("step")
-        assert len(set(rows["step"].to_pylist())) == rows.num_rows, f"{run_id}: a row stands twice"
+        assert len(set(rows["step"].to_pylist())) == rows.num_rows, f"{run_id}: duplicate row"
         columns = [rows[name].to_numpy() for name in rows.column_names if name != "run_id"]
         runs[run_id] = b"".join(column.tobytes() for column in columns)
     return runs
 
 
 class Workplace:
-    """One folder with a definition and a profile; `scorer` runs a verb as a user would."""
+    """One folder with a definition and a profile; `scorer` runs a command as a user would."""
 
     def __init__(self, cluster: DevCluster, folder: Path, sweep: dict[str, Any] | None = None, **profile: Any):
         self.cluster, self.folder, self.outputs = cluster, folder, folder / "outputs"
@@ -84,10 +84,10 @@ class Workplace:
         (pack,) = pack_folders(self.packs)
         return pack
 
-    def start(self, verb: str, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-        """A verb on the sweep; `submit` under the profile."""
-        profile = ["--profile", str(self.profile)] if verb == "submit" else []
-        words = [verb, str(self.sweep), *arguments, *profile, "--outputs", str(self.outputs)]
+    def start(self, command: str, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        """A command on the sweep; `submit` under the profile."""
+        profile = ["--profile", str(self.profile)] if command == "submit" else []
+        words = [command, str(self.sweep), *arguments, *profile, "--outputs", str(self.outputs)]
         return self._start(words, environment or {})
 
     def _start(self, words: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
@@ -96,24 +96,24 @@ class Workplace:
             text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
-    def run(self, verb: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        return self._finish(self.start(verb, *arguments, **options))
+    def run(self, command: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self._finish(self.start(command, *arguments, **options))
 
     def run_words(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """A verb that is not about the sweep."""
+        """A command that is not about the sweep."""
         return self._finish(self._start(list(words), {}))
 
     def _finish(self, process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
         with process:
             out, err = process.communicate(timeout=PATIENCE_SECONDS)
         assert "Traceback" not in err, err
-        # Where the machine is slow, a verb also tells what it waits for.
+        # Where the machine is slow, a command also prints what it waits for.
         err = "".join(line for line in err.splitlines(keepends=True) if not line.startswith("waiting for "))
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def scorer(self, verb: str, *arguments: str, **options: Any) -> str:
-        """What a verb that must succeed prints."""
-        done = self.run(verb, *arguments, **options)
+    def scorer(self, command: str, *arguments: str, **options: Any) -> str:
+        """What a command that must succeed prints."""
+        done = self.run(command, *arguments, **options)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -145,7 +145,7 @@ class Workplace:
             if reason != "BeginTime" or not self._ours(name) or start == "N/A":
                 continue
             if (datetime.fromisoformat(start) - datetime.now()).total_seconds() > 10:
-                with suppress(ClusterError):  # it may have begun by itself
+                with suppress(ClusterError):  # it may have started by itself
                     self.cluster.command("scontrol", "update", f"jobid={job}", "starttime=now+3")
 
     def step(self) -> int:

@@ -18,9 +18,8 @@ from cli.status_view import cost, status_notes, status_table
 from scorer_core.records import PackFolder
 from scorer_core.support.files import write_json
 from scorer_core.support.text import duration
+from slurm.backend import FreeSlots, Limits, SchedulerError
 from slurm.cluster import scheduler
-from slurm.cluster.limits import FreeSlots
-from slurm.cluster.scheduler import Limits, SchedulerError
 from slurm.profile import Profile
 from slurm.status import FRESH_SECONDS, SweepStatus, read_status
 from slurm.submissions import snapshot
@@ -54,15 +53,15 @@ def planned(tmp_path) -> Plan:
     planned.write()
     names = [pack.folder.pack_id for pack in planned.packs]
     submission = new(tmp_path / "mine", SLURM, tmp_path, [len(names)], packs=names)
-    submission.requests[0].job = "17"
+    submission.arrays[0].job = "17"
     submission.write()
     return planned
 
 
-def beat(pack: PackFolder, seconds_ago: float = 0, series: str = "1", **state: Any) -> None:
+def beat(pack: PackFolder, seconds_ago: float = 0, submission: str = "1", **state: Any) -> None:
     from datetime import UTC, datetime, timedelta
 
-    pack.write_state(series=series, step=40, total_steps=10_000, lanes=4, **state)
+    pack.write_state(submission=submission, step=40, total_steps=10_000, lanes=4, **state)
     then = datetime.now(UTC) - timedelta(seconds=seconds_ago)
     write_json(pack.path / "state.json", pack.state() | {"time": then.isoformat(timespec="seconds")})
 
@@ -73,7 +72,7 @@ def test_where_slurm_is_silent_the_files_speak_and_the_rest_is_unknown_never_dea
     beat(packs[1], phase="training")
     beat(packs[2], FRESH_SECONDS + 10, phase="training")
     beat(packs[3], phase="failed", error="out of luck")
-    beat(packs[4], phase="failed", error="out of luck", series="0")
+    beat(packs[4], phase="failed", error="out of luck", submission="0")
     packs[5].mark_cancelled(True)
     found = read_status(planned.folder)
     assert "squeue: not found" in found.scheduler_error
@@ -86,7 +85,7 @@ def test_where_slurm_is_silent_the_files_speak_and_the_rest_is_unknown_never_dea
 @pytest.mark.parametrize("state", ["RUNNING", "COMPLETING"])
 def test_a_cancelled_job_that_slurm_still_has_is_running_and_said_to_be_stopping(planned, tmp_path, monkeypatch, state):
     first, second, *_ = (pack.folder for pack in planned.packs)
-    (request,) = submissions(tmp_path / "mine")[0].requests
+    (request,) = submissions(tmp_path / "mine")[0].arrays
     rows = [f"{scheduler.MARK}17|{index}|{state}|None|n1|{request.name}" for index in (0, 1)]
     squeue = tmp_path / "squeue"
     squeue.write_text("#!/bin/sh\n" + "".join(f"echo '{row}'\n" for row in ["scorer|ARRAY_JOB_ID", *rows]))
@@ -126,32 +125,32 @@ def test_the_share_of_runs_with_a_verdict_stands_beside_their_variant_and_task(p
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(status_table(read_status(planned.folder)))
     run = next(run for run in planned.sweep.runs if run.run_id == sound)
-    told = [line for line in console.export_text().splitlines() if "collapsed" in line]
-    assert len(told) == 1
-    assert "collapsed 3 of 4" in told[0]
-    assert run.variant.name in told[0]
-    assert run.config.task in told[0]
+    shown = [line for line in console.export_text().splitlines() if "collapsed" in line]
+    assert len(shown) == 1
+    assert "collapsed 3 of 4" in shown[0]
+    assert run.variant.name in shown[0]
+    assert run.config.task in shown[0]
 
 
 def test_the_price_on_a_cluster_is_that_of_its_jobs_at_the_measured_speed(planned):
     seconds = [price.seconds(pack.configs[0], 4, compiled=False) for pack in planned.packs]
     two = Profile(name="mine", scheduler="slurm", time=3, throttle=2)
-    (told,) = cost(planned.packs, two)
-    assert 180 > max(seconds) > 1, "one attempt is enough: no number of attempts is told"
-    assert f"As jobs of mine: the longest about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in told
-    assert f"about {duration(makespan(seconds, 2))} with 2 jobs at a time" in told
+    (shown,) = cost(planned.packs, two)
+    assert 180 > max(seconds) > 1, "one attempt is enough: no number of attempts is printed"
+    assert f"As jobs of mine: the longest about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in shown
+    assert f"about {duration(makespan(seconds, 2))} with 2 jobs at a time" in shown
     larger = [replace(pack, configs=[runs_of.model_copy(update={"total_steps": 10**7}) for runs_of in pack.configs])
               for pack in planned.packs]  # fmt: skip
     longest = max(pack.seconds for pack in larger)
-    told, unmeasured = cost(larger, two.model_copy(update={"gpus": "1", "throttle": None}))
-    assert f"{math.ceil(longest / 180)} attempts of 3 min" in told
-    assert "with 6 jobs at a time" in told
+    shown, unmeasured = cost(larger, two.model_copy(update={"gpus": "1", "throttle": None}))
+    assert f"{math.ceil(longest / 180)} attempts of 3 min" in shown
+    assert "with 6 jobs at a time" in shown
     assert "no GPU has been measured" in unmeasured
 
 
 def test_a_pack_that_slurm_never_took_is_missing_and_one_that_scorer_run_left_is_lost(planned, tmp_path):
     submission = submissions(tmp_path / "mine")[0]
-    submission.requests[0].job = None
+    submission.arrays[0].job = None
     submission.write()
     found = read_status(planned.folder)
     assert {pack.state for pack in found.packs.values()} == {"unknown"}, "it may have taken it: it does not answer"
@@ -161,7 +160,7 @@ def test_a_pack_that_slurm_never_took_is_missing_and_one_that_scorer_run_left_is
     found = read_status(planned.folder)
     assert found.scheduler_error == "", "nothing was submitted: there is nothing to ask"
     assert found.packs[left.pack_id].state == "lost"
-    assert found.packs[left.pack_id].note.startswith("told to stop at step 40, ")
+    assert found.packs[left.pack_id].note.startswith("stopped by a signal at step 40, ")
     with left.lock() as held:
         assert held
         beat(left, phase="training")
@@ -192,12 +191,35 @@ def test_an_index_made_by_other_code_is_not_believed(planned, tmp_path, monkeypa
     assert len(read_status(planned.folder).cells) == 24
 
 
+def snapshot_of(code: Path) -> None:
+    """The part of a snapshot that says which commands it can run."""
+    (code / "slurm" / "jobs").mkdir(parents=True)
+    shutil.copy(snapshot.CODE_ROOT / "slurm" / "jobs" / "__init__.py", code / "slurm" / "jobs")
+
+
+@pytest.mark.parametrize("old", [{"slurm/job.py": "", "scorer.py": ""}, {"slurm/jobs/__init__.py": ""}])
+def test_packs_whose_code_is_of_an_older_version_are_resumed_with_the_current_code(planned, tmp_path, old):
+    names = [pack.folder.pack_id for pack in planned.packs]
+    snapshot_of(tmp_path / "current")
+    for path, text in old.items():
+        (tmp_path / "old" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "old" / path).write_text(text)
+    for code, packs in (("current", names[:2]), ("old", names[2:5])):
+        new(tmp_path / "mine", SLURM, tmp_path / code, [len(packs)], packs=packs).write()
+    shutil.rmtree(tmp_path / "mine" / "submissions" / "1")
+    found = SweepStatus(planned.folder, "", [], {}, submissions(tmp_path / "mine"))
+    parts = group_by_snapshot(Selection(names), found)
+    assert [(code and code.name, part.packs, part.outdated) for code, part in parts] == [
+        ("current", names[:2], 0), (None, names[2:], 3),
+    ]  # fmt: skip
+
+
 def test_what_is_resumed_runs_the_code_it_was_submitted_with_and_what_is_new_the_code_of_now(planned, tmp_path):
     names = [pack.folder.pack_id for pack in planned.packs]
     for code, packs in (("old", names[:3]), ("newer", names[2:4]), ("removed", names[4:5])):
         submission = new(tmp_path / "mine", SLURM, tmp_path / code, [len(packs)], packs=packs)
         if code != "removed":
-            submission.code.mkdir()
+            snapshot_of(submission.code)
         submission.write()
     shutil.rmtree(tmp_path / "mine" / "submissions" / "1")
     standing = SweepStatus(planned.folder, "", [], {}, submissions(tmp_path / "mine"))
@@ -257,12 +279,12 @@ def test_a_filter_that_means_nothing_is_refused(given):
     [(0, 4, []), (3, 4, [3]), (4, 4, [4]), (5, 4, [2, 3]), (10_000, 1001, [1000] * 10), (2003, 1001, [667, 668, 668])],
 )
 def test_arrays_are_even_and_their_last_index_is_below_max_array_size(tasks, most, expected):
-    assert array_sizes(tasks, SLURM, Limits(most, None)) == expected
+    assert array_sizes(tasks, Limits(most, None)) == expected
 
 
 def test_arrays_together_keep_to_the_throttle(tmp_path):
     profile = SLURM.model_copy(update={"throttle": 7})
-    requests = new(tmp_path, profile, tmp_path, [4, 4, 3]).requests
+    requests = new(tmp_path, profile, tmp_path, [4, 4, 3]).arrays
     assert [request.throttle for request in requests] == [3, 2, 2]
     assert [request.first for request in requests] == [0, 4, 8]
     assert len({request.name for request in requests}) == 3
