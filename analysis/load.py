@@ -17,7 +17,10 @@ from analysis.run_metrics import RunMetrics, Status, read_imported, read_packs, 
 from scorer_core.config import RunConfig
 from scorer_core.records import METRICS, PackFolder
 from scorer_core.scores import auc, best, final
-from sweeps.definition import DefinitionError, Sweep, Variant, load_submitted
+from sweeps.definition import Sweep
+from sweeps.errors import DefinitionError
+from sweeps.expansion import Variant
+from sweeps.loading import load_submitted
 
 MOST_IMPORTED_STEPS = 200  # of an imported variant's steps on a task, so many are drawn
 

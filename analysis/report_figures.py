@@ -12,7 +12,7 @@ from analysis import figures
 from analysis.statistics import Estimate
 from analysis.style import WIDTHS, Look, Venue, figure_text, looks, new_figure
 from analysis.summary import LEGIBLE, Summary, hints, method, score_text
-from sweeps.definition import Variant
+from sweeps.expansion import Variant
 
 LOSSES = ("td_error", "msbe", "be_variance", "leader_grad_norm", "follower_grad_norm")
 DIAGNOSTICS = (

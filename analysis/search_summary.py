@@ -15,11 +15,12 @@ from analysis.run_metrics import version_notes
 from analysis.statistics import Bootstrap, Estimate, estimate
 from scorer_core.config import RunConfig
 from scorer_core.records import pack_folders
-from sweeps import definition
+from sweeps import loading
 from sweeps.confirm import Confirmed, compared, ranking, scores_of
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 from sweeps.search import Search
 from sweeps.study import Study
+from sweeps.trials import PRUNED_AT_STEP, attributes
 
 BINS = 8  # of a slice along a numeric field
 RESAMPLED = 100  # studies that importances are computed of
@@ -78,7 +79,7 @@ def summarise_search(study: Study, against: Path | None = None) -> SearchSummary
     rows = {trial.number: _row(search, trial) for trial in trials}
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     each = search.total_steps * len(search.default)
-    pruned = [trial.user_attrs["stopped at"] for trial in trials if "stopped at" in trial.user_attrs]
+    pruned = [step for trial in trials if (step := attributes(trial).get(PRUNED_AT_STEP)) is not None]
     saved = sum((search.total_steps - step) * len(search.default) for step in pruned)
     return SearchSummary(
         study,
@@ -110,8 +111,8 @@ def _row(search: Search, trial: FrozenTrial) -> TrialRow:
     if trial.state == TrialState.COMPLETE:
         estimates = tuple(interval(search, np.array(runs, float)) for runs in trial.user_attrs["scores"])
         note = f"{trial.user_attrs['diverged']} diverged" if trial.user_attrs.get("diverged") else ""
-    elif "stopped at" in trial.user_attrs:
-        note = f"at step {trial.user_attrs['stopped at']:,}"
+    elif (step := attributes(trial).get(PRUNED_AT_STEP)) is not None:
+        note = f"at step {step:,}"
     return TrialRow(trial.number, trial.state.name.lower(), trial.params, estimates, note)
 
 
@@ -168,7 +169,7 @@ def _against(search: Search, folder: Path) -> dict[str, list[Place]]:
     """The variants of an ordinary sweep that move along searched fields and else are what the search trains."""
     if not (folder / "sweep.yaml").exists():
         raise DefinitionError(f"{folder}: no sweep has been trained here")
-    sweep = definition.load_submitted(folder)
+    sweep = loading.load_submitted(folder)
     if set(sweep.tasks) != set(search.tasks):
         raise DefinitionError(f"{folder}: its tasks are {', '.join(sweep.tasks)}, not those of {search.name}")
     found: dict[str, list[Place]] = {}

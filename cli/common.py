@@ -14,8 +14,8 @@ from scorer_core.support.commands import command
 from slurm.cluster import scheduler
 from slurm.cluster.scheduler import QueuedJob, SchedulerError
 from slurm.submissions.submission import Submission, submissions
-from sweeps import definition
-from sweeps.definition import DefinitionError
+from sweeps import loading
+from sweeps.errors import DefinitionError
 from sweeps.folders import is_definition, sweep_folder
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ def submitted_folder(sweep: str, outputs: Path) -> Path:
         again = command("submit", sweep, "--profile", "NAME", outputs=outputs)
         exit_with_error(f"{folder}: nothing was submitted here; to submit it: {again}", FAILED)
     if is_definition(sweep):
-        changed = definition.changed(definition.read(sweep)[0], sweep, folder)
+        changed = loading.changed(loading.read(sweep)[0], sweep, folder)
         if changed:
             err.print(changed)
     return folder.resolve()

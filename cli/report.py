@@ -15,7 +15,7 @@ from cli.options import Outputs, Overrides, SweepArgument
 from cli.results_table import ResultsTable
 from scorer_core.support.commands import command, shown_path
 from scorer_core.support.text import count
-from sweeps import definition, folders
+from sweeps import folders, loading
 from sweeps.left_out import left_out, on_disk
 
 app = typer.Typer()
@@ -159,7 +159,7 @@ def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
         exit_with_error(f"{folder}: nothing has been trained here; to train: {again}", FAILED)
     notes = []
     if folders.is_definition(sweep):
-        notes = [definition.changed(definition.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
+        notes = [loading.changed(loading.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
     defined = folders.load(sweep, outputs, overrides or ())[0]
     source = folders.source(sweep, outputs, overrides or ())
     left = left_out(folder, on_disk(folder), {run.run_id for run in defined.runs}, lambda: defined, source)

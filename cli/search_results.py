@@ -28,7 +28,7 @@ def show(
 ) -> None:
     """Show the best trials, importance, slices and what was confirmed; draw the figures. Exit 1: all trials failed."""
     from analysis.search_summary import summarise_search  # a second of imports
-    from sweeps.study import find_study
+    from sweeps.studies import find_study
 
     summary = summarise_search(find_study(outputs, search), outputs / against if against else None)
     if as_json:
@@ -47,7 +47,7 @@ def show(
 
 def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
     from analysis.search_report import format_objective, objective_text
-    from sweeps.study import failures_in_words
+    from sweeps.studies import failures_in_words
 
     search = summary.search
     out.print(Text.assemble((search.name, "bold"), f": {search.question}"))

@@ -15,7 +15,7 @@ from scorer_core import verdicts
 from scorer_core.provenance import git_error
 from scorer_core.records import RecordError
 from scorer_core.support.text import count, duration, folded
-from sweeps import definition, search
+from sweeps import loading, search
 from sweeps.left_out import left_out, on_disk
 from sweeps.plan import Plan, find_run
 from sweeps.timescale import timescales
@@ -27,8 +27,8 @@ T = TypeVar("T")
 @app.command(epilog="Example: scorer sweeps")
 def sweeps(as_json: AsJson = False) -> None:
     """List the shipped sweeps and searches, the question each asks, and what the paper found."""
-    loaded = [definition.load(name) for name in definition.shipped()]
-    searches = [search.load(name) for name in definition.shipped_searches()]
+    loaded = [loading.load(name) for name in loading.shipped()]
+    searches = [search.load(name) for name in loading.shipped_searches()]
     if as_json:
         shown = [{"name": s.name, "question": s.question, "paper": s.paper, "runs": len(s.runs)} for s in loaded]
         found = [{"name": s.name, "question": s.question, "trials": s.trials} for s in searches]

@@ -9,10 +9,13 @@ from optuna.trial import FrozenTrial, TrialState
 from scorer_core.config import RunConfig
 from scorer_core.records import pack_folders
 from scorer_core.support.commands import command, shown_path
-from sweeps import definition, scores
-from sweeps.definition import DefinitionError, Sweep, Variant
+from sweeps import loading, scores
+from sweeps.definition import Sweep
+from sweeps.errors import DefinitionError
+from sweeps.expansion import Variant
 from sweeps.search import Search, Settings
 from sweeps.study import Study
+from sweeps.trials import RUN_IDS, attributes
 
 DEFAULT = "default"
 
@@ -37,7 +40,7 @@ def ranking(study: Study) -> list[FrozenTrial]:
     complete.sort(key=lambda trial: (sign * trial.values[0], trial.number))
     once: dict[tuple[str, ...], FrozenTrial] = {}
     for trial in complete:
-        once.setdefault(tuple(trial.user_attrs["run ids"]), trial)
+        once.setdefault(tuple(attributes(trial)[RUN_IDS]), trial)
     return list(once.values())
 
 
@@ -73,7 +76,7 @@ def compared(study: Study) -> list[Confirmed]:
     folder = study.folder.parent / confirmed_name(study.search)
     if not (folder / "sweep.yaml").exists():
         return []
-    sweep = definition.load_submitted(folder)
+    sweep = loading.load_submitted(folder)
     trials = {_variant(trial): trial for trial in study.trials()}
     confirmed = {variant.base_name: found for variant, found in scores_of(study.search, sweep, folder).items()}
     nothing = np.zeros((len(study.search.objective), 0))

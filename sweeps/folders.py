@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scorer_core.support.commands import shown_path
-from sweeps import definition
+from sweeps import definition, errors, loading
 
 
 def sweep_folder(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> Path:
@@ -20,17 +20,17 @@ def sweep_folder(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> Pa
         if (folder / "sweep.yaml").exists():
             return folder.resolve()
     if Path(sweep).suffix or is_definition(sweep):
-        name = definition.read(sweep, overrides)[0].get("name", "")
+        name = loading.read(sweep, overrides)[0].get("name", "")
         return outputs / str(name)  # of thousands of runs, only that
     there = sorted(path.parent.name for path in outputs.glob("*/sweep.yaml"))
-    raise definition.DefinitionError(
+    raise errors.DefinitionError(
         f"{sweep}: no such file, no shipped sweep, and no sweep in {outputs}, which has {', '.join(there) or 'none'}"
     )
 
 
 def is_definition(sweep: str) -> bool:
     """Is it the path of a file, or a shipped name? Otherwise it can only be a folder's name."""
-    return Path(sweep).is_file() or sweep in definition.shipped()
+    return Path(sweep).is_file() or sweep in loading.shipped()
 
 
 def load(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> tuple[definition.Sweep, Path]:
@@ -41,8 +41,8 @@ def load(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> tuple[defi
     """
     folder = _begun(sweep, outputs)
     if folder:
-        return definition.load_submitted(folder, overrides), folder.parent
-    return definition.load(sweep, overrides), outputs
+        return loading.load_submitted(folder, overrides), folder.parent
+    return loading.load(sweep, overrides), outputs
 
 
 def source(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> str:

@@ -9,11 +9,13 @@ from pydantic import BaseModel
 
 from scorer_core import config, identity, registry
 from scorer_core.records import RecordError, read_record, write_json
-from sweeps import definition
+from sweeps import ablation, cells, definition, expansion, loading, old_names, reading
+from sweeps.cells import Run
 
 INDEX = "index.json"
-# Another version of these may give a run another name.
-IDENTITY = [Path(module.__file__ or "") for module in (config, identity, registry, definition)]
+DEFINITIONS = (ablation, cells, definition, expansion, loading, old_names, reading)
+# Another version of these files may give a run another id or name.
+IDENTITY = [Path(module.__file__ or "") for module in (config, identity, registry, *DEFINITIONS)]
 
 
 class GridRun(NamedTuple):
@@ -24,7 +26,7 @@ class GridRun(NamedTuple):
     seed: int
 
 
-def grid_run(run: definition.Run) -> GridRun:
+def grid_run(run: Run) -> GridRun:
     return GridRun(run.run_id, run.variant.name, run.variant.base_name, run.config.task, run.config.seed)
 
 
@@ -60,7 +62,7 @@ def grid(folder: Path) -> Grid:
         known = read_record(index, Index)
         if known and known.of == digest:
             return Grid(known.name, known.question, known.runs)
-    sweep = definition.load_submitted(folder)
+    sweep = loading.load_submitted(folder)
     runs: dict[str, GridRun] = {}
     for run in sweep.runs:
         runs.setdefault(run.run_id, grid_run(run))

@@ -11,6 +11,8 @@ from scorer_core.support.text import count, duration
 from sweeps import price
 
 CORES = os.cpu_count() or 1
+LANES_OF_A_JOB = 30  # default of a pack that a Slurm job trains: nothing is known about its node
+LANES_OF_A_SEARCH = 16  # default of a pack in a search
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 240)
 MEMORY_SHARE = 0.5  # of the machine's, for the replays of all packs that train at a time
 GPU_BYTES = 12e9

@@ -9,7 +9,9 @@ from scorer_core.config import DEFAULTS, RunConfig
 from scorer_core.records import PackFolder, RecordError, pack_folders
 from scorer_core.support.text import folded
 from sweeps.ablation import format_value
-from sweeps.definition import DefinitionError, Sweep, load_submitted
+from sweeps.definition import Sweep
+from sweeps.errors import DefinitionError
+from sweeps.loading import load_submitted
 
 SHOWN = 5  # groups of runs in a line
 SHOWN_SEEDS = 10  # of a group

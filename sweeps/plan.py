@@ -20,8 +20,9 @@ from scorer_core.records import (
 )
 from scorer_core.support.commands import retrain
 from sweeps import price
-from sweeps.definition import Sweep, dump
+from sweeps.definition import Sweep
 from sweeps.layout import Layout, by_shape, choose, even, makespan
+from sweeps.loading import dump
 from sweeps.reading import with_checksum
 
 # Compiling takes a core up to a minute and saves 2 to 7 ms a vector step, so it is repaid after about this many.

@@ -31,7 +31,7 @@ def to_prune(search: Search, scores: Mapping[int, np.ndarray], candidates: set[i
     if not worth:
         return set()
     if search.pruner == "halving":
-        last_kept = sorted(worth.values(), reverse=True)[math.ceil(search.pruner_keep * len(worth)) - 1]
+        last_kept = sorted(worth.values(), reverse=True)[math.ceil(search.keep_fraction * len(worth)) - 1]
         return {number for number in candidates & worth.keys() if worth[number] < last_kept}
     if search.pruner == "wilcoxon":
         best = max(worth, key=lambda number: (worth[number], -number))
@@ -44,7 +44,7 @@ def _worse(search: Search, runs: np.ndarray, best: np.ndarray) -> bool:
     """Does Optuna's signed-rank test, run against paired run, find `runs` worse than `best`?"""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        pruner = WilcoxonPruner(p_threshold=search.pruner_p, n_startup_steps=0)
+        pruner = WilcoxonPruner(p_threshold=search.p_threshold, n_startup_steps=0)
     study = optuna.create_study(direction=search.directions[0])
     study.add_trial(create_trial(value=float(best.mean()), intermediate_values=dict(enumerate(best.tolist()))))
     trial = create_trial(state=TrialState.RUNNING, intermediate_values=dict(enumerate(runs.tolist())))

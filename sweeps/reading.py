@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 
 import yaml
 
+from sweeps.errors import DefinitionError, shortened
+
 MAX_BYTES = 500_000  # of a file
 MAX_CHARACTERS = 10_000  # of one value
 MAX_DIGITS = 400  # of one number: more than any finite float has
 MAX_DEPTH = 50  # levels of lists and mappings
 MAX_VALUES = 20_000  # keys and values, those that aliases repeat included
-MAX_MESSAGE = 1_000  # characters
 
 # The values of these keys are names and sentences. They stay as written: `off` is a name here and not a truth value.
 TEXT_KEYS = {"name", "question", "paper", "baseline", "from", "variant", "task", "tasks"}
@@ -24,19 +25,6 @@ CHECKSUM = b"# SHA-256 of the lines below: "
 
 _TAG = "tag:yaml.org,2002:"
 _NULL, _MERGE, _SEQUENCE, _MAPPING = (_TAG + kind for kind in ("null", "merge", "seq", "map"))
-
-
-class DefinitionError(Exception):
-    """A definition that cannot be run; the message is one line that names file and field."""
-
-    def __init__(self, message: str):
-        line = shortened(" ".join(message.splitlines()), MAX_MESSAGE)
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
-
-
-def shortened(text: str, most: int) -> str:
-    """`text`, without its middle if it has more than `most` characters."""
-    return text if len(text) <= most else f"{text[: most * 2 // 3]} ... {text[-most // 3 :]}"
 
 
 class Loader(yaml.SafeLoader):

@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 
 from scorer_core.records import RecordError, read_record, write_json
 from scorer_core.support.secrets import MASK, mask
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 
 STORAGE_VARIABLE = "SCORER_STORAGE"  # may hold a password: read from the environment alone, and never written down
 STORED_OPTIONS = {

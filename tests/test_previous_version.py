@@ -16,9 +16,9 @@ from cli.status_view import status_notes
 from scorer_core.records import MEASURED, METRICS, SCHEMA, PackFolder, pack_folders
 from scorer_core.train import train
 from slurm.status import read_status
-from sweeps.definition import load_submitted
+from sweeps.loading import load_submitted
 from sweeps.plan import find_run, make_plan
-from sweeps.study import study_in
+from sweeps.studies import study_in
 
 DATA = Path(__file__).parent / "data" / "outputs-0.1"
 

@@ -17,7 +17,7 @@ import yaml
 
 from scorer_core.records import PackFolder
 from slurm.local.launcher import LocalLauncher
-from sweeps.definition import parse
+from sweeps.loading import parse
 from sweeps.plan import make_plan
 
 # Axes alone, with one of their points as the baseline: the simplest sweep with a comparison.

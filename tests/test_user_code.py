@@ -19,7 +19,8 @@ from scorer_core.records import PackFolder, write_json
 from scorer_core.support.errors import MAX_CHARACTERS, reason
 from slurm.jobs import train_pack as job
 from slurm.local.launcher import _why
-from sweeps.definition import DefinitionError, parse
+from sweeps.errors import DefinitionError
+from sweeps.loading import parse
 
 SETTINGS = {
     "num_envs": 2, "update_every": 2, "learning_starts": 40, "replay_size": 100, "batch_size": 8, "phi_widths": [8],

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from scorer_core.support.waiting import waiting
-from sweeps.reading import shortened
+from sweeps.errors import shortened
 
 PATIENCE_SECONDS = 20.0
 MARK = "scorer|"  # begins the lines that count: a site may replace Slurm's commands by scripts that print text

@@ -24,9 +24,11 @@ from scorer_core.support import streams
 from slurm.jobs.search_batch import BatchTraining, StopRequestedError, Trainer, is_not_the_trials
 from slurm.jobs.train_pack import FAILED, FINISHED, INTERRUPTED
 from slurm.submissions.snapshot import check_code
-from sweeps.definition import DefinitionError
-from sweeps.search import LANES
-from sweeps.study import Batch, Study, one_line_reason, study_in
+from sweeps.batches import Batch
+from sweeps.errors import DefinitionError
+from sweeps.layout import LANES_OF_A_SEARCH
+from sweeps.studies import study_in
+from sweeps.study import Study, one_line_reason
 
 FAILED_TRIALS_IN_A_ROW = 4  # then the next ones would fail as well
 
@@ -77,7 +79,7 @@ class Worker:
         study: Study,
         trainer: Trainer,
         together: int,
-        lanes: int = LANES,
+        lanes: int = LANES_OF_A_SEARCH,
         should_stop: Callable[[], bool] = bool,
     ):
         self._study, self._trainer, self._should_stop = study, trainer, should_stop
@@ -135,7 +137,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--together", type=int, default=1, help="trials asked for at once")
-    parser.add_argument("--lanes", type=int, default=LANES, help="runs trained together, at most")
+    parser.add_argument("--lanes", type=int, default=LANES_OF_A_SEARCH, help="runs trained together, at most")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one")
     parser.add_argument("--commit-seconds", type=float, default=300.0)
     parser.add_argument("--parent", type=int, help="stop, committing, when this process is gone")

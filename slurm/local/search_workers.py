@@ -12,8 +12,9 @@ from optuna.trial import TrialState
 
 from scorer_core.records import open_log, pack_folders
 from slurm.jobs.train_pack import FINISHED
+from sweeps.batches import Batch
 from sweeps.search import Search
-from sweeps.study import Batch, Study
+from sweeps.study import Study
 
 POLL_SECONDS = 0.5
 

@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from scorer_core.config import RunConfig
 from scorer_core.records import MEASURED, METRICS, SCHEMA, PackFolder, replace_file, write_json
-from sweeps.definition import Run, Sweep, dump, parse
+from sweeps.cells import Run
+from sweeps.definition import Sweep
+from sweeps.loading import dump, parse
 
 DEFINITION: dict[str, Any] = {
     "name": "synthetic",

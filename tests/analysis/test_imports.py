@@ -14,7 +14,7 @@ from analysis.report import make_report
 from analysis.run_metrics import read_imported
 from analysis.summary import Settings
 from scorer_core.records import RecordError, replace_file
-from sweeps.definition import dump
+from sweeps.loading import dump
 from tests.analysis.synthetic import definition, make_sweep
 
 BREAKOUT = ["minatar/breakout"]

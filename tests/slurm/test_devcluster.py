@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 from tests.devcluster import processes
 from tests.devcluster.cluster import DevCluster
 from tests.devcluster.settings import ClusterError, Settings, Wrapper

@@ -3,7 +3,7 @@
 import pytest
 
 from slurm.profile import load_profile, minutes, profiles
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 
 
 @pytest.fixture(autouse=True)

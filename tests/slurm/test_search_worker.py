@@ -20,7 +20,8 @@ from slurm.jobs.train_pack import FAILED, FINISHED, INTERRUPTED
 from sweeps.confirm import ranking
 from sweeps.search import Search
 from sweeps.storage import StorageError
-from sweeps.study import STARTS_WITHOUT_PROGRESS, Study, failures_in_words, one_line_reason
+from sweeps.studies import failures_in_words
+from sweeps.study import STARTS_WITHOUT_PROGRESS, Study, one_line_reason
 from tests.search_synthetic import BEST_RATIO, SyntheticTrainer, returns, search_of, without_returns, worth
 
 

@@ -1,7 +1,8 @@
 import pytest
 import yaml
 
-from sweeps.definition import DefinitionError, dump, load, load_submitted, parse, shipped
+from sweeps.errors import DefinitionError
+from sweeps.loading import dump, load, load_submitted, parse, shipped
 
 MINIMAL = {"name": "mine", "question": "why?", "tasks": ["minatar/breakout"], "total_steps": 10_000, "seeds": 2}
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from scorer_core.records import PackFolder
-from sweeps.definition import parse
 from sweeps.left_out import left_out, on_disk
+from sweeps.loading import parse
 from sweeps.plan import make_plan
 
 SWEEP: dict[str, Any] = {

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from scorer_core.records import RecordError
-from sweeps.definition import parse
+from sweeps.loading import parse
 from sweeps.plan import Compile, find_run, make_plan
 
 RAW = {

@@ -9,9 +9,9 @@ import gymnasium
 import pytest
 
 from slurm.profile import load_profile
-from sweeps import definition, search
-from sweeps.definition import DefinitionError
-from sweeps.reading import MAX_MESSAGE, TextLoader, apply_override, parse_yaml, with_checksum
+from sweeps import definition, loading, search
+from sweeps.errors import MAX_MESSAGE, DefinitionError
+from sweeps.reading import TextLoader, apply_override, parse_yaml, with_checksum
 
 MINE = "name: mine\nquestion: why?\ntasks: [minatar/breakout]\ntotal_steps: 2e4\nseeds: 2\n"
 
@@ -19,7 +19,7 @@ MINE = "name: mine\nquestion: why?\ntasks: [minatar/breakout]\ntotal_steps: 2e4\
 def load(tmp_path: Path, text: str, *overrides: str) -> definition.Sweep:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
-    return definition.load(str(path), overrides)
+    return loading.load(str(path), overrides)
 
 
 def test_a_merge_key_takes_over_what_a_mapping_does_not_have():
@@ -100,7 +100,7 @@ WRONG = {
     "no end": ("a: 1\nb: [", "line 2: while parsing a flow node"),
     "nothing": ("", "not a mapping of keys to values"),
 }
-READERS = [definition.load, search.load, load_profile]
+READERS = [loading.load, search.load, load_profile]
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -152,7 +152,7 @@ def test_a_path_that_is_no_readable_text_is_refused_and_nothing_is_waited_for(tm
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_bytes(MINE.encode("utf-8-sig"))
-    assert definition.load(str(path)).name == "mine"
+    assert loading.load(str(path)).name == "mine"
 
 
 @pytest.mark.parametrize(
@@ -221,12 +221,12 @@ def test_a_task_whose_module_cannot_be_imported_is_one_line(tmp_path, monkeypatc
 def test_a_frozen_definition_with_any_other_byte_was_changed_after_scorer_wrote_it(tmp_path, damaged):
     frozen = tmp_path / "sweep.yaml"
     frozen.write_bytes(with_checksum(MINE))
-    assert definition.load(str(frozen)).question == "why?"
+    assert loading.load(str(frozen)).question == "why?"
     frozen.write_bytes(with_checksum(MINE).replace(b"why?", damaged))
     with pytest.raises(
         DefinitionError, match=r"sweep\.yaml: was changed after scorer wrote it .* remove its first line"
     ):
-        definition.load(str(frozen))
+        loading.load(str(frozen))
     frozen.write_bytes(MINE.encode().replace(b"why?", b"w\xfcy?"))
     with pytest.raises(DefinitionError, match=r"is not UTF-8 text .* save it as UTF-8"):
-        definition.load(str(frozen))
+        loading.load(str(frozen))

@@ -6,8 +6,8 @@ import optuna
 import pytest
 import yaml
 
-from sweeps import definition, search
-from sweeps.definition import DefinitionError
+from sweeps import loading, search
+from sweeps.errors import DefinitionError
 from tests.search_synthetic import search_of
 
 TASK, INF, NAN = "minatar/breakout", float("inf"), float("nan")
@@ -192,10 +192,10 @@ def test_what_a_study_is_bound_to_is_all_but_the_question_and_the_number_of_tria
 
 
 def test_sweeps_and_searches_are_not_taken_for_each_other():
-    assert "ratio_search" in definition.shipped_searches()
-    assert "ratio_search" not in definition.shipped()
+    assert "ratio_search" in loading.shipped_searches()
+    assert "ratio_search" not in loading.shipped()
     with pytest.raises(DefinitionError, match="is a search, for it has a `space`: scorer search ratio_search"):
-        definition.load("ratio_search")
+        loading.load("ratio_search")
     with pytest.raises(DefinitionError, match="space: missing, so this is no search but a sweep: scorer run quickst"):
         search.load("quickstart")
     with pytest.raises(DefinitionError, match=r"no shipped sweep or search; there is .*ratio_search"):

@@ -7,7 +7,7 @@ import torch
 
 from scorer_core.records import PackFolder
 from scorer_core.train import train
-from sweeps.definition import SHIPPED, load, shipped
+from sweeps.loading import SHIPPED, load, shipped
 from sweeps.plan import make_plan
 
 SHRINK = [

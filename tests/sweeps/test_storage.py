@@ -20,9 +20,10 @@ from sqlalchemy.exc import OperationalError
 from scorer_core.records import RecordError
 from slurm.jobs.search_worker import Worker
 from sweeps import storage, study
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 from sweeps.storage import STORAGE_VARIABLE, StorageError
-from sweeps.study import Study, study_in
+from sweeps.studies import study_in
+from sweeps.study import Study
 from tests.postgresql import PASSWORD, free_port, postgresql  # noqa: F401, a fixture
 from tests.search_synthetic import SyntheticTrainer, search_of
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from scorer_core.config import RunConfig
-from sweeps.definition import load
+from sweeps.loading import load
 from sweeps.timescale import conditions, rates, tails, timescales
 
 INFINITE, SQUARES, VANISHES, THEOREM = range(4)
