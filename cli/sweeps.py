@@ -125,7 +125,7 @@ def print_plan(planned: Plan, source: str) -> None:
     if reason := git_error():
         out.print(f"note: the runs record no git commit: {reason}")
     if planned.packs:
-        begun = sum(pack.begun for pack in planned.packs)
+        begun = sum(pack.started for pack in planned.packs)
         steps = sum(pack.env_steps for pack in planned.packs)
         sizes = Counter(len(pack.configs) for pack in planned.packs)
         lanes = ", ".join(f"{size} ({many}x)" if many > 1 else str(size) for size, many in sizes.items())
@@ -187,7 +187,7 @@ def plan_json(planned: Plan, source: str) -> dict[str, Any]:
             for r in planned.sweep.runs
         ],
         "packs": [
-            {"pack_id": p.folder.pack_id, "begun": p.begun, "run_ids": [c.run_id for c in p.configs]}
+            {"pack_id": p.folder.pack_id, "begun": p.started, "run_ids": [c.run_id for c in p.configs]}
             for p in planned.packs
         ],
     }

@@ -32,7 +32,7 @@ class Sweep(BaseModel):
 
     `baseline` is a variant, or one point: its name as `scorer plan` shows it, or a mapping such as `{ratio: 1}` that
     only this point matches. A single variant without axes is its own baseline. `paper` says what the paper found;
-    `reported` has numbers of others, by source, variant and task: an IQM and half the width of its interval, in returns.
+    `reported` has numbers of others, by source, variant and task: an IQM and half the width of its interval (returns).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

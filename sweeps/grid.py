@@ -1,4 +1,4 @@
-"""The runs of a sweep by name, without building their configurations: an index that can be made anew at any time."""
+"""The run ids of a sweep without building their configurations: an index that scorer can rebuild at any time."""
 
 import hashlib
 from contextlib import suppress
@@ -19,6 +19,8 @@ IDENTITY = [Path(module.__file__ or "") for module in (config, identity, registr
 
 
 class GridRun(NamedTuple):
+    """One run of a sweep: its id and its cell of the grid."""
+
     run_id: str
     variant: str
     base_name: str
@@ -27,26 +29,29 @@ class GridRun(NamedTuple):
 
 
 def grid_run(run: Run) -> GridRun:
+    """The id and the cell of `run`."""
     return GridRun(run.run_id, run.variant.name, run.variant.base_name, run.config.task, run.config.seed)
 
 
 class Index(BaseModel):
     """submissions/index.json"""
 
-    of: str  # a hash of what it was made from
+    of: str  # SHA-256 of the files that it was made from
     name: str
     question: str
     runs: list[GridRun]
 
 
 class Grid(NamedTuple):
+    """The runs of a sweep."""
+
     name: str
     question: str
     runs: list[GridRun]  # each run once, in the order of the definition
 
 
 def grid(folder: Path) -> Grid:
-    """The grid of the definition in `folder`, as submitted.
+    """The grid of the frozen definition in `folder` (outputs/<sweep>).
 
     Raises:
         RecordError: if nothing was submitted there.
@@ -66,6 +71,6 @@ def grid(folder: Path) -> Grid:
     runs: dict[str, GridRun] = {}
     for run in sweep.runs:
         runs.setdefault(run.run_id, grid_run(run))
-    with suppress(RecordError):  # who may only read looks at a sweep a second later
+    with suppress(RecordError):  # without write permission, every call builds the grid
         write_json(index, {"of": digest, "name": sweep.name, "question": sweep.question, "runs": list(runs.values())})
     return Grid(sweep.name, sweep.question, list(runs.values()))

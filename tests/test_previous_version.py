@@ -42,7 +42,7 @@ def test_no_finished_run_is_planned_again_and_an_interrupted_one_is_continued(ou
     assert len(planned.done) == 8
     assert planned.packs == []
     planned = make_plan(load_submitted(outputs / "cut"), outputs)
-    assert {pack.folder.path.name for pack in planned.packs if pack.begun} == {"358b588d006097e8", "4be0387bc5fe9ef0"}
+    assert {pack.folder.path.name for pack in planned.packs if pack.started} == {"358b588d006097e8", "4be0387bc5fe9ef0"}
     assert planned.missing == 8
     assert sum(len(pack.configs) for pack in planned.packs) == 8
 

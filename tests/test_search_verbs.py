@@ -165,9 +165,13 @@ def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["search", "nosuch"], 2, "nosuch: no such file, and no shipped sweep or search"),
-        (["search", "quickstart"], 2, "space: missing, so this is no search but a sweep: scorer run quickstart"),
-        (["search", "ratio_search", "-s", "space.ratio.log=[0,1]"], 2, "space.ratio: log: 0 is not above 0"),
+        (["search", "nosuch"], 2, "nosuch: not a file and not a built-in sweep or search"),
+        (["search", "quickstart"], 2, "has no `space`, so it is a sweep. Run it with: scorer run quickstart"),
+        (
+            ["search", "ratio_search", "-s", "space.ratio.log=[0,1]"],
+            2,
+            "space.ratio: log: low (0) must be greater than 0",
+        ),
         (
             ["search", "ratio_search", "-s", "scale={minatar/breakout: [5, 5]}"],
             2,
@@ -179,10 +183,10 @@ def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
             2,
             "rungs.0: 0.001 of the budget is",
         ),
-        (["search", "show"], 2, "no search has been begun here"),
-        (["search", "show", "nosuch"], 2, "nosuch: no search has been begun here"),
-        (["search", "confirm"], 2, "no search has been begun here"),
-        (["run", "ratio_search"], 2, "is a search, for it has a `space`: scorer search ratio_search"),
+        (["search", "show"], 2, "no search has been started here"),
+        (["search", "show", "nosuch"], 2, "nosuch: no search has been started here"),
+        (["search", "confirm"], 2, "no search has been started here"),
+        (["run", "ratio_search"], 2, "has a `space`, so it is a search. Run it with: scorer search ratio_search"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(call, tmp_path, arguments, code, message):

@@ -90,9 +90,11 @@ def test_a_changed_frozen_definition_is_one_line_in_every_command(work):
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("scores", 5, "scores"), ("scores", [[1.0]], "without a score of each run"), ("run ids", 5, "run ids"),
-        ("runs", [1], "runs"), ("stopped at", "x", "stopped at"), ("error", [1], "error"),
-        ("rung 0", {"a": 1}, "rung"),
+        ("scores", 5, "scores"), ("scores", [[1.0]], "without a score of each run"),
+        ("run_ids", 5, "run_ids"), ("run ids", 5, "run_ids"),
+        ("runs", [1], "runs"), ("pruned_at_step", "x", "pruned_at_step"), ("stopped at", "x", "pruned_at_step"),
+        ("error", [1], "error"),
+        ("rung_0_scores", {"a": 1}, "rung"), ("rung 0", {"a": 1}, "rung"),
     ],
 )  # fmt: skip
 def test_a_trial_with_damaged_attributes_is_one_line(work, name, value, told):

@@ -177,7 +177,7 @@ def test_a_folder_too_deep_for_a_socket_is_refused(unaccounted, tmp_path):
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("nodes: {n1: 2, n1: 3}", "'n1' stands twice"),
+        ("nodes: {n1: 2, n1: 3}", "duplicate key 'n1'"),
         ("node: {n1: 2}", "node: unknown key"),
         ("nodes: {slurmctld: 1}", "nodes: slurmctld is a name that the cluster needs itself; use another"),
         ("nodes: {a b: 1}", "nodes.a b.[key]: String should match pattern"),

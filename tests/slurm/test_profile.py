@@ -60,7 +60,7 @@ def test_keys_of_sbatch_stay_as_written(tmp_path):
         ("scheduler: slurm\nsbatch: {mem: 4G}", "mine.yaml: sbatch.mem: belongs at the top, as `memory`"),
         ("scheduler: slurm\nprocesses: 2", "mine.yaml: processes: means nothing where scheduler is slurm"),
         ("scheduler: local\npartition: x", "mine.yaml: partition: means nothing where scheduler is local"),
-        ("scheduler: slurm\ncpus: 1\ncpus: 2", "mine.yaml: line 3: 'cpus' stands twice"),
+        ("scheduler: slurm\ncpus: 1\ncpus: 2", "mine.yaml: line 3: duplicate key 'cpus'"),
         ('scheduler: slurm\nsbatch: {comment: "a\\ntouch x"}', "mine.yaml: sbatch.comment: must be text on one line"),
         ('scheduler: slurm\nsbatch: {comment: "a\\rtouch x"}', "mine.yaml: sbatch.comment: must be text on one line"),
         ("scheduler: slurm\nsbatch: {comment: [a, b]}", "mine.yaml: sbatch.comment: must be text on one line"),

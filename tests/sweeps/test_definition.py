@@ -173,9 +173,9 @@ def test_leave_one_out_starts_from_all_toggles():
 @pytest.mark.parametrize(
     ("ablate", "message"),
     [
-        ({"from": "worst", "toggle": TOGGLES}, "ablate.from: 'worst' is not a variant; name one of dqn, best"),
-        ({"from": "best", "toggle": [{"odrer": 1}]}, "ablate.toggle.0.odrer: no such setting here"),
-        ({"from": "best", "toggle": [{"gamma": 0.9}]}, "ablate.toggle: 'best gamma=0.9' changes nothing of best"),
+        ({"from": "worst", "toggle": TOGGLES}, "ablate.from: unknown variant 'worst'; choose from: dqn, best"),
+        ({"from": "best", "toggle": [{"odrer": 1}]}, "ablate.toggle.0.odrer: unknown setting"),
+        ({"from": "best", "toggle": [{"gamma": 0.9}]}, "ablate.toggle: 'best gamma=0.9' computes the same as best"),
         ({"from": "best", "toggle": []}, "ablate.toggle: List should have at least 1 item"),
     ],
 )
@@ -187,7 +187,9 @@ def test_a_mistake_in_ablate_is_named(ablate, message):
 
 def test_a_reported_number_of_no_cell_is_refused():
     reported = {"Table 1": {"worst": {"minatar/breakout": [1.0, 0.1]}}}
-    with pytest.raises(DefinitionError, match=r"reported.Table 1: there is no 'worst' on minatar/breakout"):
+    with pytest.raises(
+        DefinitionError, match=r"reported.Table 1: this sweep has no run of 'worst' on minatar/breakout"
+    ):
         sweep(baseline="best", variants=VARIANTS, reported=reported)
 
 
@@ -234,16 +236,16 @@ def test_quickstart_asks_what_its_page_says():
     [
         ({"sedes": 3}, "mine.yaml: sedes: unknown key"),
         ({"gamma": 0.9}, "mine.yaml: gamma: unknown key; did you mean base.gamma?"),
-        ({"base": {"gama": 1}}, "mine.yaml: base.gama: no such setting here"),
-        ({"base": {"seed": 1}}, "mine.yaml: base.seed: no such setting here; it belongs at the top, as `seeds`"),
+        ({"base": {"gama": 1}}, "mine.yaml: base.gama: unknown setting"),
+        ({"base": {"seed": 1}}, "mine.yaml: base.seed: unknown setting; set `seeds` at the top level"),
         ({"tasks": ["minatar/pong"]}, "mine.yaml: tasks.0: unknown game 'pong'"),
-        ({"tasks": ["minatar/breakout"] * 2}, "mine.yaml: tasks: minatar/breakout stands twice"),
+        ({"tasks": ["minatar/breakout"] * 2}, "mine.yaml: tasks: duplicate value minatar/breakout"),
         ({"base": {"ratio": 0}}, "mine.yaml: ratio: 0 is not a finite number above 0"),
         ({"base": {"ratio": float("nan")}}, "mine.yaml: ratio: nan is not a finite number above 0"),
         ({"axes": {"ratio": [1, -2]}}, "mine.yaml: variant 'ratio=-2': ratio: -2 is not a finite number above 0"),
         ({"seeds": 0}, "mine.yaml: seeds: at least one seed is needed, not 0"),
         ({"seeds": []}, "mine.yaml: seeds: List should have at least 1 item"),
-        ({"seeds": [3, 3]}, "mine.yaml: seeds: 3 stands twice"),
+        ({"seeds": [3, 3]}, "mine.yaml: seeds: duplicate value 3"),
         ({"seeds": True}, "mine.yaml: seeds: true is neither a number of seeds nor a list"),
         ({"seeds": [True, 2]}, "mine.yaml: seeds.0: true is not a number"),
         ({"total_steps": True}, "mine.yaml: total_steps: true is not a number"),
@@ -260,13 +262,13 @@ def test_quickstart_asks_what_its_page_says():
         ),
         ({"exclude": [{"variant": [{"a": 1}]}]}, "mine.yaml: exclude.0.variant: [{'a': 1}] is neither a value"),
         ({"base": {"batch_size": 10**6}}, "mine.yaml: batch_size (1000000) is larger than replay_size (100000)"),
-        ({"variants": {"a": {}, "b": {}}}, "mine.yaml: baseline: is missing; name one of a, b"),
+        ({"variants": {"a": {}, "b": {}}}, "mine.yaml: baseline: is missing; choose from: a, b"),
         (
             {"variants": {"a": {}}, "baseline": "b"},
             "mine.yaml: baseline: 'b' is not a variant and matches no point; choose from: a",
         ),
-        ({"zip": {"gamma": [0.1, 0.2], "batch_size": [1]}}, "mine.yaml: zip: paired values must be equally many"),
-        ({"axes": {"gamma": [0.9]}, "zip": {"gamma": [0.9]}}, "mine.yaml: zip.gamma: is an axis already"),
+        ({"zip": {"gamma": [0.1, 0.2], "batch_size": [1]}}, "mine.yaml: zip: all lists must have the same length"),
+        ({"axes": {"gamma": [0.9]}, "zip": {"gamma": [0.9]}}, "mine.yaml: zip.gamma: is already an axis"),
         ({"axes": {"gamma": []}}, "mine.yaml: axes.gamma: List should have at least 1 item"),
         ({"name": "../up"}, "mine.yaml: name: '../up' cannot be a folder's name"),
         ({"base": {"leader_lr": "fast"}}, "mine.yaml: leader_lr: Input should be a valid number"),
@@ -282,7 +284,7 @@ def test_a_mistake_is_one_line_that_names_the_file_and_the_field(changes, messag
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("variants: {a: {}, a: {}}", "'a' stands twice"),
+        ("variants: {a: {}, a: {}}", "duplicate key 'a'"),
         ("name: [", "while parsing"),
         ("- a list", "not a mapping"),
     ],
@@ -302,7 +304,9 @@ def test_a_folder_with_the_name_of_a_shipped_sweep_does_not_hide_it(tmp_path, mo
 
 
 def test_a_sweep_that_is_neither_shipped_nor_a_file_is_refused():
-    with pytest.raises(DefinitionError, match=r"nosuch: no such file, and no shipped sweep or search; .*quickstart"):
+    with pytest.raises(
+        DefinitionError, match=r"nosuch: not a file and not a built-in sweep or search; built-in: .*quickstart"
+    ):
         load("nosuch")
     with pytest.raises(DefinitionError, match=r"no/such\.yaml: cannot be read"):
         load("no/such.yaml")
@@ -350,15 +354,15 @@ def test_a_point_of_a_variant_can_be_the_baseline():
     [
         (
             {"ratio": 1},
-            "baseline: {'ratio': 1} matches 2 points; name one of them: ratio=1 gamma=0.9, ratio=1 gamma=0.99",
+            "baseline: {'ratio': 1} matches 2 points; choose one of them: ratio=1 gamma=0.9, ratio=1 gamma=0.99",
         ),
         (
             {"ratio": 7},
             "baseline: {'ratio': 7} is not a variant and matches no point; choose from: ratio=1 gamma=0.9, ",
         ),
         ("ratio=7", "baseline: 'ratio=7' is not a variant and matches no point; choose from: ratio=1 gamma=0.9, "),
-        ({"lr_end": 0}, "baseline.lr_end: is not on an axis; choose from: variant, ratio, gamma"),
-        ({}, "baseline: {} matches 4 points; name one of them: "),
+        ({"lr_end": 0}, "baseline.lr_end: is not an axis; choose from: variant, ratio, gamma"),
+        ({}, "baseline: {} matches 4 points; choose one of them: "),
         (5, "baseline: 5 is neither the name of a variant nor a point such as {ratio: 1}"),
         ([1], "baseline: [1] is neither the name of a variant nor a point such as {ratio: 1}"),
     ],

@@ -68,7 +68,7 @@ def test_what_is_done_is_not_planned_and_what_was_begun_goes_on(tmp_path):
     second = plan(tmp_path)
     assert second.missing == first.missing - len(first.packs[0].configs)
     assert {pack.folder.pack_id for pack in second.packs} == {pack.folder.pack_id for pack in first.packs[1:]}
-    assert all(pack.begun for pack in second.packs)
+    assert all(pack.started for pack in second.packs)
 
 
 def test_more_seeds_add_only_the_new_runs(tmp_path):
@@ -100,7 +100,7 @@ def test_a_run_is_found_by_any_unique_beginning_of_its_id(tmp_path):
     config = planned.packs[0].configs[0]
     folder, found = find_run(tmp_path, config.run_id[:10])
     assert (folder.pack_id, found) == (planned.packs[0].folder.pack_id, config)
-    with pytest.raises(RecordError, match="runs begin so"):
+    with pytest.raises(RecordError, match="is ambiguous: it matches"):
         find_run(tmp_path, "")
     with pytest.raises(RecordError, match="no such run"):
         find_run(tmp_path, "zzzz")

@@ -29,9 +29,9 @@ def test_a_shipped_sweep_says_what_the_paper_found_and_its_price_as_planned(name
     sweep = load(name)
     plan = make_plan(sweep, tmp_path, processes=1)
     assert sweep.paper
-    price = re.search(r"# Price: ([\d,]+) runs, ([\d,]+) environment steps, about ([\d.,]+) h on one core",
+    price = re.search(r"# Cost: ([\d,]+) runs, ([\d,]+) environment steps, about ([\d.,]+) h on one core",
                       (SHIPPED / f"{name}.yaml").read_text())  # fmt: skip
-    assert price, f"{name}.yaml states no price"
+    assert price, f"{name}.yaml states no cost"
     runs, steps, hours = (float(number.replace(",", "")) for number in price.groups())
     assert runs == len(plan.run_ids)
     assert steps == sum(pack.env_steps for pack in plan.packs)

@@ -48,9 +48,9 @@ def _no_storage_of_the_user(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"total_steps": 8000}, "total_steps is 4000 there and 8000 here; give this one another `name`"),
-        ({"sampler": "random"}, "sampler is tpe there and random here"),
-        ({"space": {"ratio": {"log": [1, 2]}}}, "space is {'ratio'"),
+        ({"total_steps": 8000}, "(total_steps: 4000, now 8000). Choose another `name`"),
+        ({"sampler": "random"}, "(sampler: tpe, now random)"),
+        ({"space": {"ratio": {"log": [1, 2]}}}, "(space: {'ratio'"),
     ],
 )
 def test_a_study_with_another_definition_is_refused_and_nothing_is_overwritten(tmp_path, changes, message):
@@ -100,7 +100,7 @@ def test_a_study_of_that_name_that_is_not_ours_is_refused(tmp_path):
     os.environ[STORAGE_VARIABLE] = url
     with pytest.raises(DefinitionError) as refused:
         Study(search_of(), tmp_path / "syn")
-    assert "holds a study of this name that is not ours" in one_line(refused)
+    assert "has a study with this name that scorer did not create" in one_line(refused)
     assert len(optuna.load_study(study_name="syn", storage=url).trials) == 2
     del os.environ[STORAGE_VARIABLE]
 
@@ -112,7 +112,7 @@ def test_a_study_begun_with_another_major_version_of_optuna_is_refused(tmp_path)
     before = contents(tmp_path)
     with pytest.raises(DefinitionError) as refused:
         Study(search_of(), tmp_path / "syn")
-    assert f"was begun with Optuna 4.9.0, this is {optuna.__version__}" in one_line(refused)
+    assert f"was created with Optuna 4.9.0, this is Optuna {optuna.__version__}" in one_line(refused)
     assert contents(tmp_path) == before
 
 
@@ -136,7 +136,7 @@ def test_what_is_no_journal_is_refused_and_kept(tmp_path):
     journal.write_text('{"op_code":99,"worker_id":"x"}\nnot even JSON\n{"op_code":0}\n')
     with pytest.raises(StorageError) as refused:
         Study(search_of(), tmp_path / "syn")
-    assert f"{journal}: not a journal of Optuna {optuna.__version__}, or damaged" in one_line(refused)
+    assert f"{journal}: damaged, or not a journal of Optuna {optuna.__version__}" in one_line(refused)
     assert journal.read_text().startswith('{"op_code":99')
 
 
@@ -213,7 +213,7 @@ def test_a_locked_database_is_said(tmp_path, monkeypatch):
             "storage postgresql://127.0.0.1:{port}/db: cannot be used",
         ),
         ("sqlite:////nosuch/study.db?key={password}", "storage sqlite:////nosuch/study.db: cannot be used"),
-        ("not a url, {password}", f"{STORAGE_VARIABLE}: not a database's URL"),
+        ("not a url, {password}", f"{STORAGE_VARIABLE}: not the URL of a database"),
     ],
 )
 def test_a_storage_that_cannot_be_reached_is_one_line_without_its_password(tmp_path, monkeypatch, url, message):
