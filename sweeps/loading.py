@@ -46,25 +46,6 @@ def load_submitted(folder: Path, overrides: Sequence[str] = ()) -> Sweep:
     return parse(raw | {"name": "renamed"}, source).model_copy(update={"name": folder.resolve().name})
 
 
-def changed(raw: Mapping[str, Any], source: str, folder: Path, overrides: Sequence[str] = ()) -> str:
-    """A line if `raw`, the content of `source`, differs from the definition in `folder`; otherwise "".
-
-    `question` and `paper` are not compared: no run and no score depends on them.
-    """
-    kept = folder / "sweep.yaml"
-    text = {"question": "", "paper": None}
-    try:
-        here, there = (Sweep.model_validate(one) for one in (raw, read(str(kept), overrides)[0]))
-    except (ValidationError, DefinitionError):
-        return ""  # the command that reads it next reports the mistake
-    if here.model_copy(update=text) == there.model_copy(update=text):
-        return ""
-    return (
-        f"note: {source} has changed since it was run. This command uses the definition of the last run, {kept}. "
-        f"To train the runs of {source}: scorer run {source}"
-    )
-
-
 def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
     """The content of the definition `name`, a shipped name or the path of a YAML file, and the path of its file.
 

@@ -10,7 +10,7 @@ import yaml
 from optuna.trial import TrialState
 
 from slurm.jobs.search_worker import Worker
-from sweeps import loading, search
+from sweeps import folders, loading, search
 from sweeps.confirm import ranking
 from sweeps.errors import DefinitionError
 from sweeps.studies import study_in
@@ -89,9 +89,9 @@ def test_an_output_folder_with_old_names_or_another_question_has_the_definition_
     outputs.mkdir()
     (outputs / "sweep.yaml").write_text(yaml.safe_dump(SWEEP))
     new = in_new_names(SWEEP) | {"question": "Why now?", "paper": "It is known."}
-    assert loading.changed(*loading.read(written(tmp_path, new)), outputs) == ""
-    other = written(tmp_path, new | {"seeds": 3})
-    assert f"{other} has changed since it was run" in loading.changed(*loading.read(other), outputs)
+    assert folders.changes(written(tmp_path, new), outputs) == []
+    other = new | {"seeds": 3, "base": {"fixed_lr": "leader"}}
+    assert folders.changes(written(tmp_path, other), outputs) == ["seeds", "base.fixed_lr"]
 
 
 def test_a_search_that_version_0_1_started_continues_in_either_spelling(tmp_path):
