@@ -72,7 +72,7 @@ def changes(sweep: str, folder: Path, overrides: Sequence[str] = ()) -> list[str
     """The keys in which a built-in name or YAML file differs from the definition frozen in `folder` (outputs/<sweep>).
 
     For example `seeds` or `base.gamma (0.99, now 0.95)`; `overrides` apply to both. `question` and `paper` are not
-    compared: no run and no score depends on them. Empty if `sweep` is an existing sweep, or if a definition is not valid.
+    compared: no run and no score depends on them. Empty for an existing sweep, or if a definition is not valid.
     """
     kept = folder / "sweep.yaml"
     if not is_definition(sweep) or not kept.exists():

@@ -185,7 +185,7 @@ def test_a_mistake_in_ablate_is_named(ablate, message):
     assert str(error.value).startswith(f"mine.yaml: {message}")
 
 
-def test_a_reported_number_of_no_cell_is_refused():
+def test_a_reported_number_of_no_cell_is_rejected():
     reported = {"Table 1": {"worst": {"minatar/breakout": [1.0, 0.1]}}}
     with pytest.raises(
         DefinitionError, match=r"reported.Table 1: this sweep has no run of 'worst' on minatar/breakout"
@@ -221,7 +221,7 @@ def test_every_shipped_sweep_expands_and_has_a_baseline():
         assert grid.baseline_of(grid.grid_variants[-1])
 
 
-def test_quickstart_asks_what_its_page_says():
+def test_quickstart_has_the_variants_that_its_question_compares():
     grid = load("quickstart")
     assert len(grid.tasks) >= 2
     assert len(grid.seeds) >= 3
@@ -289,7 +289,7 @@ def test_a_mistake_is_one_line_that_names_the_file_and_the_field(changes, messag
         ("- a list", "not a mapping"),
     ],
 )
-def test_a_file_that_is_not_a_definition_is_refused(tmp_path, text, message):
+def test_a_file_that_is_not_a_definition_is_rejected(tmp_path, text, message):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(DefinitionError, match=message) as error:
@@ -303,7 +303,7 @@ def test_a_folder_with_the_name_of_a_shipped_sweep_does_not_hide_it(tmp_path, mo
     assert load("ratio").name == "ratio"
 
 
-def test_a_sweep_that_is_neither_shipped_nor_a_file_is_refused():
+def test_a_sweep_that_is_neither_shipped_nor_a_file_is_rejected():
     with pytest.raises(
         DefinitionError, match=r"nosuch: not a file and not a built-in sweep or search; built-in: .*quickstart"
     ):
@@ -320,7 +320,7 @@ def test_overrides_reach_any_field_by_its_dotted_name():
 
 
 @pytest.mark.parametrize("override", ["seeds", "seeds.x=1", "seeds=[", "surprise=1"])
-def test_an_override_that_cannot_be_is_refused(override):
+def test_an_override_that_cannot_be_is_rejected(override):
     with pytest.raises(DefinitionError):
         load("quickstart", [override])
 

@@ -49,7 +49,7 @@ def test_replays_of_all_processes_fit_the_memory(monkeypatch):
     assert chosen.lanes == max(1, int(1e-3 * memory / 2 / replay)) < 30
 
 
-def test_a_gpu_nobody_measured_is_said_to_be_one(monkeypatch):
+def test_the_reason_says_that_gpu_speed_was_not_measured(monkeypatch):
     monkeypatch.setattr(layout, "found_device", lambda: "cuda")
     chosen = choose(runs(300), eager)
     assert (chosen.lanes, chosen.processes) == (290, 1)
@@ -62,7 +62,7 @@ def test_packs_are_even_and_none_is_too_large():
     assert even(3, 16) == [3]
 
 
-def test_the_longest_pack_is_begun_first():
+def test_the_longest_pack_is_started_first():
     assert makespan([1, 1, 1, 3], 2) == 3
 
 

@@ -61,7 +61,7 @@ def test_the_finished_runs_of_a_pack_whose_configurations_are_damaged_are_not_pl
     assert any(str(record) in problem for problem in second.problems)
 
 
-def test_what_is_done_is_not_planned_and_what_was_begun_goes_on(tmp_path):
+def test_a_finished_pack_is_not_planned_and_a_started_one_is_continued(tmp_path):
     first = plan(tmp_path)
     first.write()
     finish(first, 0)

@@ -1,4 +1,4 @@
-"""YAML is read as a person means it, or refused in one line that names the line of the file; always soon."""
+"""YAML is read as a person means it, or rejected with the line of the file, and always quickly."""
 
 import itertools
 import os
@@ -58,7 +58,7 @@ def test_a_word_that_yaml_reads_otherwise_is_a_name_where_a_name_stands(tmp_path
     assert load(tmp_path, text, "baseline=other", f"ablate.from={name}", "ablate.toggle=[{gamma: 0.5}]")
 
 
-def test_null_as_a_name_is_refused_with_a_hint_at_quotes(tmp_path):
+def test_null_as_a_name_is_rejected_with_a_hint_at_quotes(tmp_path):
     with pytest.raises(DefinitionError, match=r"mine.yaml: line 7: null means 'no value' .* in quotes: 'null'"):
         load(tmp_path, MINE + "variants:\n  null: {}\n")
     assert load(tmp_path, MINE + "variants:\n  'null': {}\n").grid_variants[0].name == "null"
@@ -116,7 +116,7 @@ READERS = [loading.load, search.load, load_profile]
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_file_that_cannot_be_is_refused_in_one_line(tmp_path, case):
+def test_a_file_that_cannot_be_is_rejected_in_one_line(tmp_path, case):
     text, message = WRONG[case]
     path = tmp_path / "mine.yaml"
     path.write_text(text)
@@ -141,7 +141,7 @@ def test_an_override_is_read_within_the_same_bounds(case):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_a_path_that_is_no_readable_text_is_refused_and_nothing_is_waited_for(tmp_path, reader):
+def test_a_path_that_is_no_readable_text_is_rejected_and_nothing_is_waited_for(tmp_path, reader):
     (tmp_path / "folder.yaml").mkdir()
     os.mkfifo(tmp_path / "fifo.yaml")
     (tmp_path / "utf16.yaml").write_bytes("name: mine".encode("utf-16"))
@@ -196,7 +196,7 @@ def test_a_message_is_one_short_line_whatever_it_quotes():
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "x" * 5000 + ".yaml", "a\0b", "a\0b.yaml", "", "/"])
-def test_a_name_that_no_file_can_have_is_refused(name):
+def test_a_name_that_no_file_can_have_is_rejected(name):
     for reader in READERS[:2]:
         with pytest.raises(DefinitionError):
             reader(name)

@@ -1,4 +1,4 @@
-"""Every shipped sweep expands, says its price, and trains two packs of a shrunken version."""
+"""Every shipped sweep expands, states its cost, and trains two packs of a shrunken version."""
 
 import re
 
@@ -25,7 +25,7 @@ def test_the_sweeps_that_were_asked_for_are_shipped():
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_a_shipped_sweep_says_what_the_paper_found_and_its_price_as_planned(name, tmp_path):
+def test_a_shipped_sweep_says_what_the_paper_found_and_its_cost_as_planned(name, tmp_path):
     sweep = load(name)
     plan = make_plan(sweep, tmp_path, processes=1)
     assert sweep.paper
