@@ -181,7 +181,7 @@ def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
         (
             ["search", "ratio_search", "-s", "pruner=halving", "-s", "rungs=[0.001]"],
             2,
-            "rungs.0: 0.001 of the budget is",
+            "rungs.0: 0.001 of total_steps is",
         ),
         (["search", "show"], 2, "no search has been started here"),
         (["search", "show", "nosuch"], 2, "nosuch: no search has been started here"),
@@ -200,7 +200,7 @@ def test_another_definition_under_the_same_name_is_refused(call, searched):
     path, outputs, _ = searched
     refused = call("search", path, "--outputs", outputs, "-s", "seeds=3")
     assert (refused[0], refused[2].count("\n")) == (2, 1)
-    assert "seeds is [0, 1] there and [0, 1, 2] here" in refused[2]
+    assert "(seeds: [0, 1], now [0, 1, 2])" in refused[2]
 
 
 def test_the_shipped_search_is_listed_and_fits_its_promise(call):
@@ -227,7 +227,7 @@ def test_a_search_of_which_every_trial_failed_says_why_and_exits_with_1(call, tm
     assert code == 1
     assert reason in err
     assert err.splitlines()[-1] == (
-        "every trial of mine failed. After the cause is fixed, search again with --trials 4 to replace them"
+        "every trial of mine failed. Fix the cause, then search again with --trials 4 to replace them"
     )
 
 

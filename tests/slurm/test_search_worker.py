@@ -348,7 +348,7 @@ def test_a_broken_device_fails_its_trials_only_after_several_workers_and_then_sa
     assert [trial.state for trial in study.trials()] == [TrialState.FAIL] * 2 + [TrialState.COMPLETE] * 2
     assert study.trials()[0].user_attrs["error"] == (
         "3 workers in a row ended without a new checkpoint of it; the last error: RuntimeError: CUDA error: an illegal "
-        "memory access. After the cause is fixed, search again with --trials 6 to replace them"
+        "memory access. Fix the cause, then search again with --trials 6 to replace them"
     )
 
 
