@@ -389,7 +389,7 @@ def test_a_batch_that_kills_its_workers_is_given_up_and_the_search_goes_on(tmp_p
         study.trials()[1]
         .user_attrs["error"]
         .startswith(
-            "3 workers in a row ended without a new checkpoint of it, killed or out of memory; see their logs. After"
+            "3 workers in a row ended without a new checkpoint of it, killed or out of memory; see their logs. Fix"
         )
     )
     assert set(finishing_writes(study).values()) == {1}
