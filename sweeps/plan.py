@@ -137,7 +137,7 @@ def make_plan(
     done: dict[str, str] = {}
     started: list[tuple[PackFolder, list[RunConfig], bool]] = []
     broken: dict[str, set[str]] = {}  # damaged packs with their run ids, as far as these can be read
-    problems = [f"{path}: does not have the name of a pack and is ignored" for path in other_folders(folder / "packs")]
+    problems = [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
     for pack in pack_folders(folder / "packs"):
         try:
             statuses = pack.done()

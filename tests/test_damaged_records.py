@@ -274,7 +274,7 @@ def test_a_copy_of_a_pack_or_attempt_or_submission_is_ignored_and_that_of_a_pack
     for words in (("status", "mine"), ("plan", folder / "sweep.yaml"), ("export", folder / "sweep.yaml")):
         code, told = call(*words, "--outputs", tmp_path)
         assert code == 0
-        assert f"{folder}/packs/copy of x: does not have the name of a pack and is ignored" in told
+        assert f"{folder}/packs/copy of x: is not named like a pack and is not read" in told
     assert call("logs", pack.pack_id, "--outputs", tmp_path)[0] == 0
     assert call("clean", "mine", "--outputs", tmp_path, "-y")[0] == 0
     make_plan(loading.load(str(folder / "sweep.yaml")), tmp_path, 1).write()
