@@ -17,7 +17,10 @@ from scorer_core.config import RunConfig
 from scorer_core.metrics import METRICS
 from scorer_core.records import PackFolder
 from scorer_core.scores import auc, best, final
-from sweeps.definition import DefinitionError, Sweep, Variant, load_submitted
+from sweeps.definition import Sweep
+from sweeps.errors import DefinitionError
+from sweeps.expansion import Variant
+from sweeps.loading import load_submitted
 
 MOST_IMPORTED_STEPS = 200  # steps of the curve of an imported variant on a task
 

@@ -14,7 +14,7 @@ from analysis.statistics import Estimate
 from analysis.style import WIDTHS, Look, Venue, figure_text, looks, new_figure
 from analysis.summary import LEGIBLE, Summary
 from scorer_core.support.text import count
-from sweeps.definition import Variant
+from sweeps.expansion import Variant
 
 LOSSES = ("td_error", "msbe", "be_variance", "leader_grad_norm", "follower_grad_norm")
 DIAGNOSTICS = ("srank", "dormant", "gradient_cosine", "q_bias", "effective_ratio")  # the most informative ones

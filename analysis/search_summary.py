@@ -15,11 +15,12 @@ from analysis.run_metrics import version_notes
 from analysis.statistics import Bootstrap, Estimate, estimate
 from scorer_core.config import RunConfig
 from scorer_core.pack_folders import pack_folders
-from sweeps import definition
+from sweeps import loading
 from sweeps.confirm import Confirmed, compared, ranking, scores_of
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 from sweeps.search import Search
 from sweeps.study import Study
+from sweeps.trials import PRUNED_AT_STEP, attributes
 
 BINS = 8  # groups of trials along a numeric field
 RESAMPLED = 100  # bootstrap repetitions of importances
@@ -84,7 +85,7 @@ def summarize_search(study: Study, against: Path | None = None) -> SearchSummary
     rows = {trial.number: _row(search, trial) for trial in trials}
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     each = search.total_steps * len(search.default)
-    pruned = [trial.user_attrs["stopped at"] for trial in trials if "stopped at" in trial.user_attrs]
+    pruned = [step for trial in trials if (step := attributes(trial).get(PRUNED_AT_STEP)) is not None]
     saved = sum((search.total_steps - step) * len(search.default) for step in pruned)
     return SearchSummary(
         study,
@@ -116,8 +117,8 @@ def _row(search: Search, trial: FrozenTrial) -> TrialRow:
     if trial.state == TrialState.COMPLETE:
         estimates = tuple(interval(search, np.array(runs, float)) for runs in trial.user_attrs["scores"])
         note = f"{trial.user_attrs['diverged']} diverged" if trial.user_attrs.get("diverged") else ""
-    elif "stopped at" in trial.user_attrs:
-        note = f"at step {trial.user_attrs['stopped at']:,}"
+    elif (step := attributes(trial).get(PRUNED_AT_STEP)) is not None:
+        note = f"at step {step:,}"
     return TrialRow(trial.number, trial.state.name.lower(), trial.params, estimates, note)
 
 
@@ -175,7 +176,7 @@ def _against(search: Search, folder: Path) -> dict[str, list[Place]]:
     """The variants of a sweep that differ from the search's trials only in searched fields, along each field."""
     if not (folder / "sweep.yaml").exists():
         raise DefinitionError(f"{folder}: not the folder of a sweep (no sweep.yaml)")
-    sweep = definition.load_submitted(folder)
+    sweep = loading.load_submitted(folder)
     if set(sweep.tasks) != set(search.tasks):
         raise DefinitionError(f"{folder}: its tasks ({', '.join(sweep.tasks)}) are not the tasks of {search.name}")
     found: dict[str, list[Place]] = {}

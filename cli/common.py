@@ -10,12 +10,12 @@ import typer
 
 from cli.console import FAILED, USAGE, err, exit_with_error
 from scorer_core.support import waiting
-from scorer_core.support.commands import command
+from scorer_core.support.commands import command, shown_path
+from scorer_core.support.text import folded
 from slurm.backend import Backend, Queue, SchedulerError, backend_of, queue_of
 from slurm.submissions.submission import Submission, submissions
-from sweeps import definition
-from sweeps.definition import DefinitionError
-from sweeps.folders import is_definition, sweep_folder
+from sweeps.errors import DefinitionError
+from sweeps.folders import changes, sweep_folder
 
 T = TypeVar("T")
 
@@ -35,11 +35,16 @@ def submitted_folder(sweep: str, outputs: Path) -> Path:
     if not (folder / "sweep.yaml").exists():
         again = command("submit", sweep, "--profile", "NAME", outputs=outputs)
         exit_with_error(f"{folder}: nothing was submitted here; to submit it: {again}", FAILED)
-    if is_definition(sweep):
-        changed = definition.changed(definition.read(sweep)[0], sweep, folder)
-        if changed:
-            err.print(changed)
+    for note in notes_on_changes(sweep, folder):
+        err.print(note)
     return folder.resolve()
+
+
+def notes_on_changes(sweep: str, folder: Path, overrides: Sequence[str] = ()) -> list[str]:
+    """A note if the definition `sweep` differs from the one frozen in `folder`, which the command uses."""
+    differing = changes(sweep, folder, overrides)
+    used = f"note: {sweep} differs from {shown_path(folder / 'sweep.yaml')}, which this command uses, in: "
+    return [f"{used}{folded(differing)}. To train the runs of {sweep}: scorer run {sweep}"] if differing else []
 
 
 def search_folder(name: str, outputs: Path) -> Path | None:

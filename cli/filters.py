@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from slurm.status import STATES, RunStatus
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 from sweeps.grid import GridRun
 
 SHOWN_NAMES = 12

@@ -27,8 +27,8 @@ from slurm.cluster import usage as measuring
 from slurm.status import SweepStatus, read_status
 from slurm.submissions import cleaning
 from slurm.submissions.submission import submissions, sweep_lock
-from sweeps.definition import load_submitted
 from sweeps.left_out import OnDisk, left_out
+from sweeps.loading import load_submitted
 
 app = typer.Typer()
 app.add_typer(verbs_submit.app)

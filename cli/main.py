@@ -17,7 +17,7 @@ import cli.sweeps
 from cli.console import FAILED, USAGE, RunByDefault, err
 from scorer_core.support import streams
 from scorer_core.support.errors import RecordError, UserCodeError, reason
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 
 app = typer.Typer(
     help="Sweeps and ablations of SCORER, from a YAML grid to an IQM figure.",

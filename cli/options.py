@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from scorer_core.support import commands
-from sweeps.reading import DefinitionError
+from sweeps.errors import DefinitionError
 
 SweepArgument = Annotated[
     str,

@@ -10,12 +10,13 @@ import typer
 from rich.text import Text
 
 from analysis.choices import CURVE_REPS, REPS, Format, Scheme, Score, Venue
+from cli.common import notes_on_changes
 from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, err, exit_with_error, out
 from cli.options import Outputs, Overrides, SweepArgument
 from cli.results_table import ResultsTable
 from scorer_core.support.commands import command, shown_path
 from scorer_core.support.text import count
-from sweeps import definition, folders
+from sweeps import folders
 from sweeps.left_out import left_out, on_disk
 
 app = typer.Typer()
@@ -211,9 +212,7 @@ def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
         given = (word for override in overrides or () for word in ("-s", override))
         again = command("run", sweep, *given, outputs=outputs)
         exit_with_error(f"{folder}: this sweep has not been trained. To train it: {again}", FAILED)
-    notes = []
-    if folders.is_definition(sweep):
-        notes = [definition.changed(definition.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
+    notes = notes_on_changes(sweep, folder, overrides or ())
     defined = folders.load(sweep, outputs, overrides or ())[0]
     source = folders.source(sweep, outputs, overrides or ())
     left = left_out(folder, on_disk(folder), {run.run_id for run in defined.runs}, lambda: defined, source)

@@ -16,7 +16,8 @@ from scorer_core.support.text import count
 from slurm.backend import SchedulerError
 from slurm.profile import Profile, load_profile
 from sweeps import search as definitions
-from sweeps.definition import dump
+from sweeps.layout import LANES_OF_A_SEARCH
+from sweeps.loading import dump
 
 if TYPE_CHECKING:
     from sweeps.study import Study
@@ -55,7 +56,7 @@ def run(
         return _end(study)
     given = [word for override in changes for word in ("-s", override)]
     where = load_profile(profile) if profile else None
-    lanes = lanes or (where.lanes if where else None) or definitions.LANES
+    lanes = lanes or (where.lanes if where else None) or LANES_OF_A_SEARCH
     workers = workers or (JOBS if where else usable_cores())
     together = trials_per_batch(definition, study.trials_left(), workers, lanes)
     out.print(summary(definition, together))
@@ -82,7 +83,7 @@ def run(
 
 def _end(study: "Study") -> None:
     """Print how to see the study and why trials failed; end the program if every trial did."""
-    from sweeps.study import failures_in_words
+    from sweeps.studies import failures_in_words
 
     out.print(f"To see it: {command_on('search show', study.folder)}")
     for line in failures_in_words(study):
@@ -136,7 +137,7 @@ def confirm(
 ) -> None:
     """Train the winners and the default anew, as an ordinary sweep: the best of many noisy trials is biased."""
     from sweeps.confirm import confirmation
-    from sweeps.study import find_study
+    from sweeps.studies import find_study
 
     study = find_study(outputs, search)
     sweep = confirmation(study, top, seeds)

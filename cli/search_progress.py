@@ -12,7 +12,8 @@ from scorer_core.identity import pack_id
 from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count
-from sweeps.study import Batch, Study
+from sweeps.batches import Batch
+from sweeps.study import Study
 
 TOLD = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 

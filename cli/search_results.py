@@ -30,7 +30,7 @@ def show(
 ) -> None:
     """Show the best trials, importances, slices and confirmation; draw figures. Exit code 1: all trials failed."""
     from analysis.search_summary import summarize_search  # a second of imports
-    from sweeps.study import find_study
+    from sweeps.studies import find_study
 
     summary = summarize_search(find_study(outputs, search), outputs / against if against else None)
     if as_json:
@@ -50,7 +50,7 @@ def show(
 def _print(summary: "SearchSummary", rows: int, sweep: str | None) -> None:
     from analysis.search_report import objective_text
     from analysis.text import format_estimate
-    from sweeps.study import failures_in_words
+    from sweeps.studies import failures_in_words
 
     search = summary.search
     out.print(Text.assemble((search.name, "bold"), f": {search.question}"))

@@ -23,7 +23,7 @@ from slurm.backend import QueuedJob, SchedulerError, SubmissionUnknownError, Sub
 from slurm.profile import Profile, load_profile
 from slurm.status import SweepStatus, read_status
 from slurm.submissions.submission import Submission, new, submit_command, sweep_lock
-from sweeps import definition, folders
+from sweeps import folders, loading
 from sweeps.definition import Sweep
 from sweeps.grid import grid_run
 from sweeps.plan import Plan, make_plan
@@ -339,7 +339,7 @@ def _again(
         named = [state for state in states if not (as_submitted and state == "missing")]
         return out.print(f"None of these runs is {' or '.join(named)}.")
     only = {cell.run.run_id for cell in again}
-    loaded = definition.load_submitted(folder)
+    loaded = loading.load_submitted(folder)
     source = shown_path(folder / "sweep.yaml")
     return _submit(
         loaded, source, folder.parent, where, only, states, dry_run=dry_run, same_code=as_submitted, jobs=jobs

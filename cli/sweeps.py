@@ -15,7 +15,7 @@ from scorer_core import verdicts
 from scorer_core.provenance import git_error
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count, duration, folded
-from sweeps import definition, search
+from sweeps import loading, search
 from sweeps.left_out import left_out, on_disk
 from sweeps.plan import Plan, find_run
 from sweeps.timescale import timescales
@@ -27,8 +27,8 @@ T = TypeVar("T")
 @app.command(epilog="Example: scorer sweeps")
 def sweeps(as_json: AsJson = False) -> None:
     """List the shipped sweeps and searches, the question each asks, and what the paper found."""
-    loaded = [definition.load(name) for name in definition.shipped()]
-    searches = [search.load(name) for name in definition.shipped_searches()]
+    loaded = [loading.load(name) for name in loading.shipped()]
+    searches = [search.load(name) for name in loading.shipped_searches()]
     if as_json:
         shown = [{"name": s.name, "question": s.question, "paper": s.paper, "runs": len(s.runs)} for s in loaded]
         found = [{"name": s.name, "question": s.question, "trials": s.trials} for s in searches]
@@ -125,7 +125,7 @@ def print_plan(planned: Plan, source: str) -> None:
     if reason := git_error():
         out.print(f"note: the runs record no git commit: {reason}")
     if planned.packs:
-        begun = sum(pack.begun for pack in planned.packs)
+        begun = sum(pack.started for pack in planned.packs)
         steps = sum(pack.env_steps for pack in planned.packs)
         sizes = Counter(len(pack.configs) for pack in planned.packs)
         lanes = ", ".join(f"{size} ({many}x)" if many > 1 else str(size) for size, many in sizes.items())
@@ -187,7 +187,7 @@ def plan_json(planned: Plan, source: str) -> dict[str, Any]:
             for r in planned.sweep.runs
         ],
         "packs": [
-            {"pack_id": p.folder.pack_id, "begun": p.begun, "run_ids": [c.run_id for c in p.configs]}
+            {"pack_id": p.folder.pack_id, "begun": p.started, "run_ids": [c.run_id for c in p.configs]}
             for p in planned.packs
         ],
     }

@@ -1,4 +1,4 @@
-"""From layers of settings to the settings of one run: presets, and `ratio` and `hold` of learning rates. No torch."""
+"""From layers of settings to the settings of one run: presets, learning rates, `ratio`. No torch."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -36,23 +36,23 @@ def resolve(layers: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The settings of all `layers`: a later layer wins, `preset` is expanded, and `ratio` becomes learning rates.
 
     A preset is a layer of its own, before the layer that names it. docs/learning-rates.md has the rule for
-    `leader_lr`, `follower_lr`, `ratio` and `hold`, with examples.
+    `leader_lr`, `follower_lr`, `ratio` and `fixed_lr`, with examples.
 
     Raises:
         ValueError: if a layer has an unknown preset, a rate or ratio that is not positive, an inconsistent combination
-            of all three, or a `hold` that is not leader or follower.
+            of all three, or a `fixed_lr` that is not leader or follower.
     """
     settings: dict[str, Any] = {}
     rates = _LearningRates()
     for layer in layers:
         layer = dict(layer)
-        hold, preset = layer.pop("hold", rates.hold), layer.pop("preset", None)
+        fixed_lr, preset = layer.pop("fixed_lr", rates.fixed_lr), layer.pop("preset", None)
         if preset is not None:
             if not isinstance(preset, str) or preset not in PRESETS:
                 raise ValueError(f"preset: unknown preset '{preset}'; choose from: {', '.join(PRESETS)}")
-            rates.add(PRESETS[preset], rates.hold)
+            rates.add(PRESETS[preset], rates.fixed_lr)
             settings |= PRESETS[preset]
-        rates.add(layer, hold)
+        rates.add(layer, fixed_lr)
         settings |= layer
     settings.pop("ratio", None)
     return settings | rates.value
@@ -66,12 +66,12 @@ class _LearningRates:
         self.ratio = 1.0
         self.layer = {"leader_lr": 0, "follower_lr": 0, "ratio": -1}  # 0: the defaults; -1: no layer
         self.layers = 0
-        self.hold = "leader"
+        self.fixed_lr = "leader"
 
-    def add(self, layer: Mapping[str, Any], hold: Any) -> None:
-        if hold not in ("leader", "follower"):
-            raise ValueError(f"hold: {hold!r} is not leader or follower")
-        self.hold = hold
+    def add(self, layer: Mapping[str, Any], fixed_lr: Any) -> None:
+        if fixed_lr not in ("leader", "follower"):
+            raise ValueError(f"fixed_lr: {fixed_lr!r} is not leader or follower")
+        self.fixed_lr = fixed_lr
         self.layers += 1
         named = [name for name in self.layer if name in layer]
         for name in named:
@@ -79,7 +79,7 @@ class _LearningRates:
         self.value |= {name: layer[name] for name in named if name != "ratio"}
         if "ratio" in named:
             self.ratio = _positive("ratio", layer["ratio"])
-        held, other = ("leader_lr", "follower_lr") if hold == "leader" else ("follower_lr", "leader_lr")
+        held, other = ("leader_lr", "follower_lr") if fixed_lr == "leader" else ("follower_lr", "leader_lr")
         if not named or self.layer[other] > self.layer["ratio"]:
             return  # no ratio applies
         if len(named) == 3:

@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from scorer_core.support.secrets import mask
-from sweeps.definition import one_line
-from sweeps.reading import DefinitionError, TextLoader, read_mapping
+from sweeps.errors import DefinitionError, one_line
+from sweeps.reading import TextLoader, read_mapping
 
 STORAGE_VARIABLE = "SCORER_STORAGE"  # the same as in sweeps.storage, which imports Optuna
 SHIPPED = Path(__file__).parent / "profiles"

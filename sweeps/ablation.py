@@ -1,4 +1,4 @@
-"""`ablate`: from one variant, the variants that differ in one factor, or lack one."""
+"""`ablate`: from one variant, the variants that change one factor, or all factors but one."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -7,10 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Ablate(BaseModel):
-    """Factors of a variant, each some settings, toggled one at a time, or all but one.
+    """Toggles of a variant. A toggle is a mapping of settings that change one factor.
 
-    `one_at_a_time`: the variant with each toggle alone. `leave_one_out`: the variant with all toggles, called "all",
-    and with all but each.
+    `one_at_a_time`: one variant per toggle, with only this toggle. `leave_one_out`: one variant with all toggles, named
+    "all", and one variant per toggle with all other toggles. `both`: all of these.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -20,7 +20,7 @@ class Ablate(BaseModel):
     how: Literal["one_at_a_time", "leave_one_out", "both"] = "one_at_a_time"
 
     def variants(self) -> dict[str, Sequence[Mapping[str, Any]]]:
-        """By name, the toggles of each new variant, as layers over those of `from`."""
+        """The new variants: by name, the toggles that are layers over the settings of `from`."""
         names = [
             ", ".join(f"{field}={format_value(value)}" for field, value in toggle.items()) for toggle in self.toggle
         ]
@@ -36,7 +36,7 @@ class Ablate(BaseModel):
 
 
 def format_value(value: Any) -> str:
-    """A setting in a variant's name."""
+    """The text of a setting in the name of a variant: `true`, `64x32`, `0.0001`."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The winners of a search and the default as an ordinary sweep with fresh seeds, and what both said."""
+"""The confirmation of a search: its best trials and the default as an ordinary sweep on new seeds."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,26 +9,33 @@ from optuna.trial import FrozenTrial, TrialState
 from scorer_core.config import RunConfig
 from scorer_core.pack_folders import pack_folders
 from scorer_core.support.commands import command, shown_path
-from sweeps import definition, scores
-from sweeps.definition import DefinitionError, Sweep, Variant
+from sweeps import loading, scores
+from sweeps.definition import Sweep
+from sweeps.errors import DefinitionError
+from sweeps.expansion import Variant
 from sweeps.search import Search, Settings
 from sweeps.study import Study
+from sweeps.trials import RUN_IDS, attributes
 
 DEFAULT = "default"
 
 
 @dataclass(frozen=True)
 class Confirmed:
-    """One variant of a confirmation: what the search said of it, and what fresh seeds did."""
+    """One variant of a confirmation: its scores in the search, and its scores on new seeds."""
 
     name: str
     point: Settings
-    searched: np.ndarray  # objectives x runs; empty for the default, which the search did not try
-    confirmed: np.ndarray  # objectives x runs, NaN where a run is not finished
+    searched: np.ndarray  # num_objectives x num_runs; num_runs is 0 for the default, which the search did not try
+    confirmed: np.ndarray  # num_objectives x num_runs, NaN for an unfinished run
 
 
 def ranking(study: Study) -> list[FrozenTrial]:
-    """Complete trials, the best first and each point once; with several objectives, the Pareto front alone."""
+    """Complete trials, the best first and each point once; with several objectives, only the Pareto front.
+
+    Raises:
+        StorageError: if the storage cannot be used.
+    """
     complete = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
     if len(study.search.objective) > 1:
         front = {trial.number for trial in study.optuna.best_trials}
@@ -37,12 +44,12 @@ def ranking(study: Study) -> list[FrozenTrial]:
     complete.sort(key=lambda trial: (sign * trial.values[0], trial.number))
     once: dict[tuple[str, ...], FrozenTrial] = {}
     for trial in complete:
-        once.setdefault(tuple(trial.user_attrs["run ids"]), trial)
+        once.setdefault(tuple(attributes(trial)[RUN_IDS]), trial)
     return list(once.values())
 
 
 def confirmation(study: Study, top: int, seeds: int) -> Sweep:
-    """The sweep of the `top` trials and the default, on `seeds` seeds that the search has not used.
+    """The sweep of the best `top` trials and the default, on `seeds` seeds that the search has not used.
 
     Raises:
         DefinitionError: if no trial is complete yet.
@@ -50,22 +57,23 @@ def confirmation(study: Study, top: int, seeds: int) -> Sweep:
     search, best = study.search, ranking(study)[:top]
     if not best:
         again = command("search", shown_path(study.folder / "search.yaml"), outputs=study.folder.parent)
-        raise DefinitionError(f"search {search.name}: no trial is complete yet; to continue: {again}")
+        raise DefinitionError(f"search {search.name}: no trial is complete yet. Continue with: {again}")
     first = max(search.seeds) + 1
     return search.sweep(
         {DEFAULT: {}} | {_variant(trial): dict(trial.params) for trial in best},
         list(range(first, first + seeds)),
         name=confirmed_name(search),
-        question=f"Do the winners of {search.name} hold on fresh seeds?",
+        question=f"Are the best trials of {search.name} better than the default on new seeds?",
     )
 
 
 def confirmed_name(search: Search) -> str:
+    """The name of the sweep that confirms `search`."""
     return f"{search.name}-confirm"
 
 
 def compared(study: Study) -> list[Confirmed]:
-    """Search scores beside confirmed ones; empty if nothing has been confirmed.
+    """The variants of the confirmation with their scores; none if there is no confirmation.
 
     Raises:
         DefinitionError, RecordError: if the confirmation cannot be read.
@@ -73,7 +81,7 @@ def compared(study: Study) -> list[Confirmed]:
     folder = study.folder.parent / confirmed_name(study.search)
     if not (folder / "sweep.yaml").exists():
         return []
-    sweep = definition.load_submitted(folder)
+    sweep = loading.load_submitted(folder)
     trials = {_variant(trial): trial for trial in study.trials()}
     confirmed = {variant.base_name: found for variant, found in scores_of(study.search, sweep, folder).items()}
     nothing = np.zeros((len(study.search.objective), 0))
@@ -89,7 +97,7 @@ def compared(study: Study) -> list[Confirmed]:
 
 
 def scores_of(search: Search, sweep: Sweep, folder: Path) -> dict[Variant, np.ndarray]:
-    """What the search's objectives make of an ordinary sweep: of each variant objectives x runs, NaN if unfinished.
+    """The objectives of `search` on the runs of a sweep: per variant `num_objectives x num_runs`, NaN if unfinished.
 
     Raises:
         RecordError: if its records cannot be read.

@@ -1,104 +1,28 @@
-"""A sweep: YAML, validated, expanded to runs. Every mistake is one line that names the file and the field."""
+"""The definition of a sweep: its keys, their validation, and the runs it expands to."""
 
-import itertools
 import math
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, Count, Number, RunConfig, Seed, significant
+from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, Count, Number, Seed
 from scorer_core.envs.tasks import check_task
-from scorer_core.settings import resolve
-from scorer_core.support.commands import command
-from sweeps.ablation import Ablate, format_value
-from sweeps.reading import DefinitionError, apply_override, read_mapping, read_text, shortened
+from sweeps import cells
+from sweeps.ablation import Ablate
+from sweeps.cells import GridCell, Run
+from sweeps.errors import DefinitionError, value_in_words
+from sweeps.expansion import Settings, Variant, dimensions_of, expand, layers_of_variants
+from sweeps.text_types import FolderName, Name, Text, is_name
 
-SHIPPED = Path(__file__).parent
-LONGEST_NAME = 80  # characters; a figure has no room for a longer label
-AT_THE_TOP = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}
+TOP_LEVEL = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}  # settings with a key at the top level
 MAX_RUNS = 100_000  # of a grid before `exclude`; planning so many takes about half a minute
-SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "hold", "preset"} - set(AT_THE_TOP)
+SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "fixed_lr", "preset"} - set(TOP_LEVEL)
+NOT_ON_AN_AXIS = {"preset", "fixed_lr"}  # they say how other settings of their layer are read
 
-
-@dataclass(frozen=True)
-class Variant:
-    """One setting of everything but task and seed."""
-
-    base_name: str  # its name under `variants`; "" in a sweep without
-    point: tuple[tuple[str, Any], ...] = ()  # where it stands on the axes that matter to it
-
-    @property
-    def name(self) -> str:
-        return (
-            " ".join([self.base_name, *(f"{field}={format_value(value)}" for field, value in self.point)]).strip()
-            or "only"
-        )
-
-
-@dataclass(frozen=True)
-class Run:
-    """One cell of the grid. Cells of equal configuration are one run, trained once."""
-
-    variant: Variant
-    config: RunConfig
-
-    @property
-    def run_id(self) -> str:
-        return self.config.run_id
-
-
-@dataclass(frozen=True)
-class GridCell:
-    """One cell of the grid before `exclude`."""
-
-    run: Run
-    excluded: bool
-    matched: set[int]  # places in `exclude` of the entries that match one of its points
-
-
-def _is_folder_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise ValueError(f"{name!a} cannot be a folder's name; begin with a letter or digit, go on with these or . _ -")
-    return _is_short(name)
-
-
-def _is_short(name: str) -> str:
-    if len(name) > LONGEST_NAME:
-        raise ValueError(f"a name of {len(name):,} characters is too long; use at most {LONGEST_NAME}")
-    return name
-
-
-def _is_visible(text: str) -> str:
-    """Without characters that hide, reorder or control others: most would not be shown as they are."""
-    for character in text:
-        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-            raise ValueError(f"{shortened(ascii(text), 80)} has a control or invisible character; remove it")
-    return text
-
-
-def _is_name(name: str) -> str:
-    if name != name.strip() or not name:
-        raise ValueError(f"the name {name!r} is empty, or begins or ends with a space; rename it")
-    return _is_visible(_is_short(name))
-
-
-def _is_text(text: str) -> str:
-    _is_visible(" ".join(text.split()))
-    return text
-
-
-FolderName = Annotated[str, AfterValidator(_is_folder_name)]
-Text = Annotated[str, Field(min_length=1), AfterValidator(_is_text)]
 Values = Annotated[list[Any], Field(min_length=1)]
-Settings = dict[str, Any]
 
 
 class Sweep(BaseModel):
@@ -106,9 +30,9 @@ class Sweep(BaseModel):
 
     Layers of settings, later ones winning: `base`, the variant's, its toggles' (`ablate`), the point's on the axes.
 
-    `baseline` is a variant, or one point: by the name that plan shows, or as a mapping such as `{ratio: 1}` that only
-    this point matches. A single variant without axes is its own baseline. `paper` says in words what the paper found;
-    `reported` holds numbers of others, by source, variant and task: an IQM and the half width of its interval.
+    `baseline` is a variant, or one point: its name as `scorer plan` shows it, or a mapping such as `{ratio: 1}` that
+    only this point matches. A single variant without axes is its own baseline. `paper` says what the paper found;
+    `reported` has numbers of others, by source, variant and task: an IQM and half the width of its interval (returns).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,7 +40,7 @@ class Sweep(BaseModel):
     name: FolderName
     question: Text
     paper: Text | None = None
-    tasks: Annotated[list[Annotated[str, AfterValidator(_is_name), AfterValidator(check_task)]], Field(min_length=1)]
+    tasks: Annotated[list[Annotated[Name, AfterValidator(check_task)]], Field(min_length=1)]
     total_steps: Count
     seeds: Annotated[list[Seed], Field(min_length=1)]
     base: Settings = {}
@@ -134,18 +58,19 @@ class Sweep(BaseModel):
         if not isinstance(seeds, int | float):
             return seeds
         if isinstance(seeds, bool) or seeds != seeds // 1:
-            raise ValueError(f"{str(seeds).lower()} is neither a number of seeds nor a list of them")
+            raise ValueError(f"{str(seeds).lower()} is neither a number of seeds nor a list of seeds")
         if seeds < 1:
-            raise ValueError(f"at least one seed is needed, not {_written(seeds)}")
+            raise ValueError(f"at least one seed is needed, not {value_in_words(seeds)}")
         if seeds > MAX_RUNS:
-            raise ValueError(f"at most {MAX_RUNS:,} seeds, not {_written(seeds)}")
+            raise ValueError(f"at most {MAX_RUNS:,} seeds, not {value_in_words(seeds)}")
         return list(range(int(seeds)))
 
     @field_validator("baseline", mode="before")
     @classmethod
     def _baseline_is_a_name_or_a_point(cls, baseline: Any) -> Any:
         if not isinstance(baseline, str | Mapping | None):
-            raise ValueError(f"{_written(baseline)} is neither the name of a variant nor a point such as {{ratio: 1}}")
+            written = value_in_words(baseline)
+            raise ValueError(f"{written} is neither the name of a variant nor a point such as {{ratio: 1}}")
         return baseline
 
     @field_validator("variants", mode="before")
@@ -158,7 +83,7 @@ class Sweep(BaseModel):
     @classmethod
     def _names_can_be_shown(cls, named: dict[str, Any]) -> dict[str, Any]:
         for name in named:
-            _is_name(name)
+            is_name(name)
         return named
 
     @field_validator("tasks", "seeds")
@@ -166,65 +91,67 @@ class Sweep(BaseModel):
     def _each_once(cls, values: list[Any]) -> list[Any]:
         for value, times in Counter(values).items():
             if times > 1:
-                raise ValueError(f"{value} stands twice")
+                raise ValueError(f"duplicate value {value}")
         return values
 
     @model_validator(mode="after")
     def _settings_are_known(self) -> Self:
+        on_axes = SETTINGS - NOT_ON_AN_AXIS
+        toggles = self.ablate.toggle if self.ablate else []
         places: list[tuple[str, Settings, set[str]]] = [
             ("base", self.base, SETTINGS),
-            ("axes", self.axes, SETTINGS - {"preset", "hold"}),
-            ("zip", self.zip, SETTINGS - {"preset", "hold"}),
+            ("axes", self.axes, on_axes),
+            ("zip", self.zip, on_axes),
             *((f"variants.{name}", settings, SETTINGS) for name, settings in self.variants.items()),
-            *((f"ablate.toggle.{i}", t, SETTINGS) for i, t in enumerate(self.ablate.toggle if self.ablate else [])),
-            *(
-                (f"exclude.{i}", c, SETTINGS - {"preset", "hold"} | {"variant", "task"})
-                for i, c in enumerate(self.exclude)
-            ),
+            *((f"ablate.toggle.{i}", settings, SETTINGS) for i, settings in enumerate(toggles)),
+            *((f"exclude.{i}", entry, on_axes | {"variant", "task"}) for i, entry in enumerate(self.exclude)),
         ]
         for place, settings, known in places:
             for field in settings:
                 if field not in known:
-                    where = f"; it belongs at the top, as `{AT_THE_TOP[field]}`" if field in AT_THE_TOP else ""
-                    raise ValueError(f"{place}.{field}: no such setting here{where}")
+                    hint = f"; set `{TOP_LEVEL[field]}` at the top level" if field in TOP_LEVEL else ""
+                    raise ValueError(f"{place}.{field}: unknown setting{hint}")
         for i, conditions in enumerate(self.exclude):
             for field, value in conditions.items():
-                if _holds_mapping(value):
-                    raise ValueError(f"exclude.{i}.{field}: {_written(value)} is neither a value nor a list of values")
+                if cells.contains_mapping(value):
+                    written = value_in_words(value)
+                    raise ValueError(f"exclude.{i}.{field}: {written} is neither a value nor a list of values")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_fit_together(self) -> Self:
         if len({len(values) for values in self.zip.values()}) > 1:
             lengths = ", ".join(f"{field} has {len(values)}" for field, values in self.zip.items())
-            raise ValueError(f"zip: paired values must be equally many; {lengths}")
+            raise ValueError(f"zip: all lists must have the same length; {lengths}")
         for field in self.axes.keys() & self.zip.keys():
-            raise ValueError(f"zip.{field}: is an axis already")
+            raise ValueError(f"zip.{field}: is already an axis")
         if self.variants and self.baseline is None and (len(self.variants) > 1 or self.ablate):
-            raise ValueError(f"baseline: is missing; name one of {', '.join(self.variants)}")
+            raise ValueError(f"baseline: is missing; choose from: {', '.join(self.variants)}")
         if isinstance(self.baseline, dict):
             on_axes = ["variant", *self.axes, *self.zip]
             for field in self.baseline:
                 if field not in on_axes:
-                    raise ValueError(f"baseline.{field}: is not on an axis; choose from: {', '.join(on_axes)}")
+                    raise ValueError(f"baseline.{field}: is not an axis; choose from: {', '.join(on_axes)}")
         if self.ablate and self.ablate.from_ not in self.variants:
-            raise ValueError(
-                f"ablate.from: '{self.ablate.from_}' is not a variant; name one of {', '.join(self.variants)}"
-            )
+            names = ", ".join(self.variants) or "none"
+            raise ValueError(f"ablate.from: unknown variant '{self.ablate.from_}'; choose from: {names}")
         return self
 
     @model_validator(mode="after")
     def _grid_is_not_too_large(self) -> Self:
-        paired = [next(iter(self.zip.values()))] if self.zip else []
-        points = math.prod(len(values) for values in [*self.axes.values(), *paired])
-        families = len(self.variants or "1") + (len(self.ablate.variants()) if self.ablate else 0)
-        runs = families * points * len(self.tasks) * len(self.seeds)
+        points = math.prod(len(values) for values in dimensions_of(self.axes, self.zip))
+        variants = len(self.variants or "1") + (len(self.ablate.variants()) if self.ablate else 0)
+        runs = variants * points * len(self.tasks) * len(self.seeds)
         if runs > MAX_RUNS:
             raise ValueError(
-                f"axes: the grid has {runs:,} runs (variants: {families:,}, points of the axes: {points:,}, "
+                f"axes: the grid has {runs:,} runs (variants: {variants:,}, points of the axes: {points:,}, "
                 f"tasks: {len(self.tasks):,}, seeds: {len(self.seeds):,}); at most {MAX_RUNS:,} in one sweep"
             )
         return self
 
     @cached_property
     def runs(self) -> list[Run]:
-        """Every cell of the grid: variants in the order written, then tasks, then seeds.
+        """Every cell of the grid that is not excluded: variants in the order written, then tasks, then seeds.
 
         Raises:
             DefinitionError: if a cell's settings are not a valid run, or `exclude` leaves none.
@@ -238,36 +165,33 @@ class Sweep(BaseModel):
         return runs
 
     @cached_property
-    def _cells(self) -> list[GridCell]:
-        """Every cell of the grid. Points that compute the same are one cell; it goes if all of them are excluded."""
-        cells = []
-        for variant, points in self._variants_with_settings():
-            for task, seed in itertools.product(self.tasks, self.seeds):
-                place = {"task": task, "seed": seed}
-                configs = [_run_config(variant, settings | place) for settings in points[: None if self.exclude else 1]]
-                matched = [self._excluded_by(variant, config) for config in configs]
-                kept = next((config for config, by in zip(configs, matched, strict=True) if not by), None)
-                cells.append(GridCell(Run(variant, kept or configs[0]), kept is None, set().union(*matched)))
-        return cells
+    def grid_variants(self) -> list[Variant]:
+        """The variants that have runs, in the order written."""
+        return list(dict.fromkeys(run.variant for run in self.runs))
+
+    @cached_property
+    def baseline_points(self) -> list[Variant]:
+        """The points of the baseline: one, unless it is a variant that an axis changes; none without a baseline."""
+        return self._matches_baseline(self.grid_variants)
+
+    def baseline_of(self, variant: Variant) -> Variant | None:
+        """The point of the baseline that `variant` is compared with: the most similar one; None without a baseline."""
+        return max(self.baseline_points, key=lambda v: sum(item in variant.point for item in v.point), default=None)
 
     def check_exclusions(self) -> None:
-        """Reject an `exclude` that removes nothing: it has a mistake, and the runs it means would be trained.
+        """Reject an entry of `exclude` that removes nothing: it is a mistake, and its runs would be trained.
 
         Raises:
             DefinitionError: if an entry names an unknown variant or task, or matches no cell.
         """
-        known = [cell.run.variant for cell in self._cells]
-        variants = {name for variant in known for name in (variant.base_name, variant.name) if name}
-        for place, entry in enumerate(self.exclude):
-            for field, there in (("variant", variants), ("task", set(self.tasks))):
-                for value in _listed(entry.get(field, [])):
-                    if value not in there:
-                        names = ", ".join(sorted(there)) or "none"
-                        raise DefinitionError(
-                            f"exclude.{place}.{field}: unknown {field} '{value}'; choose from: {names}"
-                        )
-            if not any(place in cell.matched for cell in self._cells):
-                raise DefinitionError(f"exclude.{place}: matches no run; remove or correct {entry}")
+        cells.check_exclusions(self.exclude, self._cells, self.tasks)
+
+    @cached_property
+    def _cells(self) -> list[GridCell]:
+        layers = {name: [self.base, *own] for name, own in layers_of_variants(self.variants, self.ablate).items()}
+        first_seed = [{"task": task, "seed": self.seeds[0]} for task in self.tasks]
+        variants = expand(layers, dimensions_of(self.axes, self.zip), self.total_steps, first_seed)
+        return cells.grid_cells(variants, self.tasks, self.seeds, self.exclude)
 
     def _check_toggles(self, runs: list[Run]) -> None:
         ids: dict[str, set[str]] = {}
@@ -275,25 +199,25 @@ class Sweep(BaseModel):
             ids.setdefault(run.variant.base_name, set()).add(run.run_id)
         for name in self.ablate.variants() if self.ablate else ():
             if self.ablate and ids.get(name) and ids.get(name) == ids.get(self.ablate.from_):
-                raise DefinitionError(f"ablate.toggle: '{name}' changes nothing of {self.ablate.from_}")
+                raise DefinitionError(f"ablate.toggle: '{name}' computes the same as {self.ablate.from_}")
 
     def _check_reported(self, runs: list[Run]) -> None:
-        cells = {(run.variant.name, run.config.task) for run in runs}
+        known = {(run.variant.name, run.config.task) for run in runs}
         for source, variants in self.reported.items():
             for variant, tasks in variants.items():
                 for task in tasks:
-                    if (variant, task) not in cells:
-                        raise DefinitionError(f"reported.{source}: there is no '{variant}' on {task} in this sweep")
+                    if (variant, task) not in known:
+                        raise DefinitionError(f"reported.{source}: this sweep has no run of '{variant}' on {task}")
 
     def _check_baseline(self, runs: list[Run]) -> None:
         points = list(dict.fromkeys(run.variant for run in runs))
         found = self._matches_baseline(points)
         if self.baseline is None or self.baseline in list(self.variants) or len(found) == 1:
             return
-        written = _written(self.baseline)
+        written = value_in_words(self.baseline)
         names = ", ".join(variant.name for variant in found or points)
         if found:
-            raise DefinitionError(f"baseline: {written} matches {len(found)} points; name one of them: {names}")
+            raise DefinitionError(f"baseline: {written} matches {len(found)} points; choose one of them: {names}")
         raise DefinitionError(f"baseline: {written} is not a variant and matches no point; choose from: {names}")
 
     def _matches_baseline(self, points: list[Variant]) -> list[Variant]:
@@ -304,267 +228,4 @@ class Sweep(BaseModel):
             return [v for v in points if v.base_name and v.base_name == wanted] or [
                 v for v in points if v.name == wanted
             ]
-        return [v for v in points if _has(v, wanted)]
-
-    @cached_property
-    def baseline_points(self) -> list[Variant]:
-        """The points of the baseline: one, unless it is a variant that an axis changes; none without a baseline."""
-        return self._matches_baseline(self.grid_variants)
-
-    @cached_property
-    def grid_variants(self) -> list[Variant]:
-        """The variants that have runs, in the order written."""
-        return list(dict.fromkeys(run.variant for run in self.runs))
-
-    def baseline_of(self, variant: Variant) -> Variant | None:
-        """What `variant` is compared with: of the baseline's points the one most like its own; None without any."""
-        return max(self.baseline_points, key=lambda v: sum(item in variant.point for item in v.point), default=None)
-
-    def _variants_with_settings(self) -> Iterator[tuple[Variant, list[Settings]]]:
-        """Each distinct variant, with the resolved settings, but for task and seed, of every point that computes it.
-
-        A variant's name has an axis only where a move along this axis alone changes a run on at least one task: a ratio
-        changes nothing of a monolithic baseline, which is therefore one variant for all ratios.
-        """
-        dimensions = [[{field: value} for value in values] for field, values in self.axes.items()]
-        if self.zip:
-            paired = zip(*self.zip.values(), strict=True)
-            dimensions.append([dict(zip(self.zip, values, strict=True)) for values in paired])
-        places = list(itertools.product(*(range(len(dimension)) for dimension in dimensions)))
-        for family, layers in self._families().items():
-            settings, run_ids = {}, {}
-            for place in places:
-                point = {k: v for dimension, i in zip(dimensions, place, strict=True) for k, v in dimension[i].items()}
-                where = Variant(family, tuple(point.items()))
-                settings[place] = _resolve(where, [self.base, *layers, point]) | {"total_steps": self.total_steps}
-                run_ids[place] = tuple(
-                    _run_config(where, {**settings[place], "task": task, "seed": self.seeds[0]}).run_id
-                    for task in self.tasks
-                )
-            matters = {
-                place: [
-                    len({run_ids[(*place[:axis], i, *place[axis + 1 :])] for i in range(len(dimension))}) > 1
-                    for axis, dimension in enumerate(dimensions)
-                ]
-                for place in places
-            }
-            named: dict[tuple[str, ...], tuple[Variant, list[Settings]]] = {}
-            for place in places:
-                steps = [dimensions[axis][i] for axis, i in enumerate(place) if matters[place][axis]]
-                point = tuple((field, _frozen(value)) for step in steps for field, value in step.items())
-                named.setdefault(run_ids[place], (Variant(family, point), []))[1].append(settings[place])
-            yield from named.values()
-
-    def _families(self) -> dict[str, Sequence[Mapping[str, Any]]]:
-        """The layers of each variant as written, and of those that `ablate` makes of one."""
-        families: dict[str, Sequence[Mapping[str, Any]]] = {}
-        for name, settings in (self.variants or {"": {}}).items():
-            families[name] = [settings]
-        if self.ablate:
-            whole = families[self.ablate.from_]
-            for name, toggles in self.ablate.variants().items():
-                families[name] = [*whole, *toggles]
-        return families
-
-    def _excluded_by(self, variant: Variant, config: RunConfig) -> set[int]:
-        def matches(field: str, wanted: Any) -> bool:
-            if field == "variant":
-                actual = {variant.base_name, variant.name}
-            elif field == "follower_objective":
-                actual = _objective_as_written(config)
-            else:
-                actual = {_comparable(getattr(config, field))}
-            return any(_comparable(value) in actual for value in _listed(wanted))
-
-        return {
-            place
-            for place, conditions in enumerate(self.exclude)
-            if all(matches(*condition) for condition in conditions.items())
-        }
-
-
-def load(sweep: str, overrides: Sequence[str] = ()) -> Sweep:
-    """The definition called `sweep`: a shipped name, or the path of a YAML file; `overrides` are `dotted.key=value`.
-
-    Raises:
-        DefinitionError: if there is none, or it is not valid.
-    """
-    raw, source = read(sweep, overrides)
-    if "space" in raw:
-        raise DefinitionError(f"{source}: is a search, for it has a `space`: {command('search', sweep)}")
-    found = parse(raw, source)
-    try:
-        found.check_exclusions()
-    except DefinitionError as error:
-        raise DefinitionError(f"{source}: {error}") from None
-    return found
-
-
-def load_submitted(folder: Path, overrides: Sequence[str] = ()) -> Sweep:
-    """The definition in `folder`, an output folder, as it was submitted; `overrides` are `dotted.key=value`.
-
-    The sweep has the name of the folder, which may have been renamed since.
-
-    Raises:
-        DefinitionError: if there is none, or it is not valid.
-    """
-    raw, source = read(str(folder / "sweep.yaml"), overrides)
-    return parse(raw | {"name": "renamed"}, source).model_copy(update={"name": folder.resolve().name})
-
-
-def changed(raw: Mapping[str, Any], source: str, folder: Path, overrides: Sequence[str] = ()) -> str:
-    """A line if `raw`, what is written in `source`, is another definition than the one in `folder`; else nothing."""
-    kept = folder / "sweep.yaml"
-    try:
-        same = Sweep.model_validate(raw) == Sweep.model_validate(read(str(kept), overrides)[0])
-    except (ValidationError, DefinitionError):
-        return ""  # who reads it next says what is wrong
-    if same:
-        return ""
-    return (
-        f"note: {source} is not the definition that was run last. This is about {kept}. "
-        f"To train the runs of {source}: scorer run {source}"
-    )
-
-
-def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
-    """What is written under `name`, a shipped name or the path of a YAML file, and where; with `overrides`.
-
-    Raises:
-        DefinitionError: if there is no such definition, or it is not YAML.
-    """
-    path = Path(name)
-    if not path.suffix and not _is_file(path):  # a folder of outputs may have the name of a shipped sweep
-        path = SHIPPED / f"{name}.yaml"
-        if not _is_file(path):
-            there = ", ".join([*shipped(), *shipped_searches()])
-            raise DefinitionError(f"{name}: no such file, and no shipped sweep or search; there is {there}")
-    raw = read_mapping(path)
-    for override in overrides:
-        apply_override(raw, override)
-    return raw, str(path)
-
-
-def parse(raw: Mapping[str, Any], source: str) -> Sweep:
-    """`raw` as a sweep whose grid is known to expand; `source` is named in errors.
-
-    Raises:
-        DefinitionError: if it is not valid.
-    """
-    try:
-        sweep = Sweep.model_validate(raw)
-        sweep.runs  # noqa: B018, every cell is validated here, before anything is written
-    except ValidationError as error:
-        hint = ""
-        if error.errors()[0]["type"] == "extra_forbidden" and error.errors()[0]["loc"][0] in SETTINGS:
-            hint = f"; did you mean base.{error.errors()[0]['loc'][0]}?"
-        raise DefinitionError(f"{source}: {one_line(error)}{hint}") from None
-    except DefinitionError as error:
-        raise DefinitionError(f"{source}: {error}") from None
-    return sweep
-
-
-def dump(sweep: Sweep) -> str:
-    """The definition as YAML that `load` reads back."""
-    raw = sweep.model_dump(mode="json", by_alias=True)
-    if sweep.seeds == list(range(len(sweep.seeds))):
-        raw["seeds"] = len(sweep.seeds)
-    return yaml.safe_dump(raw, sort_keys=False)
-
-
-def shipped() -> list[str]:
-    """The sweeps that come with the tool."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml") if not _is_search(path))
-
-
-def shipped_searches() -> list[str]:
-    """The searches that do."""
-    return sorted(path.stem for path in SHIPPED.glob("*.yaml") if _is_search(path))
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that is too long, a folder that may not be read
-        return False
-
-
-def _is_search(path: Path) -> bool:
-    return bool(re.search(r"^space:", read_text(path), re.MULTILINE))
-
-
-def _resolve(variant: Variant, layers: Sequence[Mapping[str, Any]]) -> Settings:
-    try:
-        return resolve(layers)
-    except ValueError as error:
-        raise DefinitionError(f"{_place(variant)}{error}") from None
-
-
-def _run_config(variant: Variant, settings: Settings) -> RunConfig:
-    try:
-        return RunConfig(**settings)
-    except ValidationError as error:
-        raise DefinitionError(f"{_place(variant)}{one_line(error)}") from None
-
-
-def _place(variant: Variant) -> str:
-    return f"variant '{variant.name}': " if variant.base_name or variant.point else ""
-
-
-def one_line(error: ValidationError) -> str:
-    """The first thing that is wrong: the field and why."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(shortened(str(place), 100) for place in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        message = "unknown key"
-    elif field and first["type"] != "value_error" and first["type"] != "missing":
-        message += f", not {_written(first['input'])}"
-    return f"{field}: {message}" if field else message
-
-
-def _written(value: Any) -> str:
-    """A value for a message: short, whatever it is."""
-    try:
-        return shortened(repr(value), 100)
-    except ValueError:  # Python does not print whole numbers of thousands of digits
-        return "a number of thousands of digits"
-
-
-def _has(variant: Variant, wanted: Settings) -> bool:
-    """Has this point all values that `wanted` names?"""
-    actual = dict(variant.point) | {"variant": variant.base_name}
-    return all(field in actual and _same(actual[field], value) for field, value in wanted.items())
-
-
-def _same(one: Any, other: Any) -> bool:
-    return isinstance(one, bool) == isinstance(other, bool) and _comparable(one) == _comparable(other)
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _comparable(value: Any) -> Any:
-    """A setting in the one form in which equal settings are equal: numbers as floats, lists as tuples."""
-    if isinstance(value, list | tuple):
-        return tuple(map(_comparable, value))
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
-        return significant(float(value))
-    return value
-
-
-def _holds_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping) or (isinstance(value, list) and any(map(_holds_mapping, value)))
-
-
-def _objective_as_written(config: RunConfig) -> set[Any]:
-    """Every way to write the follower's objective of `config`."""
-    written = {config.follower_objective} if config.follower_weight == 1 else set()
-    if config.follower_weight == 0:
-        written.add("msbe")
-    return written | ({config.follower_weight} if config.follower_objective == "variance" else set())
+        return [v for v in points if cells.has_values(v, wanted)]

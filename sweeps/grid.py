@@ -1,4 +1,4 @@
-"""The runs of a sweep by name, without building their configurations: an index that can be made anew at any time."""
+"""The run ids of a sweep without building their configurations: an index that scorer can rebuild at any time."""
 
 import hashlib
 from contextlib import suppress
@@ -11,14 +11,18 @@ from scorer_core import config, identity, registry
 from scorer_core.record_forms import read_record
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import write_json
-from sweeps import definition
+from sweeps import ablation, cells, definition, expansion, loading, old_names, reading
+from sweeps.cells import Run
 
 INDEX = "index.json"
-# Another version of these may give a run another name.
-IDENTITY = [Path(module.__file__ or "") for module in (config, identity, registry, definition)]
+DEFINITIONS = (ablation, cells, definition, expansion, loading, old_names, reading)
+# Another version of these files may give a run another id or name.
+IDENTITY = [Path(module.__file__ or "") for module in (config, identity, registry, *DEFINITIONS)]
 
 
 class GridRun(NamedTuple):
+    """One run of a sweep: its id and its cell of the grid."""
+
     run_id: str
     variant: str
     base_name: str
@@ -26,27 +30,30 @@ class GridRun(NamedTuple):
     seed: int
 
 
-def grid_run(run: definition.Run) -> GridRun:
+def grid_run(run: Run) -> GridRun:
+    """The id and the cell of `run`."""
     return GridRun(run.run_id, run.variant.name, run.variant.base_name, run.config.task, run.config.seed)
 
 
 class Index(BaseModel):
     """submissions/index.json"""
 
-    of: str  # a hash of what it was made from
+    of: str  # SHA-256 of the files that it was made from
     name: str
     question: str
     runs: list[GridRun]
 
 
 class Grid(NamedTuple):
+    """The runs of a sweep."""
+
     name: str
     question: str
     runs: list[GridRun]  # each run once, in the order of the definition
 
 
 def grid(folder: Path) -> Grid:
-    """The grid of the definition in `folder`, as submitted.
+    """The grid of the frozen definition in `folder` (outputs/<sweep>).
 
     Raises:
         RecordError: if nothing was submitted there.
@@ -62,10 +69,10 @@ def grid(folder: Path) -> Grid:
         known = read_record(index, Index)
         if known and known.of == digest:
             return Grid(known.name, known.question, known.runs)
-    sweep = definition.load_submitted(folder)
+    sweep = loading.load_submitted(folder)
     runs: dict[str, GridRun] = {}
     for run in sweep.runs:
         runs.setdefault(run.run_id, grid_run(run))
-    with suppress(RecordError):  # who may only read looks at a sweep a second later
+    with suppress(RecordError):  # without write permission, every call builds the grid
         write_json(index, {"of": digest, "name": sweep.name, "question": sweep.question, "runs": list(runs.values())})
     return Grid(sweep.name, sweep.question, list(runs.values()))

@@ -1,4 +1,4 @@
-"""How many runs a pack takes, and how many packs at a time: what the measured speeds say is done first."""
+"""Runs per pack and packs in parallel: the layout that finishes first by the measured speeds."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,14 +11,16 @@ from scorer_core.support.cores import usable_cores
 from scorer_core.support.text import count, duration
 from sweeps import price
 
+LANES_OF_A_JOB = 30  # default of a pack that a Slurm job trains: nothing is known about its node
+LANES_OF_A_SEARCH = 16  # default of a pack in a search
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64, 128, 240)
-MEMORY_SHARE = 0.5  # of the machine's, for the replays of all packs that train at a time
-GPU_BYTES = 12e9
+MEMORY_FRACTION = 0.5  # of the machine's memory, for the replays of all packs that train in parallel
+GPU_BYTES = 12e9  # for the replays of all packs on one GPU
 
 
 @dataclass(frozen=True)
 class Layout:
-    """At most `lanes` runs a pack, `processes` packs at a time of one thread each, and why."""
+    """At most `lanes` runs per pack, `processes` packs in parallel with one thread each, and the reason in words."""
 
     lanes: int
     processes: int
@@ -26,7 +28,7 @@ class Layout:
 
 
 def found_device() -> str:
-    """`cuda` where the driver of an NVIDIA GPU is, else `cpu`; asked without torch."""
+    """`cuda` if there is a driver of an NVIDIA GPU, otherwise `cpu`; found without torch."""
     return "cuda" if Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != "" else "cpu"
 
 
@@ -36,16 +38,23 @@ def choose(
     lanes: int | None = None,
     processes: int | None = None,
 ) -> Layout:
-    """The layout by which `configs` are done first on this machine; `lanes` and `processes` are kept where given."""
+    """The layout that finishes `configs` first on this machine.
+
+    Args:
+        configs: the runs to train.
+        compiled: whether a run's pack is compiled.
+        lanes: maximum runs per pack, if it is given.
+        processes: packs in parallel, if it is given; by default one per core, or one on a GPU.
+    """
     device = found_device()
     processes = processes or (1 if device == "cuda" else usable_cores())
     if not configs:
         return Layout(lanes or 1, processes, "")
     fit = _lanes_that_fit(configs, device, processes)
     if lanes is not None:
-        return Layout(lanes, processes, f"At most {count(lanes, 'lane')} a pack, as asked for.")
+        return Layout(lanes, processes, f"Up to {count(lanes, 'lane')} per pack, as requested.")
     if device not in price.measured():
-        why = f"At most {count(fit, 'lane')} a pack, what fits the memory: no speed of a GPU was measured yet."
+        why = f"Up to {count(fit, 'lane')} per pack, as many as fit into memory: GPU speed has not been measured yet."
         return Layout(fit, processes, why)
     groups = by_shape(configs)
     most = max(len(alike) for alike in groups)
@@ -53,13 +62,13 @@ def choose(
     times = {n: wall_seconds(groups, n, processes, compiled) for n in candidates or [1]}
     best = min(times, key=lambda n: (round(times[n], 1), n))
     others = ", ".join(f"{duration(times[n])} with {n}" for n in times if n in _neighbours(list(times), best))
-    others = f" ({others})" if others else ""
-    why = f"At most {count(best, 'lane')} a pack{others}, one thread each, by speeds measured on a CPU."
+    others = f" (alternatives: {others})" if others else ""
+    why = f"Up to {count(best, 'lane')} per pack{others}, one thread per pack; estimated from measured CPU speed."
     return Layout(best, processes, why)
 
 
 def by_shape(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
-    """`configs` in groups that one pack could train together."""
+    """`configs` in groups of equal SHAPE: a pack can train runs of one group."""
     groups: dict[str, list[RunConfig]] = {}
     for config in configs:
         groups.setdefault(config.shape_id, []).append(config)
@@ -67,7 +76,7 @@ def by_shape(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
 
 
 def even(number: int, most: int) -> list[int]:
-    """`number` runs in as few packs of at most `most` as there can be, as equal as they can be."""
+    """The sizes of the fewest packs of at most `most` runs for `number` runs; sizes differ by at most 1."""
     packs = -(-number // most)
     return [number * (i + 1) // packs - number * i // packs for i in range(packs)]
 
@@ -75,7 +84,14 @@ def even(number: int, most: int) -> list[int]:
 def wall_seconds(
     groups: Sequence[Sequence[RunConfig]], lanes: int, processes: int, compiled: Callable[[RunConfig], bool]
 ) -> float:
-    """Estimated for packs of at most `lanes`, longest first, each going to the process that is free first."""
+    """Estimated wall-clock seconds with packs of at most `lanes` runs.
+
+    Args:
+        groups: runs of equal SHAPE.
+        lanes: maximum runs per pack.
+        processes: packs in parallel.
+        compiled: whether a run's pack is compiled.
+    """
     seconds = []
     for alike in groups:
         one = cache(lambda size, config=alike[0]: price.seconds(config, size, compiled(config)))
@@ -84,7 +100,12 @@ def wall_seconds(
 
 
 def makespan(seconds: Sequence[float], processes: int) -> float:
-    """Time until all is done, the longest begun first."""
+    """Seconds until all packs are finished, if the longest starts first and the others go to the first free process.
+
+    Args:
+        seconds: of each pack.
+        processes: packs in parallel.
+    """
     busy = [0.0] * processes
     for taken in sorted(seconds, reverse=True):
         busy[busy.index(min(busy))] += taken
@@ -97,8 +118,10 @@ def _neighbours(sizes: list[int], best: int) -> list[int]:
 
 
 def _lanes_that_fit(configs: Sequence[RunConfig], device: str, processes: int) -> int:
-    """Lanes whose replays fit the memory beside those of the other processes."""
-    bytes_ = GPU_BYTES if device == "cuda" else MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Runs per pack whose replays fit into the memory of one process."""
+    bytes_ = (
+        GPU_BYTES if device == "cuda" else MEMORY_FRACTION * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    )
     lane = max(
         (config.replay_size + config.num_envs) * price.transition_bytes(config.task)
         for config in {config.shape_id: config for config in configs}.values()

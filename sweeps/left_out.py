@@ -1,4 +1,4 @@
-"""Runs on disk that are not of a definition: it has changed since they were trained, or since they were started."""
+"""Runs on disk that are not in a definition, because it has changed since they were started."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -11,15 +11,17 @@ from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import folded
 from sweeps.ablation import format_value
-from sweeps.definition import DefinitionError, Sweep, load_submitted
+from sweeps.definition import Sweep
+from sweeps.errors import DefinitionError
+from sweeps.loading import load_submitted
 
-SHOWN = 5  # groups of runs in a line
-SHOWN_SEEDS = 10  # of a group
-COMPARED = 200  # runs of the definition
+SHOWN = 5  # groups of runs in one line
+SHOWN_SEEDS = 10  # seeds of one group
+COMPARED = 200  # runs of the definition that a run on disk is compared with
 
 
 class OnDisk(NamedTuple):
-    """A pack and what its files say: the runs of its `done.json`, or those that it is to train."""
+    """A pack with the runs of its `done.json`, or of its `pack.json` if it is not finished."""
 
     pack: PackFolder
     run_ids: Collection[str]
@@ -27,9 +29,9 @@ class OnDisk(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Runs that differ in the seed alone."""
+    """Runs that differ only in the seed."""
 
-    config: RunConfig  # of one of them
+    config: RunConfig  # of one of the runs
     run_ids: list[str]
     seeds: list[int]
 
@@ -45,11 +47,18 @@ def on_disk(folder: Path) -> Iterator[OnDisk]:
 def left_out(
     folder: Path, packs: Iterable[OnDisk], wanted: Collection[str], defined: Callable[[], Sweep], source: str
 ) -> list[str]:
-    """A line on the finished runs of `packs` that are not among `wanted`, and one on the unfinished.
+    """A line on the finished runs of `packs` that are not in `wanted`, and a line on the unfinished ones.
 
-    `defined` is the definition, asked for only if something is left out, and `source` is where it is written. A run has
-    the name of its variant in the frozen definition of `folder` (outputs/<sweep>), with the settings that this variant
-    has otherwise by now. One that is not there is named by what differs from the most similar run of the definition.
+    A run is named by its variant in the frozen definition of `folder`, and by the settings that have changed in this
+    variant since. If it is not in that definition, it is named by its differences from the most similar run of the
+    current definition.
+
+    Args:
+        folder: outputs/<sweep>.
+        packs: of `on_disk`.
+        wanted: run ids of the current definition.
+        defined: returns the current definition; called only if a run is left out.
+        source: file and overrides of the current definition, as text.
     """
     wanted = set(wanted)
     finished: dict[PackFolder, set[str]] = {}
@@ -65,18 +74,20 @@ def left_out(
     now, names = defined(), _names_in(folder)
     lines = []
     if finished:
-        lines.append(f"{_subject(finished, 'finished')} not of the definition {source}: {_told(finished, now, names)}")
+        lines.append(
+            f"{_subject(finished, 'finished')} not in the definition {source}: {_in_words(finished, now, names)}"
+        )
     if unfinished:
         paths = ", ".join(str(pack.path) for pack in list(unfinished)[:SHOWN])
         lines.append(
-            f"{_subject(unfinished, 'unfinished')} not of the definition {source} and will not be trained: "
-            f"{_told(unfinished, now, names)}. To discard them, delete {paths}"
+            f"{_subject(unfinished, 'unfinished')} not in the definition {source} and will not be trained: "
+            f"{_in_words(unfinished, now, names)}. To discard them, delete {paths}"
         )
     return lines
 
 
 def _names_in(folder: Path) -> dict[str, str]:
-    """The variant of each run of the definition that is frozen in `folder`; none if there is none that can be read."""
+    """The variant of each run id in the frozen definition of `folder`; empty if the definition cannot be read."""
     with suppress(DefinitionError):
         return {run.run_id: run.variant.name for run in load_submitted(folder).runs}
     return {}
@@ -87,7 +98,7 @@ def _subject(found: Mapping[PackFolder, set[str]], kind: str) -> str:
     return f"1 {kind} run on disk is" if number == 1 else f"{number:,} {kind} runs on disk are"
 
 
-def _told(found: Mapping[PackFolder, set[str]], now: Sweep, names: Mapping[str, str]) -> str:
+def _in_words(found: Mapping[PackFolder, set[str]], now: Sweep, names: Mapping[str, str]) -> str:
     groups: dict[str, Group] = {}
     unread = 0
     for pack, run_ids in found.items():
@@ -101,15 +112,15 @@ def _told(found: Mapping[PackFolder, set[str]], now: Sweep, names: Mapping[str, 
                 group = groups.setdefault(config.model_dump_json(exclude={"seed"}), Group(config, [], []))
                 group.run_ids.append(run_id)
                 group.seeds.append(config.seed)
-    told = [
+    words = [
         f"{name} ({'seed' if len(set(seeds)) == 1 else 'seeds'} {folded(sorted(seeds), SHOWN_SEEDS)})"
         for name, (_, _, seeds) in zip(_named(list(groups.values()), now, names), groups.values(), strict=True)
     ]
-    return folded([*told, *([f"{unread} that cannot be read"] if unread else [])], SHOWN)
+    return folded([*words, *([f"{unread:,} that cannot be read"] if unread else [])], SHOWN)
 
 
 def _named(groups: list[Group], now: Sweep, names: Mapping[str, str]) -> list[str]:
-    """The name of each group. Groups of one variant and task have all settings in their names that differ in them."""
+    """The name of each group. Groups of the same variant and task name all settings in which these groups differ."""
     like = [run.config for run in now.runs[:COMPARED]]
     of_variant = {(run.variant.name, run.config.task): run.config for run in reversed(now.runs)}
     heads: list[tuple[str, str]] = []
@@ -122,12 +133,12 @@ def _named(groups: list[Group], now: Sweep, names: Mapping[str, str]) -> list[st
         else:
             alike = [other for other in like if other.coupling == config.coupling] or like
             differing.append(min((_difference(config, other) for other in alike), key=len) - {"coupling"})
-    told = []
+    found = []
     for (config, _, _), head, fields in zip(groups, heads, differing, strict=True):
-        beside = [other.config for other, theirs in zip(groups, heads, strict=True) if theirs == head]
-        fields = fields.union(*(_difference(config, other) for other in beside))
-        told.append(" ".join([head[0], *_settings(config, fields)]) + f" on {config.task}")
-    return told
+        same_head = [other.config for other, theirs in zip(groups, heads, strict=True) if theirs == head]
+        fields = fields.union(*(_difference(config, other) for other in same_head))
+        found.append(" ".join([head[0], *_settings(config, fields)]) + f" on {config.task}")
+    return found
 
 
 def _settings(config: RunConfig, fields: Collection[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a sweep still needs: the runs that are missing, in which packs, at what price."""
+"""The plan of a sweep: its unfinished runs, their packs, and the estimated time."""
 
 import itertools
 import re
@@ -15,13 +15,16 @@ from scorer_core.records import PackFolder
 from scorer_core.support.commands import retrain
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import replace_file, write_json
+from scorer_core.support.text import count, folded
 from sweeps import price
-from sweeps.definition import Sweep, dump
+from sweeps.definition import Sweep
 from sweeps.layout import Layout, by_shape, choose, even, makespan
+from sweeps.loading import dump
 from sweeps.reading import with_checksum
 
-# Compiling takes a core up to a minute and saves 2 to 7 ms a vector step, so it is repaid after about this many.
-# It must not depend on the pack: compiled and eager code differ in their last bits, and a lane is the run alone.
+# Compiling takes up to a minute on one core and saves 2 to 7 ms per vector step, so it pays after about this many.
+# The choice must not depend on the pack: compiled and eager code differ in their last bits, and a run in a pack must
+# equal the same run trained alone.
 COMPILE_FROM_VECTOR_STEPS = 40_000
 
 Compile = Literal["auto", "on", "off"]
@@ -29,59 +32,64 @@ Compile = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True)
 class PlannedPack:
-    """Runs to be trained together; `begun` if an earlier submission made its folder."""
+    """Runs to train together; `started` if its folder is there from an earlier submission."""
 
     folder: PackFolder
     configs: list[RunConfig]
-    begun: bool
+    started: bool
     compiled: bool
 
     @property
     def env_steps(self) -> int:
+        """Environment steps of all runs."""
         return sum(config.total_steps for config in self.configs)
 
     @property
     def seconds(self) -> float:
-        """Estimated, from the beginning, on one core."""
+        """Estimated seconds of the whole training on one core."""
         return self.seconds_on("cpu")
 
     def seconds_on(self, device: str) -> float:
-        """Estimated, from the beginning, on a kind of device that was measured (sweeps/price.py)."""
+        """Estimated seconds of the whole training on a kind of device that was measured (sweeps/price.py)."""
         return price.seconds(self.configs[0], len(self.configs), self.compiled, device)
 
 
 @dataclass(frozen=True)
 class Plan:
+    """The unfinished runs of a sweep in packs, and the state of all others."""
+
     sweep: Sweep
     folder: Path
     done: dict[str, str]  # run id to `done` or `diverged`
-    packs: list[PlannedPack]  # what is missing, longest first
+    packs: list[PlannedPack]  # the unfinished runs, longest pack first
     layout: Layout
-    damaged: frozenset[str]  # runs that are neither done nor in `packs`: a record of their pack is damaged
-    problems: tuple[str, ...]  # what is wrong with the records, and how to train again
+    damaged: frozenset[str]  # run ids that are neither in `done` nor in `packs`: a record of their pack is damaged
+    problems: tuple[str, ...]  # damaged records, and how to train their runs again
 
     @property
     def run_ids(self) -> set[str]:
+        """The ids of all runs of the sweep."""
         return {run.run_id for run in self.sweep.runs}
 
     @property
     def missing(self) -> int:
+        """The number of runs to train, those of damaged packs not counted."""
         return len(self.run_ids - self.done.keys() - self.damaged)
 
     @property
     def seconds(self) -> float:
-        """Estimated wall time."""
+        """Estimated wall-clock seconds."""
         return makespan([pack.seconds for pack in self.packs], self.layout.processes)
 
     def write(self) -> None:
-        """Put the plan on disk, before anything is started: the definition, the folders of new packs, what is planned.
+        """Write the definition, the folders of new packs and `plan-<n>.json`, before anything is started.
 
         Raises:
             RecordError: if the folder cannot be written.
         """
         replace_file(self.folder / "sweep.yaml", with_checksum(dump(self.sweep)))
         for pack in self.packs:
-            if not pack.begun:
+            if not pack.started:
                 PackFolder.create(self.folder / "packs", pack.configs, pack.compiled)
         if not self.packs:
             return
@@ -93,7 +101,7 @@ class Plan:
 
 
 def worth_compiling(config: RunConfig) -> bool:
-    """Do the planned steps of a run repay compiling its pack?"""
+    """Does a run have enough vector steps that compiling its pack saves time?"""
     return config.vector_steps >= COMPILE_FROM_VECTOR_STEPS
 
 
@@ -105,11 +113,17 @@ def make_plan(
     processes: int | None = None,
     only: Collection[str] | None = None,
 ) -> Plan:
-    """What `sweep` needs given what is in `outputs`; nothing is written. Packs cut off earlier are gone on with.
+    """The plan of `sweep` with the records in `outputs`. Nothing is written; interrupted packs are continued.
 
-    Without `lanes_per_pack` or `processes` this machine's are chosen (sweeps/layout.py). `only` leaves all runs but
-    these out of the packs. The runs of a damaged pack are planned only after its folder is removed: the plan's
-    `problems` say so.
+    The runs of a damaged pack are planned only after its folder is removed; the plan's `problems` name the command.
+
+    Args:
+        sweep: the definition.
+        outputs: folder of all sweeps.
+        lanes_per_pack: maximum runs per pack; by default sweeps/layout.py chooses for this machine.
+        compile: `torch.compile` for new packs; `auto` if it saves time.
+        processes: packs trained in parallel; by default those of this machine.
+        only: run ids; all other runs are left out of the packs.
 
     Raises:
         RecordError: if the folder of the packs cannot be read.
@@ -118,7 +132,7 @@ def make_plan(
     wanted = {run.run_id: run.config for run in sweep.runs}
     done: dict[str, str] = {}
     started: list[tuple[PackFolder, list[RunConfig], bool]] = []
-    broken: dict[str, set[str]] = {}  # damaged packs with their runs, as far as these are known
+    broken: dict[str, set[str]] = {}  # damaged packs with their run ids, as far as these can be read
     problems = [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
     for pack in pack_folders(folder / "packs"):
         try:
@@ -128,11 +142,13 @@ def make_plan(
                 done |= {run_id: entry["status"] for run_id, entry in statuses.items() if run_id in wanted}
             else:
                 configs = pack.configs()
-                if {config.run_id for config in configs} <= set(pack.run_ids()):  # else it computes something else
+                if {config.run_id for config in configs} <= set(
+                    pack.run_ids()
+                ):  # otherwise its runs compute something else in this version
                     started.append((pack, configs, pack.compiled()))
         except RecordError as error:
             broken[pack.pack_id] = pack.known_runs() & wanted.keys()
-            problems.append(f"{error}; this pack is damaged and is not trained")
+            problems.append(f"{error}; this pack is damaged, so it is not trained")
     damaged = set().union(*broken.values()) - done.keys()
     left = set(wanted if only is None else only) - done.keys() - damaged
     missing = {run_id: config for run_id, config in wanted.items() if run_id in left}
@@ -152,7 +168,7 @@ def make_plan(
         for size in even(len(alike), layout.lanes):
             configs = list(itertools.islice(rest, size))
             name = pack_id([config.run_id for config in configs])
-            if name in broken:  # pack.json is damaged, so that its runs were not known before
+            if name in broken:  # pack.json is damaged, so its runs could not be read above
                 damaged |= {config.run_id for config in configs}
                 continue
             packs.append(PlannedPack(PackFolder(folder / "packs" / name), configs, False, compiled(configs[0])))
@@ -163,10 +179,10 @@ def make_plan(
 
 
 def find_run(outputs: Path, run_id: str) -> tuple[PackFolder, RunConfig]:
-    """The pack and configuration of the run whose id begins with `run_id`.
+    """The pack and configuration of the run whose id starts with `run_id`.
 
     Raises:
-        RecordError: if none does, or several.
+        RecordError: if there is no such run, or several.
     """
     found, unread = {}, []
     for pack in (pack for packs in sorted(outputs.glob("*/packs")) for pack in pack_folders(packs)):
@@ -175,7 +191,9 @@ def find_run(outputs: Path, run_id: str) -> tuple[PackFolder, RunConfig]:
         except RecordError as error:
             unread.append(str(error))
     if len(found) != 1:
-        several = f"{len(found)} runs begin so: {', '.join(sorted(found)[:5])}" if found else "no such run"
-        also = f"; {len(unread)} packs cannot be read: {unread[0]}" if unread else ""
-        raise RecordError(f"{run_id}: {several} in {outputs}{also}")
+        also = f"; {count(len(unread), 'pack')} cannot be read: {unread[0]}" if unread else ""
+        if not found:
+            raise RecordError(f"{run_id}: no such run in {outputs}{also}")
+        runs = f"{count(len(found), 'run')} ({folded(sorted(found), 5)})"
+        raise RecordError(f"{run_id} is ambiguous: it matches {runs} in {outputs}{also}")
     return next(iter(found.values()))

@@ -1,7 +1,7 @@
-"""What training costs: the arithmetic of a run, and seconds from measurements that `make bench` keeps in measured.json.
+"""The cost of training: operations of a run, and seconds estimated from the times in measured.json (`make bench`).
 
-A process on one core takes, for a vector step of a pack: a fixed time, which PyTorch needs to call the step's
-operations, and each lane's time, which grows with its arithmetic. Both were measured at the paper's MinAtar setting.
+A vector step of a pack takes, on one core, a fixed time (PyTorch calls the operations of the step) plus a time per
+lane, which is proportional to its operations. Both were measured with the paper's MinAtar setting.
 """
 
 import itertools
@@ -18,42 +18,42 @@ from scorer_core.registry import SUITES
 
 MEASURED = Path(__file__).parent / "measured.json"
 CHANNELS = {"asterix": 4, "breakout": 4, "freeway": 7, "seaquest": 10, "space_invaders": 6}
-ACTION_BYTES, REWARD_BYTES, FLAG_BYTES = 8, 4, 1  # terminated and truncated are flags
-ACTING_SHARE = 0.2  # of the fixed time; the rest is a round's
-SECONDS_PER_GYMNASIUM_STEP = 2.5e-5  # of environments that step in Python
+ACTION_BYTES, REWARD_BYTES, FLAG_BYTES = 8, 4, 1  # flags: terminated, truncated
+ACTING_FRACTION = 0.2  # of the fixed time; the rest is the update's
+SECONDS_PER_GYMNASIUM_STEP = 2.5e-5  # per step of one environment in Python
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of one process on one core, at the paper's MinAtar setting."""
+    """Seconds of one process on one core, with the paper's MinAtar setting."""
 
-    start: float  # until the first vector step: imports, recording, compiling
-    fixed: float  # of a vector step, whatever the lanes
-    lane: float  # of a vector step, for each lane
+    start: float  # until the first vector step: imports, tracing, compiling
+    fixed: float  # per vector step, for any number of lanes
+    lane: float  # per vector step and lane
 
 
 @cache
 def measured() -> dict[str, dict[str, Speed]]:
-    """For each kind of device that was measured, the speed of eager and of compiled packs."""
+    """The speed of `eager` and of `compiled` packs, by kind of device (`cpu`)."""
     kept = json.loads(MEASURED.read_text(encoding="utf-8"))
     return {device: {form: Speed(**speed) for form, speed in forms.items()} for device, forms in kept["speed"].items()}
 
 
 def observation_size(task: str) -> int:
-    """Numbers in an observation of `task`."""
+    """The number of values in an observation of `task`."""
     return _observation(task)[0]
 
 
 def transition_bytes(task: str) -> int:
-    """Memory of one transition of `task` in the replay."""
+    """Bytes of one transition of `task` in the replay."""
     size, bytes_each, truncates = _observation(task)
-    observations = 2 if truncates else 1  # the one before a reset is kept, too
+    observations = 2 if truncates else 1  # the last one before a reset is kept, too
     return ACTION_BYTES + REWARD_BYTES + FLAG_BYTES * observations + size * bytes_each * observations
 
 
 @cache
 def _observation(task: str) -> tuple[int, int, bool]:
-    """Numbers in an observation of `task`, bytes of each in the replay, and whether the task truncates episodes."""
+    """Values in an observation of `task`, bytes of each in the replay, and whether the task truncates episodes."""
     family, _, game = task.partition("/")
     if family in SUITES:
         return 100 * CHANNELS[game], 1, False
@@ -62,11 +62,11 @@ def _observation(task: str) -> tuple[int, int, bool]:
 
 
 def flop(config: RunConfig) -> tuple[float, float]:
-    """Floating-point operations of one lane's vector step of acting, and of its round of learning.
+    """Floating-point operations of one lane: of acting for one vector step, and of one update.
 
-    A pass forward costs two operations a weight and observation. A round looks at the next states (two networks' pass
-    forward) and at the states for each step of either player, and its gradients cost as much again as what they are of,
-    twice for layers that pass a gradient on; the heads, of a few actions, are left out.
+    A forward pass costs 2 operations per weight and observation. An update has a forward pass of the next states, a
+    forward pass of the states per gradient step, and a backward pass that costs as much as the forward pass, twice as
+    much in layers below the first trained one. The output layers, of a few actions, are left out.
     """
     phi = (observation_size(config.task), *config.phi_widths)
     theta = (config.phi_widths[-1], *config.theta_widths)
@@ -82,13 +82,13 @@ def flop(config: RunConfig) -> tuple[float, float]:
 
 
 def seconds(config: RunConfig, lanes: int, compiled: bool, device: str = "cpu") -> float:
-    """Estimated for a pack of `lanes` runs like `config`, from its beginning, in one process on one core."""
+    """Estimated seconds of the whole training of a pack of `lanes` runs like `config`, in one process on one core."""
     speed = measured()[device]["compiled" if compiled else "eager"]
     acting, learning = flop(config)
     reference = sum(flop(RunConfig(task="minatar/breakout")))
-    rounds = config.num_updates / config.vector_steps  # a vector step
-    fixed = speed.fixed * (ACTING_SHARE + (1 - ACTING_SHARE) * rounds * (1 + config.follower_steps) / 2)
-    lane = speed.lane * (acting + rounds * learning) / reference
+    updates = config.num_updates / config.vector_steps  # per vector step
+    fixed = speed.fixed * (ACTING_FRACTION + (1 - ACTING_FRACTION) * updates * (1 + config.follower_steps) / 2)
+    lane = speed.lane * (acting + updates * learning) / reference
     if config.task.partition("/")[0] not in SUITES:
         lane += config.num_envs * SECONDS_PER_GYMNASIUM_STEP
     return speed.start + config.vector_steps * (fixed + lanes * lane)

@@ -1,4 +1,4 @@
-"""Which trials end at a rung: trials are compared on the same tasks with the same seeds, at the same step."""
+"""Which trials are pruned at a rung: trials are compared on the same tasks and seeds, at the same step."""
 
 import math
 import warnings
@@ -14,37 +14,40 @@ from sweeps.search import Search
 
 
 def to_prune(search: Search, scores: Mapping[int, np.ndarray], candidates: set[int]) -> set[int]:
-    """Those of `candidates` that end here.
+    """The trials of `candidates` that are pruned at this rung.
 
-    A trial with a run that has no score yet gives no evidence: it is not compared, so it neither ends here nor makes
-    another trial end. Equal trials are treated alike: their numbers decide nothing.
+    A trial with a run without a score is not compared: it is not pruned, and no other trial is pruned because of it.
+    Trials with equal scores are treated alike, whatever their numbers.
 
     Args:
-        search: names the pruner and its settings.
-        scores: of every trial that has come to this rung, the candidates among them: one number per run, NaN if it
-            has no score yet; runs are in one order.
+        search: has the pruner and its settings.
+        scores: by trial number, of every trial that has reached this rung (the candidates among them): `num_runs`
+            values, runs in the same order for all trials, NaN for a run without a score.
         candidates: trial numbers.
     """
     sign = 1 if search.directions[0] == "maximize" else -1
     compared = {number: runs for number, runs in scores.items() if np.isfinite(runs).all()}
-    worth = {number: sign * float(iqm(runs)) for number, runs in compared.items()}
-    if not worth:
+    height = {number: sign * float(iqm(runs)) for number, runs in compared.items()}
+    if not height:
         return set()
     if search.pruner == "halving":
-        last_kept = sorted(worth.values(), reverse=True)[math.ceil(search.pruner_keep * len(worth)) - 1]
-        return {number for number in candidates & worth.keys() if worth[number] < last_kept}
+        last_kept = sorted(height.values(), reverse=True)[math.ceil(search.keep_fraction * len(height)) - 1]
+        return {number for number in candidates & height.keys() if height[number] < last_kept}
     if search.pruner == "wilcoxon":
-        best = max(worth, key=lambda number: (worth[number], -number))
-        behind = {number for number in candidates & worth.keys() if worth[number] < worth[best]}
+        best = max(height, key=lambda number: (height[number], -number))
+        behind = {number for number in candidates & height.keys() if height[number] < height[best]}
         return {number for number in behind if _worse(search, compared[number], compared[best])}
     return set()
 
 
 def _worse(search: Search, runs: np.ndarray, best: np.ndarray) -> bool:
-    """Does Optuna's signed-rank test, run against paired run, find `runs` worse than `best`?"""
+    """Does the signed-rank test of Optuna's WilcoxonPruner, on pairs of runs, find `runs` worse than `best`?
+
+    Both have `num_runs` scores.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        pruner = WilcoxonPruner(p_threshold=search.pruner_p, n_startup_steps=0)
+        pruner = WilcoxonPruner(p_threshold=search.p_threshold, n_startup_steps=0)
     study = optuna.create_study(direction=search.directions[0])
     study.add_trial(create_trial(value=float(best.mean()), intermediate_values=dict(enumerate(best.tolist()))))
     trial = create_trial(state=TrialState.RUNNING, intermediate_values=dict(enumerate(runs.tolist())))

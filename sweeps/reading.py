@@ -1,4 +1,4 @@
-"""The one reader of YAML: definitions, searches and profiles, within bounds; and single fields of the command line."""
+"""The only reader of YAML (sweeps, searches, profiles), with limits on size; and of `key=value` on the command line."""
 
 import hashlib
 import math
@@ -10,14 +10,15 @@ from typing import Any, ClassVar
 
 import yaml
 
+from sweeps.errors import DefinitionError, shortened
+
 MAX_BYTES = 500_000  # of a file
 MAX_CHARACTERS = 10_000  # of one value
 MAX_DIGITS = 400  # of one number: more than any finite float has
 MAX_DEPTH = 50  # levels of lists and mappings
-MAX_VALUES = 20_000  # keys and values, those that aliases repeat included
-MAX_MESSAGE = 1_000  # characters
+MAX_VALUES = 20_000  # keys and values; an alias counts as all values that it repeats
 
-# The values of these keys are names and sentences. They stay as written: `off` is a name here and not a truth value.
+# The values of these keys are names and sentences, kept as written: `off` is a name here, not false.
 TEXT_KEYS = {"name", "question", "paper", "baseline", "from", "variant", "task", "tasks"}
 
 CHECKSUM = b"# SHA-256 of the lines below: "
@@ -26,34 +27,21 @@ _TAG = "tag:yaml.org,2002:"
 _NULL, _MERGE, _SEQUENCE, _MAPPING = (_TAG + kind for kind in ("null", "merge", "seq", "map"))
 
 
-class DefinitionError(Exception):
-    """A definition that cannot be run; the message is one line that names file and field."""
-
-    def __init__(self, message: str):
-        line = shortened(" ".join(message.splitlines()), MAX_MESSAGE)
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
-
-
-def shortened(text: str, most: int) -> str:
-    """`text`, without its middle if it has more than `most` characters."""
-    return text if len(text) <= most else f"{text[: most * 2 // 3]} ... {text[-most // 3 :]}"
-
-
 class Loader(yaml.SafeLoader):
     """YAML of plain values: null, truth values, numbers, text, lists, and mappings with text as keys.
 
-    - A key that stands twice, an unknown tag, and a file that is too large or too deep are errors that name the line.
-    - 1e-4 is a number, as in YAML 1.2. Dates are text. Numbers that YAML 1.1 reads otherwise than a reader expects
-      (1:30, 010) are errors.
+    - A duplicate key, an unknown tag, and a file that is too large or too deep are errors that name the line.
+    - 1e-4 is a number, as in YAML 1.2. Dates are text. Numbers that mean something unexpected in YAML 1.1 (1:30, 010)
+      are errors.
     - Keys, and the values of TEXT_KEYS, are text as written.
-    - A merge key (`<<`) gives a mapping the keys of others that it does not have itself.
+    - A merge key (`<<`) adds the keys of other mappings that the mapping does not have itself.
     """
 
     def __init__(self, stream: Any):
         super().__init__(stream)
         self._depth = self._values = 0
-        self._sizes: dict[str, int] = {}  # anchor -> values in it, those of aliases included
-        self._open: set[str] = set()  # anchors that enclose what is read now
+        self._sizes: dict[str, int] = {}  # anchor -> number of values in it, with those of aliases
+        self._open: set[str] = set()  # anchors that contain the node being read
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()
@@ -61,11 +49,11 @@ class Loader(yaml.SafeLoader):
         before = self._values
         if isinstance(event, yaml.AliasEvent):
             if anchor in self._open:
-                raise _error(event, f"the alias *{anchor} stands inside of &{anchor}: it has no end")
+                raise _error(event, f"the alias *{anchor} is inside &{anchor}, so the value would be infinite")
             self._values += self._sizes.get(anchor, 0)
         self._values += 1
         if self._values > MAX_VALUES:
-            raise _error(event, f"more than {MAX_VALUES:,} keys and values, those that aliases repeat included")
+            raise _error(event, f"more than {MAX_VALUES:,} keys and values, including those that aliases repeat")
         if self._depth == MAX_DEPTH:
             raise _error(event, f"nested more than {MAX_DEPTH} levels deep")
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_CHARACTERS:
@@ -81,6 +69,11 @@ class Loader(yaml.SafeLoader):
         return node
 
     def get_single_data(self, as_text: bool = False) -> Any:
+        """The value of the whole document, None if it is empty; a single word stays text if `as_text`.
+
+        Raises:
+            yaml.YAMLError: if it is not YAML of plain values within the limits.
+        """
         node = self.get_single_node()
         return None if node is None else self._value(node, as_text)
 
@@ -90,7 +83,7 @@ class Loader(yaml.SafeLoader):
         if isinstance(node, yaml.SequenceNode) and node.tag == _SEQUENCE:
             return [self._value(child, as_text) for child in node.value]
         if not isinstance(node, yaml.ScalarNode) or node.tag not in _SCALARS:
-            raise _error(node, f"'{node.tag.replace(_TAG, '!!')}' cannot be used here; remove this tag")
+            raise _error(node, f"the tag '{node.tag.replace(_TAG, '!!')}' is not supported; remove it")
         if as_text and node.tag != _NULL:
             return node.value
         return _scalar(self, node)
@@ -102,7 +95,7 @@ class Loader(yaml.SafeLoader):
         for key_node, value_node in node.value:
             key = _key(key_node)
             if key in seen:
-                raise _error(key_node, f"'{key}' stands twice")
+                raise _error(key_node, f"duplicate key '{key}'")
             seen.add(key)
             if key_node.tag == _MERGE:
                 merged = self._merged(value_node)
@@ -111,7 +104,7 @@ class Loader(yaml.SafeLoader):
         return merged | own
 
     def _merged(self, node: Any) -> dict[str, Any]:
-        """What a merge key takes over; of several mappings, the earlier ones win."""
+        """The keys and values that a merge key adds; of several mappings, the earlier ones win."""
         found: dict[str, Any] = {}
         for one in node.value if isinstance(node, yaml.SequenceNode) else [node]:
             if not isinstance(one, yaml.MappingNode):
@@ -128,7 +121,7 @@ Loader.add_implicit_resolver(f"{_TAG}float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][
 
 
 class TextLoader(Loader):
-    """The same, but every value is text as written: sbatch reads 12:00:00 and 0100 itself."""
+    """Like Loader, but every value is text as written: sbatch reads 12:00:00 and 0100 itself."""
 
     yaml_implicit_resolvers: ClassVar = {"<": [(_MERGE, re.compile(r"^<<$"))]}
 
@@ -145,10 +138,10 @@ _SCALARS = {
 def _key(node: Any) -> str:
     """A key as written."""
     if not isinstance(node, yaml.ScalarNode):
-        raise _error(node, "a key is one word, not a list or a mapping")
+        raise _error(node, "a key must be text, not a list or a mapping")
     if node.tag == _NULL:
         word = node.value or "an empty key"
-        raise _error(node, f"{word} means 'nothing' in YAML and is no name; as a name, write it in quotes: '{word}'")
+        raise _error(node, f"{word} means 'no value' in YAML; to use it as a name, write it in quotes: '{word}'")
     return node.value
 
 
@@ -160,9 +153,11 @@ def _scalar(loader: Loader, node: yaml.ScalarNode) -> Any:
         value = _SCALARS[node.tag](loader, node)
     except (ValueError, KeyError, IndexError, OverflowError):
         kind = node.tag.removeprefix(_TAG)
-        raise _error(node, f"'{shortened(node.value, 60)}' is no {kind}; if it is text, write it in quotes") from None
+        raise _error(
+            node, f"'{shortened(node.value, 60)}' is not a valid {kind}; if it is text, write it in quotes"
+        ) from None
     if number and re.match(r"[-+]?(0[0-9_]|.*:)", node.value):
-        raise _error(node, f"YAML reads {node.value} as {value}; write that number, or put {node.value} in quotes")
+        raise _error(node, f"YAML reads {node.value} as {value}; write {value}, or write {node.value} in quotes")
     if isinstance(value, float) and math.isinf(value) and "inf" not in node.value.lower():
         raise _error(node, f"{node.value} is too large for a number")
     return value
@@ -173,10 +168,10 @@ def _error(place: Any, problem: str) -> yaml.MarkedYAMLError:
 
 
 def parse_yaml(text: str, loader: type[Loader] = Loader, as_text: bool = False) -> Any:
-    """The value that `text` holds; a single word stays text if `as_text`.
+    """The value of the YAML document `text`; a single word stays text if `as_text`.
 
     Raises:
-        DefinitionError: if it is not YAML, or not within the bounds above; the message names the line.
+        DefinitionError: if it is not YAML of plain values within the limits above; the message names the line.
     """
     try:
         return loader(text).get_single_data(as_text)
@@ -190,14 +185,14 @@ def parse_yaml(text: str, loader: type[Loader] = Loader, as_text: bool = False) 
 
 
 def read_text(path: Path) -> str:
-    """What the file at `path` holds.
+    """The text of the file at `path`.
 
     Raises:
-        DefinitionError: if it is not a regular file of UTF-8 text that can be read, is too large, or has a checksum in
-            its first line that is not that of the other lines.
+        DefinitionError: if it is not a regular file of UTF-8 text that can be read, if it is too large, or if the
+            checksum in its first line is not that of the other lines.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a FIFO would wait for a writer
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a FIFO would wait for a writer
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise DefinitionError(f"{path}: cannot be read: not a regular file")
@@ -208,12 +203,12 @@ def read_text(path: Path) -> str:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise DefinitionError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(content) > MAX_BYTES:
-        raise DefinitionError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is no definition")
+        raise DefinitionError(f"{path}: larger than {MAX_BYTES:,} bytes, so it is not a definition")
     first, _, rest = content.partition(b"\n")
     if first.startswith(CHECKSUM) and not first.endswith(hashlib.sha256(rest).hexdigest().encode()):
         raise DefinitionError(
             f"{path}: was changed after scorer wrote it (its first line has the SHA-256 of the rest). If you changed "
-            "it, remove its first line; otherwise delete it and run your own definition again, which writes it again"
+            "it, remove its first line. Otherwise delete it and run your own definition again, which writes it again"
         )
     try:
         return content.decode("utf-8-sig")
@@ -222,16 +217,16 @@ def read_text(path: Path) -> str:
 
 
 def with_checksum(text: str) -> bytes:
-    """The bytes of a file from which `read_text` notices that it was changed: one bit may mean other runs."""
+    """The bytes of a file with its checksum in the first line, so that `read_text` detects any change of the file."""
     content = text.encode()
     return CHECKSUM + hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 
 def read_mapping(path: Path, loader: type[Loader] = Loader) -> dict[str, Any]:
-    """The keys and values in the YAML file at `path`, as `loader` takes them.
+    """The keys and values in the YAML file at `path`, read by `loader`.
 
     Raises:
-        DefinitionError: if it cannot be read, is not YAML, or holds something else.
+        DefinitionError: if it cannot be read, is not YAML, or is not a mapping.
     """
     text = read_text(path)
     try:
@@ -244,15 +239,15 @@ def read_mapping(path: Path, loader: type[Loader] = Loader) -> dict[str, Any]:
 
 
 def apply_override(raw: dict[str, Any], override: str) -> None:
-    """Set what `override`, a dotted.key=value, says in `raw`.
+    """Set the value of `override`, a dotted.key=value, in `raw`.
 
     Raises:
-        DefinitionError: if it is not of that form, or there is no such place.
+        DefinitionError: if it has another form, or a part of the key is not a mapping in `raw`.
     """
     key, separator, value = override.partition("=")
     shown = shortened(override, 200)
     if not separator:
-        raise DefinitionError(f"-s {shown}: not of the form key=value")
+        raise DefinitionError(f"-s {shown}: must have the form key=value")
     *parents, last = key.split(".")
     if len(parents) >= MAX_DEPTH:
         raise DefinitionError(f"-s {shown}: nested more than {MAX_DEPTH} levels deep")
@@ -262,7 +257,7 @@ def apply_override(raw: dict[str, Any], override: str) -> None:
             place[parent] = {}
         place = place[parent]
         if not isinstance(place, dict):
-            raise DefinitionError(f"-s {shown}: {parent} holds no named settings")
+            raise DefinitionError(f"-s {shown}: {parent} is not a mapping")
     try:
         place[last] = parse_yaml(value, as_text=last in TEXT_KEYS)
     except DefinitionError as error:

@@ -1,4 +1,4 @@
-"""Optuna's samplers, as a search names them."""
+"""Optuna's samplers, by their names in a search."""
 
 from optuna import samplers
 from optuna.samplers import BaseSampler
@@ -10,9 +10,9 @@ from sweeps.search import Search
 def make_sampler(search: Search, number: int) -> BaseSampler:
     """The sampler that draws trial `number`.
 
-    It is made anew for each trial, from what the storage knows and a seed of its own: whichever worker draws a trial,
-    and however often workers died before, no stream of random numbers is begun twice. Trials in flight are taken into
-    account as Optuna recommends for parallel search: TPE and GP both hold a constant lie for them.
+    Each trial has a new sampler with its own seed, so no two trials draw the same random numbers, whichever worker
+    draws them and however often workers were killed. Running trials are treated as Optuna recommends for parallel
+    search: with a constant liar (TPE and GP).
     """
     seed = int(digest([search.sampler_seed, number])[:8], 16)
     if search.sampler == "tpe":
@@ -21,7 +21,7 @@ def make_sampler(search: Search, number: int) -> BaseSampler:
         return samplers.GPSampler(seed=seed, warn_independent_sampling=False)
     if search.sampler == "cmaes":
         return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
-    if search.sampler == "qmc":  # one sequence for all: its place in it is kept in the storage
+    if search.sampler == "qmc":  # one sequence for all trials; the storage keeps the position in it
         return samplers.QMCSampler(
             seed=search.sampler_seed, scramble=True, warn_independent_sampling=False, warn_asynchronous_seeding=False
         )

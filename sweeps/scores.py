@@ -1,4 +1,4 @@
-"""The score of a trial: from the rows that its runs logged to one number per objective. Only `read_curves` reads."""
+"""The score of a trial: from the logged rows of its runs to one number per objective. `read_curves` reads files."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,12 +10,12 @@ from scorer_core.records import PackFolder
 from scorer_core.scores import FINAL_WINDOW, auc, final, steps_to_threshold
 from sweeps.search import Objective, Search
 
-Curve = tuple[np.ndarray, np.ndarray]  # environment steps and returns, by step; NaN before the first finished episode
+Curve = tuple[np.ndarray, np.ndarray]  # environment steps and returns; NaN before the first finished episode
 NOTHING: Curve = (np.array([]), np.array([]))
 
 
 def read_curves(folders: Iterable[PackFolder], run_ids: Iterable[str]) -> dict[str, Curve]:
-    """The committed returns of these runs. A run that stands in several packs, which parted, is taken where it is.
+    """The committed returns of these runs, by run id; of a run in several packs (one was split), the longest curve.
 
     Raises:
         RecordError: if a part is missing or damaged.
@@ -33,7 +33,10 @@ def read_curves(folders: Iterable[PackFolder], run_ids: Iterable[str]) -> dict[s
 
 
 def of_run(objective: Objective, curve: Curve, up_to: int, total_steps: int) -> float:
-    """One run's score after `up_to` of `total_steps` environment steps; NaN if the run has no score yet."""
+    """The score of one run after `up_to` of `total_steps` environment steps; NaN if the run has no score yet.
+
+    The definitions of the scores are in scorer_core/scores.py, which reports use, too.
+    """
     steps, returns = curve
     if not len(steps):
         return float("nan")
@@ -48,7 +51,11 @@ def of_run(objective: Objective, curve: Curve, up_to: int, total_steps: int) -> 
 
 
 def blocks(search: Search, runs: Sequence[RunConfig], curves: dict[str, Curve], up_to: int) -> np.ndarray:
-    """Scores of a trial's runs after `up_to` steps, objectives x runs, tasks scaled; NaN if a run has no score yet."""
+    """Scores of a trial's runs after `up_to` environment steps, with the scale of each task.
+
+    Returns:
+        `num_objectives x num_runs`, NaN for a run without a score.
+    """
     scores = np.full((len(search.objective), len(runs)), np.nan)
     for column, run in enumerate(runs):
         steps, returns = curves.get(run.run_id, NOTHING)
@@ -62,21 +69,27 @@ def blocks(search: Search, runs: Sequence[RunConfig], curves: dict[str, Curve], 
 
 
 def iqm(scores: np.ndarray) -> np.ndarray:
-    """Interquartile mean along the last axis: a quarter of the runs, rounded down, is cut at either end.
+    """Interquartile mean over the last axis (`num_runs`): the mean without the lowest and the highest quarter.
 
-    It is NaN if one run has no score.
+    The quarters are rounded down. NaN if one run has no score. rliable's `aggregate_iqm` is the same number.
     """
     return trim_mean(scores, 0.25, axis=-1)
 
 
 def why_no_score(runs: Sequence[RunConfig], curves: dict[str, Curve], scores: np.ndarray) -> str:
-    """In one line: the first run whose score is not finite, and why. `scores` are `blocks` at the end of training."""
+    """In one line: the first run whose score is not finite, and why.
+
+    Args:
+        runs: of a trial.
+        curves: of `read_curves`.
+        scores: `num_objectives x num_runs`, of `blocks` at the end of training.
+    """
     run = runs[int(np.flatnonzero(~np.isfinite(scores).all(axis=0))[0])]
     steps, returns = curves.get(run.run_id, NOTHING)
     name = f"run {run.run_id} ({run.task}, seed {run.seed})"
     if not len(steps):
-        return f"{name} logged nothing"
+        return f"{name} has no logged rows"
     if not np.isfinite(returns).any():
         why = "no episode ended (raise total_steps), or a reward was not finite"
         return f"{name} has no return in {steps[-1]:,} steps: {why}"
-    return f"{name} has no return in the last {FINAL_WINDOW:.0%} of training; its last row is of step {steps[-1]:,}"
+    return f"{name} has no return in the last {FINAL_WINDOW:.0%} of training; its last row is at step {steps[-1]:,}"

@@ -1,4 +1,4 @@
-"""A search: a sweep with distributions instead of values. Every mistake is one line that names file and field."""
+"""The definition of a search: a sweep with distributions instead of values."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,26 +10,26 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from scorer_core.config import Count, Number, RunConfig
 from scorer_core.support.commands import command
-from sweeps import definition
-from sweeps.definition import DefinitionError, FolderName, Sweep, Text, one_line
-from sweeps.reading import shortened
+from sweeps import loading, old_names
+from sweeps.definition import NOT_ON_AN_AXIS, SETTINGS, Sweep
+from sweeps.errors import DefinitionError, one_line, shortened
+from sweeps.expansion import Settings
 from sweeps.space import Dimension
+from sweeps.text_types import FolderName, Text
 
-LANES = 16  # runs of a pack, at most, where nothing else is said
-SEARCHED = definition.SETTINGS - {"preset", "hold"}
+SEARCHED = SETTINGS - NOT_ON_AN_AXIS
 Name = Literal["iqm_final", "auc", "time_to_threshold"]
 Direction = Literal["maximize", "minimize"]
 Sampler = Literal["tpe", "gp", "cmaes", "qmc", "random", "grid"]
-BEST: dict[Name, Direction] = {"iqm_final": "maximize", "auc": "maximize", "time_to_threshold": "minimize"}
-Settings = dict[str, Any]
+DIRECTIONS: dict[Name, Direction] = {"iqm_final": "maximize", "auc": "maximize", "time_to_threshold": "minimize"}
 
 
 class Objective(BaseModel):
-    """What a trial is judged by: the interquartile mean, over its tasks and seeds, of a number of each run.
+    """The value of a trial: the interquartile mean (IQM), over its tasks and seeds, of one number per run.
 
-    `iqm_final`: the mean return over the last 10 % of training; `auc`: over all of it; `time_to_threshold`: the first
-    logged step with a return of `threshold`, the budget if there is none. Rows before the first finished episode have
-    no return and are left out.
+    `iqm_final`: the mean return over the last 10 % of training. `auc`: the mean return over all of training.
+    `time_to_threshold`: the first logged environment step with a return of at least `threshold`, or `total_steps` if
+    there is none. Rows before the first finished episode have no return and are left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,19 +47,19 @@ class Objective(BaseModel):
         return written
 
     @model_validator(mode="after")
-    def _threshold_where_it_belongs(self) -> Self:
+    def _threshold_only_for_time_to_threshold(self) -> Self:
         if (self.name == "time_to_threshold") != (self.threshold is not None):
-            raise ValueError("a threshold belongs to time_to_threshold: {time_to_threshold: RETURN}")
+            raise ValueError("only time_to_threshold has a threshold, and needs one: {time_to_threshold: RETURN}")
         return self
 
 
-Share = Annotated[Number, Field(gt=0, lt=1)]
+Fraction = Annotated[Number, Field(gt=0, lt=1)]
 
 
 def _zero_below_one(scale: tuple[float, float]) -> tuple[float, float]:
     zero, one = scale
     if not zero < one:
-        raise ValueError(f"[zero, one] needs zero below one, not [{zero:g}, {one:g}]")
+        raise ValueError(f"[zero, one]: zero must be less than one, not [{zero:g}, {one:g}]")
     return scale
 
 
@@ -68,49 +68,54 @@ def _listed(value: Any) -> Any:
 
 
 class Search(BaseModel):
-    """The definition as written. A trial is a point of `space` on every task with every seed."""
+    """The definition as written. A trial is one point of `space` on every task with every seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[FolderName, Field(max_length=72)]  # that of its confirmation is 8 characters longer
+    name: Annotated[FolderName, Field(max_length=72)]  # its confirmation's name is 8 characters longer
     question: Text
     tasks: list[str]
     total_steps: Count
-    seeds: Any  # the sweep of a trial validates them
+    seeds: Any  # validated with the sweep of a trial
     trials: Annotated[Count, Field(le=1_000_000)]
     base: Settings = {}
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
-    scale: dict[str, Annotated[tuple[Number, Number], AfterValidator(_zero_below_one)]] = {}  # returns that become 0, 1
+    scale: dict[
+        str, Annotated[tuple[Number, Number], AfterValidator(_zero_below_one)]
+    ] = {}  # by task: the returns that become 0 and 1
     objective: Annotated[list[Objective], BeforeValidator(_listed), Field(min_length=1)] = [Objective(name="iqm_final")]
     direction: Annotated[list[Direction], BeforeValidator(_listed)] | None = None
     sampler: Sampler = "tpe"
     sampler_seed: Annotated[int, Field(ge=0, lt=2**62, strict=True)] = 0
     pruner: Literal["none", "wilcoxon", "halving"] = "none"
-    rungs: list[Share] = [0.25, 0.5]  # where a pruner looks, as shares of the budget
-    pruner_p: Share = 0.1  # wilcoxon: prune below this p
-    pruner_keep: Share = 0.5  # halving: the share that goes on from a rung
+    rungs: list[Fraction] = [0.25, 0.5]  # where trials are pruned, as fractions of total_steps
+    p_threshold: Fraction = 0.1  # wilcoxon: prune if the p-value is below
+    keep_fraction: Fraction = 0.5  # halving: fraction of the trials that continue after a rung
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         for field, dimension in self.space.items():
             if field not in SEARCHED:
-                raise ValueError(f"space.{field}: no such setting; there is {', '.join(sorted(SEARCHED))}")
+                raise ValueError(f"space.{field}: unknown setting; choose from: {', '.join(sorted(SEARCHED))}")
             before = list(self.space)[: list(self.space).index(field)]
             for other, values in dimension.when.items():
                 if other not in before or self.space[other].numeric:
-                    raise ValueError(f"space.{field}.when.{other}: not an earlier field of `space` with choices")
+                    raise ValueError(f"space.{field}.when.{other}: is not an earlier field of `space` with choices")
                 for value in values:
                     if not self.space[other].has(value):
-                        raise ValueError(f"space.{field}.when.{other}: {value!r} is none of its choices")
+                        raise ValueError(f"space.{field}.when.{other}: {value!r} is not one of its choices")
         if self.direction and len(self.direction) != len(self.objective):
-            raise ValueError(f"direction: {len(self.objective)} needed, one an objective, not {len(self.direction)}")
+            raise ValueError(f"direction: give one per objective ({len(self.objective)}), not {len(self.direction)}")
         if len(set(self.objective)) < len(self.objective):
-            raise ValueError("objective: one stands twice")
+            raise ValueError("objective: duplicate value")
         for task in self.scale:
             if task not in self.tasks:
-                raise ValueError(f"scale.{task}: not one of `tasks`")
+                raise ValueError(f"scale.{task}: is not in `tasks`")
         if len(set(self.tasks)) > 1 and (unscaled := [task for task in self.tasks if task not in self.scale]):
-            raise ValueError(f"scale.{unscaled[0]}: [zero, one] is needed to average tasks, whose returns differ")
+            raise ValueError(
+                f"scale.{unscaled[0]}: is missing; "
+                "with several tasks, give [zero, one] for each: the returns that become 0 and 1"
+            )
         self._sampler_can_search()
         self._pruner_can_prune()
         return self
@@ -118,57 +123,57 @@ class Search(BaseModel):
     def _sampler_can_search(self) -> None:
         numeric = [field for field, dimension in self.space.items() if dimension.numeric and not dimension.when]
         if self.sampler == "cmaes" and len(numeric) < 2:
-            raise ValueError("sampler: cmaes needs at least two unconditional numeric fields in `space`")
+            raise ValueError("sampler: cmaes needs at least two numeric fields without `when` in `space`")
         if self.sampler == "grid":
             for field, dimension in self.space.items():
                 if dimension.numeric or dimension.when:
-                    raise ValueError(f"space.{field}: sampler grid takes lists of choices alone, without conditions")
+                    raise ValueError(f"space.{field}: sampler grid accepts only lists of choices, without `when`")
         if self.sampler == "cmaes" and len(self.objective) > 1:
-            raise ValueError("sampler: cmaes takes one objective")
+            raise ValueError("sampler: cmaes accepts only one objective")
 
     def _pruner_can_prune(self) -> None:
         if self.pruner == "none":
             return
         if len(self.objective) > 1:
-            raise ValueError(f"pruner: {self.pruner} takes one objective")
+            raise ValueError(f"pruner: {self.pruner} accepts only one objective")
         if not self.rungs or self.rungs != sorted(set(self.rungs)):
-            raise ValueError("rungs: shares of the budget, each larger than the one before")
+            raise ValueError("rungs: must be fractions of total_steps in increasing order")
 
     def check_pruning(self) -> None:
-        """Refuse a pruner that could never prune, and rungs where it would have nothing to compare.
+        """Reject a pruner that can never prune, and rungs where there is nothing to compare.
 
-        `seeds` are a list by now.
+        `seeds` must be a list, as `parse` leaves it.
 
         Raises:
-            DefinitionError: see there.
+            DefinitionError: if `p_threshold` is too low for the number of tasks x seeds, or if a rung is before the
+                first logged step, in the same vector step as another rung, or at the end of training.
         """
-        blocks = len(self.tasks) * len(self.seeds)
-        if self.pruner == "wilcoxon" and 0.5**blocks >= self.pruner_p:
+        num_runs = len(self.tasks) * len(self.seeds)
+        if self.pruner == "wilcoxon" and 0.5**num_runs >= self.p_threshold:
             raise DefinitionError(
-                f"pruner_p: {self.pruner_p:g} is out of reach of {blocks} tasks x seeds, "
-                f"of which the smallest p is {0.5**blocks:g}: wilcoxon could never prune"
+                f"p_threshold: with {num_runs} tasks x seeds the smallest possible p is {0.5**num_runs:g}, so wilcoxon "
+                f"can never prune at {self.p_threshold:g}. Add seeds, or raise p_threshold."
             )
         for config in self._configs_that_log_differently():
             where = f"total_steps {config.total_steps:,}, num_envs {config.num_envs}, log_points {config.log_points}"
             first, before = config.log_steps[0] * config.num_envs, 0
             for number, step in enumerate(self.rung_steps()):
-                rung = f"rungs.{number}: {self.rungs[number]:g} of the budget is step {step:,}"
+                rung = f"rungs.{number}: {self.rungs[number]:g} of total_steps is step {step:,}"
                 reached = -(-step // config.num_envs)  # the vector step after which training pauses
                 if step < first:
                     raise DefinitionError(
-                        f"{rung}, before step {first:,}, the first that is logged ({where}); "
-                        "give a later rung or more log_points"
+                        f"{rung}, before the first logged step {first:,} ({where}); use a later rung or more log_points"
                     )
                 if reached >= config.vector_steps:
-                    raise DefinitionError(f"{rung}, where training ends ({where}); give an earlier rung")
+                    raise DefinitionError(f"{rung}, the end of training ({where}); use an earlier rung")
                 if reached == before:
                     raise DefinitionError(
-                        f"{rung}, in the same step of the environments as rungs.{number - 1} ({where}); remove one"
+                        f"{rung}, in the same vector step as rungs.{number - 1} ({where}); remove one of them"
                     )
                 before = reached
 
     def _configs_that_log_differently(self) -> list[RunConfig]:
-        """The default at every corner of the searched fields that decide which steps are logged."""
+        """The default configuration with the ends of the searched fields that determine the logged steps."""
         default, searched = self.default[0], [f for f in ("num_envs", "log_points") if f in self.space]
         ends = [
             [*self.space[field].ends, *([getattr(default, field)] if self.space[field].when else [])]
@@ -180,16 +185,22 @@ class Search(BaseModel):
 
     @property
     def directions(self) -> list[Direction]:
-        return self.direction or [BEST[objective.name] for objective in self.objective]
+        """One per objective: as written, or the usual one."""
+        return self.direction or [DIRECTIONS[objective.name] for objective in self.objective]
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides which trials are tried and how they are judged: what a study is bound to."""
-        return self.model_dump(mode="json", exclude={"question", "trials"})
+        """Everything that determines which trials are tried and how they are scored: a study is bound to it.
+
+        It has the keys of version 0.1, so that a search which that version started can continue.
+        """
+        written = self.model_dump(mode="json", exclude={"question", "trials"})
+        written["base"] = old_names.original(written["base"], old_names.SETTINGS)
+        return old_names.original(written, old_names.SEARCH)
 
     @property
     def trials_at_most(self) -> int:
-        """`trials`, or the grid if that is smaller."""
+        """`trials`, or the number of points of a grid if that is smaller."""
         if self.sampler != "grid":
             return self.trials
         points = 1
@@ -199,32 +210,32 @@ class Search(BaseModel):
 
     @cached_property
     def default(self) -> list[RunConfig]:
-        """The runs of `base` as it stands: what a search is out to beat."""
+        """The runs of `base` without any searched value: the default that a search tries to improve."""
         return self.runs({})
 
     def runs(self, point: Mapping[str, Any]) -> list[RunConfig]:
-        """The runs of a trial: its tasks in their order, each with every seed.
+        """The runs of a trial: `num_tasks * num_seeds`, all seeds of one task after the other.
 
         Raises:
-            DefinitionError: if `point` is not a valid setting.
+            DefinitionError: if the values of `point` are not valid settings.
         """
         return [run.config for run in self.sweep({shortened(_shown(point), 60): dict(point)}).runs]
 
     def sweep(self, variants: Mapping[str, Settings], seeds: Any = None, **changes: Any) -> Sweep:
-        """An ordinary sweep of these points.
+        """A sweep of these points on the tasks of the search; `changes` replace keys of its definition.
 
         Raises:
-            DefinitionError: if one of them is not a valid setting.
+            DefinitionError: if the values of a point are not valid settings.
         """
         raw = {
             "name": self.name, "question": self.question, "tasks": self.tasks, "total_steps": self.total_steps,
             "seeds": self.seeds if seeds is None else seeds, "base": self.base, "baseline": next(iter(variants)),
             "variants": dict(variants), **changes,
         }  # fmt: skip
-        return definition.parse(raw, f"search {self.name}")
+        return loading.parse(raw, f"search {self.name}")
 
     def rung_steps(self) -> list[int]:
-        """Where a pruner looks, in environment steps."""
+        """The environment steps at which trials are pruned; none without a pruner."""
         return [] if self.pruner == "none" else [round(rung * self.total_steps) for rung in self.rungs]
 
 
@@ -232,16 +243,16 @@ def load(name: str, overrides: Sequence[str] = ()) -> Search:
     """The search called `name`: a shipped name, or the path of a YAML file; `overrides` are `dotted.key=value`.
 
     Raises:
-        DefinitionError: if there is none, or it is not valid.
+        DefinitionError: if there is no such search, or it is not valid.
     """
-    raw, source = definition.read(name, overrides)
+    raw, source = loading.read(name, overrides)
     if "space" not in raw:
-        raise DefinitionError(f"{source}: space: missing, so this is no search but a sweep: {command('run', name)}")
+        raise DefinitionError(f"{source}: has no `space`, so it is a sweep. Run it with: {command('run', name)}")
     return parse(raw, source)
 
 
 def parse(raw: Mapping[str, Any], source: str) -> Search:
-    """`raw` as a search whose ends are valid runs; `source` is named in errors.
+    """`raw` as a search of which the ends of every range are valid settings; messages name `source`.
 
     Raises:
         DefinitionError: if it is not valid.
@@ -263,7 +274,7 @@ def parse(raw: Mapping[str, Any], source: str) -> Search:
 
 
 def dump(search: Search) -> str:
-    """The definition as YAML that `load` reads back."""
+    """The definition as YAML that `load` reads back to an equal search."""
     raw = search.model_dump(mode="json", exclude_defaults=True)
     raw["space"] = {
         field: {dimension.form: dimension.values} | ({"when": dimension.when} if dimension.when else {})

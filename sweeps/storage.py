@@ -1,4 +1,4 @@
-"""Where a study is kept: a journal file in the search's folder, or a database; whatever is wrong there is one line."""
+"""The storage of a study: a journal file in the search's folder, or a database. Every failure is one line."""
 
 import os
 import re
@@ -22,9 +22,11 @@ from scorer_core.support import locks
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import write_json
 from scorer_core.support.secrets import MASK, mask
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 
-STORAGE_VARIABLE = "SCORER_STORAGE"  # may hold a password: read from the environment alone, and never written down
+STORAGE_VARIABLE = (
+    "SCORER_STORAGE"  # may contain a password: it is read only from the environment and never written to a file
+)
 STORED_OPTIONS = {
     "sslmode",
     "sslrootcert",
@@ -37,14 +39,14 @@ STORED_OPTIONS = {
     "uri",
 }
 JOURNAL = "study.journal"
-PATIENCE_SECONDS = 60.0  # for a lock that is held for milliseconds
+PATIENCE_SECONDS = 60.0  # for a lock that is kept for milliseconds
 CONNECT_SECONDS = 10
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class StorageError(RecordError):
-    """A storage that cannot be used; the message names it, without its password."""
+    """A storage that cannot be used; the message names it without its password."""
 
 
 STORAGE_ERRORS = (StorageError, SQLAlchemyError, optuna.exceptions.StorageInternalError, OSError)
@@ -78,7 +80,7 @@ class Lock(locks.Lock):
 
     @contextmanager
     def held(self, patience: float) -> Iterator[None]:
-        """Hold the lock.
+        """Keep the lock in a `with` block.
 
         Raises:
             StorageError: if another process still holds it after `patience` seconds, or it cannot be locked.
@@ -92,40 +94,49 @@ class Lock(locks.Lock):
 
 
 class JournalLock(BaseJournalFileLock):
-    """Optuna's own locks outlive a killed process for half a minute, and a line it was cut off in for ever."""
+    """A lock of the journal. Optuna's own locks remain for half a minute after a killed process.
+
+    It also removes an incomplete last line, which a killed process leaves and Optuna never repairs.
+    """
 
     def __init__(self, journal: Path):
         self._journal, self._lock = journal, Lock(journal.with_name(f"{journal.name}.lock"))
 
     def acquire(self) -> bool:
+        """Take the lock and remove an incomplete last line.
+
+        Raises:
+            StorageError: if another process still has the lock after PATIENCE_SECONDS.
+        """
         if not self._lock.acquire(PATIENCE_SECONDS):
             raise StorageError(f"{self._journal}: locked by another process for {PATIENCE_SECONDS:.0f} s")
         with self._journal.open("rb+") as file:
             end = file.seek(0, os.SEEK_END)
             if end:
                 file.seek(end - 1)
-                if file.read(1) != b"\n":  # cut off in writing: nobody was told that it is there
+                if file.read(1) != b"\n":  # a process was killed while it wrote; nobody has read the line
                     file.seek(0)
                     file.truncate(file.read().rfind(b"\n") + 1)
         return True
 
     def release(self) -> None:
+        """Release the lock."""
         self._lock.release()
 
 
 def open_storage(folder: Path) -> BaseStorage:
-    """The storage of the search in `folder`: of SCORER_STORAGE, else where it was before, else a journal file.
+    """The storage of the search in `folder`: SCORER_STORAGE, else the one used before, else a journal file.
 
     Raises:
         StorageError: if it cannot be reached, is locked, or was written by another version of Optuna.
-        DefinitionError: if SCORER_STORAGE is no database's URL.
+        DefinitionError: if SCORER_STORAGE is not the URL of a database.
     """
     url = os.environ.get(STORAGE_VARIABLE) or _recorded_url(folder)
     with as_storage_error(redact_url(url) if url else str(folder / JOURNAL)):
         if url is None:
             folder.mkdir(parents=True, exist_ok=True)
             journal = folder / JOURNAL
-            if journal.is_symlink():  # Optuna would write to the file behind it
+            if journal.is_symlink():  # Optuna would write to the file that it points to
                 raise StorageError(f"{journal}: is a link; move the file here, or set {STORAGE_VARIABLE}")
             storage: BaseStorage = JournalStorage(JournalFileBackend(str(journal), JournalLock(journal)))
         else:
@@ -140,13 +151,13 @@ def _recorded_url(folder: Path) -> str | None:
 
 
 def storage_location(folder: Path) -> str:
-    """Of the storage of the search in `folder`, in a form that may be shown."""
+    """The URL without secrets, or the path, of the storage of the search in `folder`."""
     url = os.environ.get(STORAGE_VARIABLE) or _recorded_url(folder)
     return redact_url(url) if url else str(folder / JOURNAL)
 
 
 def redact_url(url: str) -> str:
-    """Scheme, host and database of `url`: nothing that can hold a secret.
+    """Scheme, host and database of `url`: nothing that can contain a secret.
 
     Raises:
         DefinitionError: if it is not a URL.
@@ -158,19 +169,19 @@ def redact_url(url: str) -> str:
 
 
 def _without_secrets(url: str) -> str:
-    """`url` in a form that may be stored and connects again: without its password and its unknown options."""
+    """`url` without its password and unknown options: it may be stored, and is enough to connect again."""
     parsed = _parsed(url)
     parsed = parsed.difference_update_query([key for key in parsed.query if key not in STORED_OPTIONS])
-    return parsed._replace(password=None).render_as_string(hide_password=False)  # `set` takes None for no change
+    return parsed._replace(password=None).render_as_string(hide_password=False)  # `set` ignores None
 
 
 def _parsed(url: str) -> URL:
     """`url`, read by SQLAlchemy.
 
     Raises:
-        DefinitionError: if it is not a URL, or a part of the password would be read as the host.
+        DefinitionError: if it is not a URL, or if a part of the password would be taken for the host.
     """
-    wrong = f"{STORAGE_VARIABLE}: not a database's URL, as postgresql://user@host/name"
+    wrong = f"{STORAGE_VARIABLE}: not the URL of a database, such as postgresql://user@host/name"
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -182,10 +193,10 @@ def _parsed(url: str) -> URL:
 
 @contextmanager
 def as_storage_error(place: str) -> Iterator[None]:
-    """Whatever a storage does not do becomes a StorageError of one line that names `place`.
+    """Turn every exception of a storage into a StorageError of one line that names `place`.
 
     Raises:
-        StorageError: see there.
+        StorageError: if the storage cannot be used.
     """
     try:
         with warnings.catch_warnings():
@@ -205,7 +216,7 @@ def as_storage_error(place: str) -> Iterator[None]:
     except DAMAGED_JOURNAL_ERRORS as error:
         if place.endswith(JOURNAL):
             raise StorageError(
-                f"storage {place}: not a journal of Optuna {optuna.__version__}, or damaged: {error}"
+                f"storage {place}: damaged, or not a journal of Optuna {optuna.__version__}: {error}"
             ) from None
         raise
     except RuntimeError as error:
@@ -216,17 +227,17 @@ def as_storage_error(place: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Why a database refused: the driver's own first line, in its words."""
+    """Why a database cannot be used: the first line of the driver's message."""
     while error.__cause__ is not None or getattr(error, "orig", None) is not None:
         error = getattr(error, "orig", None) or error.__cause__ or error
     lines = [line for line in str(error).splitlines() if line.strip()]
     text = re.sub(r"\s+", " ", lines[0]) if lines else type(error).__name__
-    locked = re.search(r"locked|lock (wait )?timeout", text, re.IGNORECASE)  # a host that is silent times out as well
+    locked = re.search(r"locked|lock (wait )?timeout", text, re.IGNORECASE)  # an unreachable host times out as well
     return f"{'locked by another process' if locked else 'cannot be used'}: {_hidden(text)}"
 
 
 def _hidden(text: str) -> str:
-    """A driver's message without the secrets of SCORER_STORAGE, which it may repeat."""
+    """A driver's message without the secrets of SCORER_STORAGE, which the message may repeat."""
     with suppress(DefinitionError):
         parsed = _parsed(os.environ.get(STORAGE_VARIABLE) or "")
         options = [value for key, value in parsed.query.items() if key not in STORED_OPTIONS]
@@ -240,9 +251,9 @@ def _with_driver(url: str) -> str:
 
 
 def _engine_settings(url: str) -> dict[str, Any]:
-    """How long to wait for a database before saying that it is not there."""
+    """How long to wait for a database that does not respond."""
     backend = make_url(url).get_backend_name()
     waits = {"postgresql": "connect_timeout", "mysql": "connect_timeout", "sqlite": "timeout"}
     arguments = {waits[backend]: CONNECT_SECONDS} if backend in waits else {}
-    # A connection each time: a worker trains for minutes between two uses, and databases drop idle ones.
+    # One connection per use: a worker trains for minutes between two uses, and databases close idle connections.
     return {"connect_args": arguments, "poolclass": NullPool}

@@ -1,7 +1,8 @@
-"""The conditions of two-timescale stochastic approximation, on the learning rates that a sweep's variants have.
+"""The conditions of two-timescale stochastic approximation on the learning rates of a sweep's variants.
 
-a: the leader's rate, b: the follower's, k: rounds. With both sums infinite, both sums of squares finite and a / b to 0,
-the fast player sees a slow one that stands still (Borkar 2008, chapter 6); the paper's theorem asks a <= c b^(3/2).
+a: leader learning rate, b: follower learning rate, k: updates. If both sums are infinite, both sums of squares are
+finite and a / b goes to 0, then the slow player is constant for the fast one in the limit (Borkar 2008, chapter 6).
+The paper's theorem requires a <= c b^(3/2).
 """
 
 import math
@@ -16,6 +17,8 @@ from sweeps.definition import Sweep
 
 @dataclass(frozen=True)
 class Condition:
+    """One condition, whether it holds, and the reason in words."""
+
     name: str
     holds: bool
     why: str
@@ -23,15 +26,15 @@ class Condition:
 
 @dataclass(frozen=True)
 class Timescales:
-    """What holds for some variants of a sweep, all with the same schedule."""
+    """The conditions of the variants with the same schedule."""
 
     variants: tuple[str, ...]
     schedule: str  # in words
-    conditions: tuple[Condition, ...]  # none where there is one rate
+    conditions: tuple[Condition, ...]  # empty for a coupling with one rate
 
 
 def timescales(sweep: Sweep) -> list[Timescales]:
-    """The conditions for every variant of `sweep`, variants they come out equal for together."""
+    """The conditions of all variants of `sweep`; variants with equal results are one entry."""
     found: dict[tuple[str, tuple[Condition, ...]], list[str]] = {}
     for variant in sweep.grid_variants:
         config = next(run.config for run in sweep.runs if run.variant == variant)
@@ -40,49 +43,57 @@ def timescales(sweep: Sweep) -> list[Timescales]:
 
 
 def conditions(config: RunConfig) -> Iterable[Condition]:
-    """Which hold of a run's schedules continued for ever, and why; none for a coupling with one rate."""
+    """The conditions on a run's schedules, continued forever; none for a coupling with one rate."""
     if registry.COUPLINGS[config.coupling].one_rate:
         return
     a, b = tails(config)
-    falls = _falls("each", a) if a == b else f"{_falls('a', a)}, {_falls('b', b)}"
-    yield Condition("the sums of a and of b are infinite", max(a, b) <= 1, falls)
-    yield Condition("the sums of their squares are finite", min(a, b) > 0.5, falls)
+    decay = _decay("each", a) if a == b else f"{_decay('a', a)}, {_decay('b', b)}"
+    yield Condition("the sums of a and of b are infinite", max(a, b) <= 1, decay)
+    yield Condition("the sums of their squares are finite", min(a, b) > 0.5, decay)
     if a > b:
-        ratio = f"a / b falls as k^-{a - b:.3g}"
+        ratio = f"a / b decays as k^-{a - b:.3g}"
     else:
-        ratio = "a / b stays what it is" if a == b else f"a / b grows as k^{b - a:.3g}"
+        ratio = "a / b is constant" if a == b else f"a / b grows as k^{b - a:.3g}"
     yield Condition("a / b goes to 0", a > b, ratio)
-    # At the end of a linear fall a goes as x and b^(3/2) as x^(3/2), x being what is left of the run.
+    # At the end of a linear decay, a is proportional to x and b^(3/2) to x^(3/2), where x is the rest of the run.
     theorem = a >= significant(1.5 * b) and not math.isinf(a)  # 1.5 * 0.2 is not 0.3 in floating point
-    yield Condition("a <= c b^(3/2), the paper's theorem", theorem, f"{_falls('a', a)}, {_falls('b^(3/2)', 1.5 * b)}")
+    yield Condition("a <= c b^(3/2) (the paper's theorem)", theorem, f"{_decay('a', a)}, {_decay('b^(3/2)', 1.5 * b)}")
 
 
 def tails(config: RunConfig) -> tuple[float, float]:
-    """The p of k^-p for the leader's rate and the follower's in the long run; infinite where a rate ends at 0."""
+    """The exponents p of the decay k^-p of the leader's and the follower's rate; infinite for a rate that ends at 0.
+
+    Raises:
+        UserCodeError: if the tail of a registered schedule raises an exception.
+    """
     tail = registry.function(registry.SCHEDULES[config.schedule].tail)
     with user_code(f"schedule {config.schedule}: its tail raises"):
         return tail(config.leader_power, config.lr_end), tail(config.follower_power, config.lr_end)
 
 
-def rates(config: RunConfig, rounds: float) -> tuple[float, float]:
-    """The leader's and the follower's learning rate after `rounds` rounds, by the formulas that training uses."""
+def rates(config: RunConfig, updates: float) -> tuple[float, float]:
+    """The leader's and the follower's learning rate after `updates` updates, by the functions that training uses.
+
+    Raises:
+        UserCodeError: if the rate of a registered schedule raises an exception.
+    """
     rate = registry.function(registry.SCHEDULES[config.schedule].rate)
-    progress = min(1.0, rounds / config.num_updates)
+    progress = min(1.0, updates / config.num_updates)
     with user_code(f"schedule {config.schedule}: its rate raises"):
-        leader = rate(config.leader_lr, config.leader_power, config, rounds, progress)
-        return leader, rate(config.follower_lr, config.follower_power, config, rounds, progress)
+        leader = rate(config.leader_lr, config.leader_power, config, updates, progress)
+        return leader, rate(config.follower_lr, config.follower_power, config, updates, progress)
 
 
 def _schedule(config: RunConfig) -> str:
     if registry.COUPLINGS[config.coupling].one_rate:
-        return f"{config.schedule}, one rate: nothing to compare"
+        return f"{config.schedule}, one learning rate: no conditions"
     leader, follower = rates(config, 0.99 * config.num_updates)
     growth = follower / leader / (config.follower_lr / config.leader_lr)
-    told = "stays the same" if math.isclose(growth, 1, rel_tol=1e-6) else f"grows {growth:.3g} times by the end"
-    return f"{config.schedule}; b / a {told}"
+    change = "is constant" if math.isclose(growth, 1, rel_tol=1e-6) else f"changes by a factor of {growth:.3g}"
+    return f"{config.schedule}; b / a {change}"
 
 
-def _falls(name: str, p: float) -> str:
+def _decay(name: str, p: float) -> str:
     if p == 0:
-        return f"{name} does not fall in the long run"
-    return f"{name} is 0 from the end of the run on" if math.isinf(p) else f"{name} falls as k^-{p:.3g}"
+        return f"{name} does not go to 0"
+    return f"{name} is 0 at the end of the run" if math.isinf(p) else f"{name} decays as k^-{p:.3g}"

@@ -22,7 +22,7 @@ from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from slurm.jobs.search_worker import Worker
 from sweeps import search
-from sweeps.study import study_in
+from sweeps.studies import study_in
 
 BEST_RATIO, NOISE = 4.0, 0.3
 POINTS, POINTS_A_COMMIT = 40, 5  # rows a run

@@ -86,13 +86,15 @@ def test_text_is_read_and_written_as_utf_8_whatever_the_locale_is(package):
     assert [f"{path.relative_to(ROOT)}:{line}" for path, lines in found.items() for line in lines] == []
 
 
-LIBRARIES = "sweeps.definition, sweeps.plan, sweeps.study, sweeps.confirm, analysis.report, analysis.search_report"
+PLANNING = "sweeps.definition, sweeps.loading, sweeps.plan, sweeps.timescale"
+LIBRARIES = "sweeps.study, sweeps.confirm, analysis.report, analysis.search_report"
 JOBS = "slurm.status, slurm.submit, slurm.cluster.script, slurm.local.launcher, slurm.local.supervisor"
 
 
 @pytest.mark.parametrize(
     ("modules", "unwanted"),
     [
+        (PLANNING, {"torch", "numba", "typer", "rich", "optuna", "matplotlib"}),
         (LIBRARIES, {"torch", "numba", "typer", "rich"}),
         (JOBS, {"torch", "numba", "typer", "rich"}),
         ("slurm.jobs.train_pack, slurm.jobs.search_worker, slurm.jobs.draw_report", {"torch", "numba", "typer"}),

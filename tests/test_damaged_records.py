@@ -24,7 +24,7 @@ from scorer_core.records import PackFolder
 from scorer_core.support.files import write_json
 from slurm.profile import Profile
 from slurm.submissions.submission import new
-from sweeps import definition
+from sweeps import loading
 from sweeps.plan import make_plan
 from tests.analysis.synthetic import logged_steps, rows
 
@@ -91,7 +91,7 @@ def outputs(tmp_path_factory) -> Path:
     """A submitted sweep of three packs of one run; two are finished, one was interrupted. Beside it those of 0.1."""
     outputs = tmp_path_factory.mktemp("outputs")
     (outputs / "mine.yaml").write_text(yaml.safe_dump(SWEEP))
-    planned = make_plan(definition.load(str(outputs / "mine.yaml")), outputs, 1)
+    planned = make_plan(loading.load(str(outputs / "mine.yaml")), outputs, 1)
     planned.write()
     for pack, commits in zip(planned.packs, (2, 2, 1), strict=True):
         folder, (config,) = pack.folder, pack.configs
@@ -249,7 +249,7 @@ def test_a_damaged_pack_is_trained_again_after_its_user_has_removed_it(outputs, 
         pack.parts()[0].unlink()
     (finished[1].path / "pack.json").write_text("{")
     (finished[1].path / "done.json").unlink()  # nothing says which runs it had
-    planned = make_plan(definition.load(str(sweep)), tmp_path, 1)
+    planned = make_plan(loading.load(str(sweep)), tmp_path, 1)
     assert (len(planned.packs), planned.missing, len(planned.damaged)) == (1, 1, 2)
     status = json.loads(call("status", "mine", "--outputs", tmp_path, "--json")[1])
     assert {name: pack["state"] for name, pack in status["packs"].items() if pack["state"] == "damaged"}.keys() == {
@@ -258,7 +258,7 @@ def test_a_damaged_pack_is_trained_again_after_its_user_has_removed_it(outputs, 
     assert len(status["problems"]) == 2
     assert call("clean", "mine", "--outputs", tmp_path, "--state", "damaged", "-y")[0] == 0
     assert not any(pack.path.exists() for pack in finished)
-    planned = make_plan(definition.load(str(sweep)), tmp_path, 1)
+    planned = make_plan(loading.load(str(sweep)), tmp_path, 1)
     assert (len(planned.packs), planned.missing, planned.problems) == (3, 3, ())
 
 
@@ -280,7 +280,7 @@ def test_a_copy_of_a_pack_or_attempt_or_submission_is_ignored_and_that_of_a_pack
         assert f"{folder}/packs/copy of x: is not named like a pack and is not read" in told
     assert call("logs", pack.pack_id, "--outputs", tmp_path)[0] == 0
     assert call("clean", "mine", "--outputs", tmp_path, "-y")[0] == 0
-    make_plan(definition.load(str(folder / "sweep.yaml")), tmp_path, 1).write()
+    make_plan(loading.load(str(folder / "sweep.yaml")), tmp_path, 1).write()
     assert (folder / "plan-2.json").exists()
 
 

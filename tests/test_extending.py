@@ -10,7 +10,7 @@ import yaml
 
 from scorer_core import registry
 from scorer_core.train import train
-from sweeps.definition import parse
+from sweeps.loading import parse
 from sweeps.plan import make_plan
 
 PAGE = (Path(__file__).parent.parent / "docs" / "extending.md").read_text()

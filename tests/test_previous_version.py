@@ -19,9 +19,9 @@ from scorer_core.pack_folders import pack_folders
 from scorer_core.records import PackFolder
 from scorer_core.train import train
 from slurm.status import read_status
-from sweeps.definition import load_submitted
+from sweeps.loading import load_submitted
 from sweeps.plan import find_run, make_plan
-from sweeps.study import study_in
+from sweeps.studies import study_in
 
 DATA = Path(__file__).parent / "data" / "outputs-0.1"
 
@@ -45,7 +45,7 @@ def test_no_finished_run_is_planned_again_and_an_interrupted_one_is_continued(ou
     assert len(planned.done) == 8
     assert planned.packs == []
     planned = make_plan(load_submitted(outputs / "cut"), outputs)
-    assert {pack.folder.path.name for pack in planned.packs if pack.begun} == {"358b588d006097e8", "4be0387bc5fe9ef0"}
+    assert {pack.folder.path.name for pack in planned.packs if pack.started} == {"358b588d006097e8", "4be0387bc5fe9ef0"}
     assert planned.missing == 8
     assert sum(len(pack.configs) for pack in planned.packs) == 8
 

@@ -331,7 +331,7 @@ def test_duplicate_variant_names_are_refused(call, tmp_path):
     code, _, err = call("plan", path)
     assert code == 2
     assert err.startswith(f"{path}: ")
-    assert "'scorer' stands twice" in err
+    assert "duplicate key 'scorer'" in err
 
 
 def test_what_is_not_there_is_said_in_one_line(call, sweep_file, tmp_path):

@@ -172,9 +172,13 @@ def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["search", "nosuch"], 2, "nosuch: no such file, and no shipped sweep or search"),
-        (["search", "quickstart"], 2, "space: missing, so this is no search but a sweep: scorer run quickstart"),
-        (["search", "ratio_search", "-s", "space.ratio.log=[0,1]"], 2, "space.ratio: log: 0 is not above 0"),
+        (["search", "nosuch"], 2, "nosuch: not a file and not a built-in sweep or search"),
+        (["search", "quickstart"], 2, "has no `space`, so it is a sweep. Run it with: scorer run quickstart"),
+        (
+            ["search", "ratio_search", "-s", "space.ratio.log=[0,1]"],
+            2,
+            "space.ratio: log: low (0) must be greater than 0",
+        ),
         (
             ["search", "ratio_search", "-s", "scale={minatar/breakout: [5, 5]}"],
             2,
@@ -184,12 +188,12 @@ def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
         (
             ["search", "ratio_search", "-s", "pruner=halving", "-s", "rungs=[0.001]"],
             2,
-            "rungs.0: 0.001 of the budget is",
+            "rungs.0: 0.001 of total_steps is",
         ),
-        (["search", "show"], 2, "no search has been begun here"),
-        (["search", "show", "nosuch"], 2, "nosuch: no search has been begun here"),
-        (["search", "confirm"], 2, "no search has been begun here"),
-        (["run", "ratio_search"], 2, "is a search, for it has a `space`: scorer search ratio_search"),
+        (["search", "show"], 2, "no search has been started here"),
+        (["search", "show", "nosuch"], 2, "nosuch: no search has been started here"),
+        (["search", "confirm"], 2, "no search has been started here"),
+        (["run", "ratio_search"], 2, "has a `space`, so it is a search. Run it with: scorer search ratio_search"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(call, tmp_path, arguments, code, message):
@@ -203,7 +207,7 @@ def test_another_definition_under_the_same_name_is_refused(call, searched):
     path, outputs, _ = searched
     refused = call("search", path, "--outputs", outputs, "-s", "seeds=3")
     assert (refused[0], refused[2].count("\n")) == (2, 1)
-    assert "seeds is [0, 1] there and [0, 1, 2] here" in refused[2]
+    assert "(seeds: [0, 1], now [0, 1, 2])" in refused[2]
 
 
 def test_the_shipped_search_is_listed_and_fits_its_promise(call):
@@ -230,7 +234,7 @@ def test_a_search_of_which_every_trial_failed_says_why_and_exits_with_1(call, tm
     assert code == 1
     assert reason in err
     assert err.splitlines()[-1] == (
-        "every trial of mine failed. After the cause is fixed, search again with --trials 4 to replace them"
+        "every trial of mine failed. Fix the cause, then search again with --trials 4 to replace them"
     )
 
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from cli import main
 from scorer_core.support.commands import command_on
-from sweeps.definition import DefinitionError, parse
+from sweeps.errors import DefinitionError
+from sweeps.loading import parse
 from tests.analysis.synthetic import DEFINITION, make_sweep
 
 NAMES = [

@@ -17,7 +17,7 @@ import yaml
 
 from scorer_core.records import PackFolder
 from slurm.local.launcher import LocalLauncher
-from sweeps.definition import parse
+from sweeps.loading import parse
 from sweeps.plan import make_plan
 
 # Axes alone, with one of their points as the baseline: the simplest sweep with a comparison.
@@ -113,14 +113,14 @@ def test_every_command_names_the_runs_that_an_edited_definition_no_longer_has(at
     outputs, edited = tmp_path / "out", tmp_path / "edited.yaml"
     shutil.copytree(at_once[0] / "out", outputs)
     edited.write_text(yaml.safe_dump(SWEEP | {"axes": {"ratio": [1, 7]}}))
-    gone = "2 finished runs on disk are not of the definition {}: {} on minatar/breakout (seeds 0, 1)"
+    gone = "2 finished runs on disk are not in the definition {}: {} on minatar/breakout (seeds 0, 1)"
     by_name, by_setting = gone.format(edited, "ratio=5"), gone.format(outputs / "mine" / "sweep.yaml", "scorer ratio=5")
-    reported = f"{edited} is not the definition that was run last. This is about {outputs / 'mine' / 'sweep.yaml'}"
+    reported = f"{edited} differs from {outputs / 'mine' / 'sweep.yaml'}, which this command uses, in: axes.ratio. "
     code, printed = said("plan", edited, "--outputs", outputs)
     assert (code, by_name in printed) == (0, True)
     code, printed = said("plan", "mine", "-s", "axes.ratio=[1,7]", "--outputs", outputs, "--json")
     (line,) = json.loads(printed)["left_out"]
-    assert line.startswith(f"2 finished runs on disk are not of the definition {outputs / 'mine' / 'sweep.yaml'} -s ")
+    assert line.startswith(f"2 finished runs on disk are not in the definition {outputs / 'mine' / 'sweep.yaml'} -s ")
     code, printed = said("submit", edited, "--profile", "local", "--outputs", outputs, "--dry-run")
     assert (code, by_name in printed) == (0, True)
     code, printed = said("report", edited, "--outputs", outputs)
@@ -137,7 +137,7 @@ def test_every_command_names_the_runs_that_an_edited_definition_no_longer_has(at
     assert (code, by_setting in printed, reported in printed) == (0, True, False)
     assert by_setting in json.loads(said("status", edited, "--outputs", outputs, "--json")[1])["left_out"]
     code, printed = said("plan", at_once[0] / "mine.yaml", "--outputs", outputs)
-    kept = f"2 unfinished runs on disk are not of the definition {at_once[0] / 'mine.yaml'} and will not be trained: "
+    kept = f"2 unfinished runs on disk are not in the definition {at_once[0] / 'mine.yaml'} and will not be trained: "
     assert f"{kept}ratio=7 on minatar/breakout (seeds 0, 1)" in printed
     assert f"To discard them, delete {new}" in printed
     code, printed = said("plan", at_once[0] / "mine.yaml", "--outputs", at_once[0] / "out")
@@ -149,6 +149,6 @@ def test_status_watch_lists_the_runs_that_the_definition_no_longer_has(tmp_path,
     make_plan(parse(SWEEP | {"axes": {"ratio": [1, 7]}}, "mine.yaml"), tmp_path, 2).write()
     monkeypatch.setenv("COLUMNS", "1000")
     code, printed = said("status", "mine", "--outputs", tmp_path, "--watch")
-    kept = f"2 unfinished runs on disk are not of the definition {tmp_path / 'mine' / 'sweep.yaml'}"
+    kept = f"2 unfinished runs on disk are not in the definition {tmp_path / 'mine' / 'sweep.yaml'}"
     assert (code, kept in printed) == (0, True)
     assert "scorer ratio=5 on minatar/breakout (seeds 0, 1)" in printed

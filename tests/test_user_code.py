@@ -21,7 +21,8 @@ from scorer_core.support.errors import MAX_CHARACTERS, reason
 from scorer_core.support.files import write_json
 from slurm.jobs import train_pack as job
 from slurm.local.launcher import failure_reason
-from sweeps.definition import DefinitionError, parse
+from sweeps.errors import DefinitionError
+from sweeps.loading import parse
 
 SETTINGS = {
     "num_envs": 2, "update_every": 2, "learning_starts": 40, "replay_size": 100, "batch_size": 8, "phi_widths": [8],

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from scorer_core.support.waiting import waiting
 from slurm.backend import DEFAULT_MAX_ARRAY_SIZE, Limits, Queue, QueuedJob, SchedulerError
-from sweeps.reading import shortened
+from sweeps.errors import shortened
 
 PATIENCE_SECONDS = 20.0
 MARK = "scorer|"  # starts each line of data: a site may replace Slurm's commands by scripts that print other text

@@ -21,12 +21,14 @@ from scorer_core.records import PackFolder
 from scorer_core.support.errors import MovedError, RecordError
 from slurm.jobs.policy import is_out_of_memory
 from sweeps import scores
-from sweeps.definition import DefinitionError
+from sweeps.batches import Batch
+from sweeps.errors import DefinitionError
 from sweeps.layout import by_shape, even
 from sweeps.plan import worth_compiling
 from sweeps.pruning import to_prune
 from sweeps.storage import StorageError
-from sweeps.study import Batch, Study, one_line_reason, rung_key
+from sweeps.study import Study, one_line_reason
+from sweeps.trials import PRUNED_AT_STEP, RUN_IDS, rung_scores_key
 
 ENDED = ("done", "diverged")
 POLL_SECONDS = 0.2
@@ -92,7 +94,7 @@ class BatchTraining:
         self._make_packs()
         self._keep_alive("failed")
         for number in self._alive:
-            self._study.note(number, {"run ids": [config.run_id for config in self._runs[number]]})
+            self._study.note(number, {RUN_IDS: [config.run_id for config in self._runs[number]]})
         for rung, step in enumerate(self._study.search.rung_steps()):
             if rung == len(batch.decisions):
                 self._train_all(step)
@@ -103,7 +105,7 @@ class BatchTraining:
             self._alive -= pruned
             self._keep_alive("pruned")
             for number in sorted(pruned):
-                self._study.note(number, {"stopped at": step})
+                self._study.note(number, {PRUNED_AT_STEP: step})
                 self._study.tell(number, TrialState.PRUNED)
         self._train_all(None)
         for number in sorted(self._alive):
@@ -279,7 +281,7 @@ class BatchTraining:
         for number in sorted(self._alive):
             with self._failing([number]):
                 here = scores.blocks(search, self._runs[number], self._curves(number), step)[0]
-                study.note(number, {rung_key(rung): _with_null(here)})
+                study.note(number, {rung_scores_key(rung): _with_null(here)})
                 if np.isfinite(value := float(scores.iqm(here))):
                     study.report(number, value, step)
         return sorted(to_prune(search, study.rung_scores(rung), self._alive))

@@ -26,9 +26,11 @@ from scorer_core.support.files import write_json
 from slurm.jobs.search_batch import BatchTraining, StopRequestedError, Trainer, is_not_the_trials
 from slurm.jobs.train_pack import FAILED, FINISHED, INTERRUPTED
 from slurm.submissions.snapshot import check_code
-from sweeps.definition import DefinitionError
-from sweeps.search import LANES
-from sweeps.study import Batch, Study, one_line_reason, study_in
+from sweeps.batches import Batch
+from sweeps.errors import DefinitionError
+from sweeps.layout import LANES_OF_A_SEARCH
+from sweeps.studies import study_in
+from sweeps.study import Study, one_line_reason
 
 FAILED_TRIALS_IN_A_ROW = 4  # after these, the next trials would probably fail too
 
@@ -81,7 +83,7 @@ class Worker:
         study: Study,
         trainer: Trainer,
         trials_per_batch: int,
-        lanes: int = LANES,
+        lanes: int = LANES_OF_A_SEARCH,
         should_stop: Callable[[], bool] = bool,
     ):
         self._study, self._trainer, self._should_stop = study, trainer, should_stop
@@ -140,7 +142,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the folder of the search")
     parser.add_argument("--trials-per-batch", type=int, default=1, help="trials claimed at a time")
-    parser.add_argument("--lanes", type=int, default=LANES, help="maximum runs per pack")
+    parser.add_argument("--lanes", type=int, default=LANES_OF_A_SEARCH, help="maximum runs per pack")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one (default)")
     parser.add_argument("--commit-seconds", type=float, default=300.0, help="seconds between commits")
     parser.add_argument("--parent", type=int, help="commit and stop if this process ends")

@@ -13,8 +13,9 @@ from optuna.trial import TrialState
 from scorer_core.pack_folders import pack_folders
 from scorer_core.support.files import open_log
 from slurm.jobs.train_pack import FINISHED
+from sweeps.batches import Batch
 from sweeps.search import Search
-from sweeps.study import Batch, Study
+from sweeps.study import Study
 
 POLL_SECONDS = 0.5
 

@@ -12,7 +12,9 @@ from scorer_core.metric_parts import SCHEMA
 from scorer_core.metrics import MEASURED, METRICS
 from scorer_core.records import PackFolder
 from scorer_core.support.files import replace_file, write_json
-from sweeps.definition import Run, Sweep, dump, parse
+from sweeps.cells import Run
+from sweeps.definition import Sweep
+from sweeps.loading import dump, parse
 
 DEFINITION: dict[str, Any] = {
     "name": "synthetic",

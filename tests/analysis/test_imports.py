@@ -17,7 +17,7 @@ from analysis.run_metrics import read_imported
 from analysis.summary import Settings
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import replace_file
-from sweeps.definition import dump
+from sweeps.loading import dump
 from tests.analysis.synthetic import definition, make_sweep
 
 BREAKOUT = ["minatar/breakout"]

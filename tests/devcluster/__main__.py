@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 from tests.devcluster.cluster import DevCluster
 from tests.devcluster.processes import MARK, alive
 from tests.devcluster.settings import ClusterError, Settings

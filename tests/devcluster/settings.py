@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from sweeps.definition import DefinitionError, one_line, read_mapping
-from sweeps.reading import Loader
+from sweeps.errors import DefinitionError, one_line
+from sweeps.reading import Loader, read_mapping
 
 ACCOUNT = "lab"  # the one account of a cluster with accounting, and the user's default
 DAEMONS = ("guard", "slurmctld", "slurmdbd", "mariadbd", "munged")  # nodes come before them, with names of their own

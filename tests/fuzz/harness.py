@@ -26,7 +26,7 @@ import typer.main
 import yaml
 
 from cli import main
-from sweeps import definition, search
+from sweeps import definition, loading, search
 from tests.fuzz.inputs import GENERATORS, Input
 from tests.fuzz.known import KNOWN
 from tests.fuzz.outputs import copy_outputs
@@ -122,7 +122,7 @@ def check_command(work: Path, words: list[str], given: Input) -> Iterator[str]:
     if fault:
         return
     if code == 0 and given.definition and words[0] == "plan":
-        yield from nonsense(definition.load(*given.definition))
+        yield from nonsense(loading.load(*given.definition))
     if code == 0 and given.search:
         yield from nonsense(search.load(given.search).sweep({"base": {}}))
 

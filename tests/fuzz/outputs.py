@@ -14,7 +14,7 @@ from scorer_core.support.files import write_json
 from slurm.jobs.search_worker import Worker
 from slurm.profile import Profile
 from slurm.submissions.submission import JobArray, new
-from sweeps import definition
+from sweeps import loading
 from sweeps.plan import make_plan
 from sweeps.study import Study
 from tests.analysis.synthetic import logged_steps, rows
@@ -40,7 +40,7 @@ def make_outputs(place: Path) -> Path:
     outputs = place / "outputs"
     (place / "tiny.yaml").write_text(yaml.safe_dump(SWEEP, sort_keys=False))
     (place / "theirs.csv").write_text(CSV)
-    planned = make_plan(definition.load(str(place / "tiny.yaml")), outputs, 1)
+    planned = make_plan(loading.load(str(place / "tiny.yaml")), outputs, 1)
     planned.write()
     for number, pack in enumerate(sorted(planned.packs, key=lambda pack: pack.folder.pack_id)):
         folder, (config,) = pack.folder, pack.configs

@@ -88,24 +88,26 @@ def test_a_changed_frozen_definition_is_one_line_in_every_command(work):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
-        ("scores", 5, "scores"), ("scores", [[1.0]], "without a score of each run"), ("run ids", 5, "run ids"),
-        ("runs", [1], "runs"), ("stopped at", "x", "stopped at"), ("error", [1], "error"),
-        ("rung 0", {"a": 1}, "rung"),
+        ("scores", 5, "scores"), ("scores", [[1.0]], "without a score of each run"),
+        ("run_ids", 5, "run_ids"), ("run ids", 5, "run_ids"),
+        ("runs", [1], "runs"), ("pruned_at_step", "x", "pruned_at_step"), ("stopped at", "x", "pruned_at_step"),
+        ("error", [1], "error"),
+        ("rung_0_scores", {"a": 1}, "rung"), ("rung 0", {"a": 1}, "rung"),
     ],
 )  # fmt: skip
-def test_a_trial_with_damaged_attributes_is_one_line(work, name, value, told):
+def test_a_trial_with_damaged_attributes_is_one_line(work, name, value, message):
     journal = work / "hunt" / "study.journal"
     entries = [json.loads(line) for line in journal.read_text().splitlines()]
-    entries = [e for e in entries if e.get("trial_id") != 1 or name not in e.get("user_attr", {})]
+    entries = [e for e in entries if e.get("trial_id") != 1 or not {name, message} & e.get("user_attr", {}).keys()]
     end = next(i for i, e in enumerate(entries) if e["op_code"] == 6)  # a trial that has ended takes no attributes
     entries.insert(end, {"op_code": 8, "worker_id": "a", "trial_id": 1, "user_attr": {name: value}})
     journal.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     code, _, err = run("search", "show", "hunt", "--no-figures")
     assert (code, err.count("\n")) == (1, 1), err
     assert "damaged: trial 1" in err
-    assert told in err
+    assert message in err
 
 
 def test_a_csv_with_a_column_steps_is_imported(work):

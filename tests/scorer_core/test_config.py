@@ -117,7 +117,13 @@ def test_every_row_of_the_documented_table_of_learning_rates_is_true(layers, lea
     assert (config.leader_lr, config.follower_lr) == (float(leader_lr), float(follower_lr))
 
 
-SETTINGS = [{"leader_lr": 2e-4}, {"follower_lr": 3e-3}, {"ratio": 7}, {"hold": "follower"}, {"preset": "paper_control"}]
+SETTINGS = [
+    {"leader_lr": 2e-4},
+    {"follower_lr": 3e-3},
+    {"ratio": 7},
+    {"fixed_lr": "follower"},
+    {"preset": "paper_control"},
+]
 
 
 @pytest.mark.parametrize("layers", list(itertools.permutations(SETTINGS)), ids=str)
@@ -127,7 +133,7 @@ def test_in_every_order_the_layers_set_last_determine_the_rates(layers):
     ratio, held, other = 1.0, "leader_lr", "follower_lr"
     for time, layer in enumerate(layers, start=1):
         ((name, value),) = layer.items()
-        if name == "hold":
+        if name == "fixed_lr":
             held, other = "follower_lr", "leader_lr"
             continue
         if name == "preset":
@@ -153,8 +159,8 @@ def test_a_ratio_that_contradicts_both_rates_is_refused():
 
 
 def test_a_player_that_does_not_exist_holds_no_rate():
-    with pytest.raises(ValueError, match="hold: 'both' is not leader or follower"):
-        resolve([{"hold": "both"}])
+    with pytest.raises(ValueError, match="fixed_lr: 'both' is not leader or follower"):
+        resolve([{"fixed_lr": "both"}])
 
 
 @pytest.mark.parametrize("ratio", [0, -1, float("nan"), float("inf"), "much", True])

@@ -21,7 +21,7 @@ from slurm.profile import Profile
 from slurm.status import read_status
 from slurm.submissions import snapshot
 from slurm.submissions.submission import Submission, new, setup, submissions
-from sweeps.definition import parse
+from sweeps.loading import parse
 from sweeps.plan import Plan, make_plan
 from tests.slurm.workplace import SMALL
 

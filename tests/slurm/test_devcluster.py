@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 from tests.devcluster import processes
 from tests.devcluster.cluster import DevCluster
 from tests.devcluster.settings import ClusterError, Settings, Wrapper
@@ -177,7 +177,7 @@ def test_a_folder_too_deep_for_a_socket_is_refused(unaccounted, tmp_path):
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("nodes: {n1: 2, n1: 3}", "'n1' stands twice"),
+        ("nodes: {n1: 2, n1: 3}", "duplicate key 'n1'"),
         ("node: {n1: 2}", "node: unknown key"),
         ("nodes: {slurmctld: 1}", "nodes: slurmctld is a name that the cluster needs itself; use another"),
         ("nodes: {a b: 1}", "nodes.a b.[key]: String should match pattern"),

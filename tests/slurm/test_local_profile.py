@@ -331,7 +331,7 @@ def test_a_mistake_is_said_and_nothing_is_submitted(place, words, message):
 
 
 def test_a_sweep_that_was_never_submitted_is_said_to_be_so(place):
-    assert "mine: no such file, no shipped sweep, and no sweep in" in place.call("status", "mine", code=2)
+    assert "mine: not a file, not a built-in sweep, and not a sweep in" in place.call("status", "mine", code=2)
     assert "nothing was submitted here" in place.call("cancel", place.definition, "-y", code=1)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from slurm.profile import load_profile, minutes, profiles
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_keys_of_sbatch_stay_as_written(tmp_path):
         ("scheduler: slurm\nsbatch: {mem: 4G}", "mine.yaml: sbatch.mem: set `memory` at the top level instead"),
         ("scheduler: slurm\nprocesses: 2", "mine.yaml: processes: not used with scheduler: slurm; remove it"),
         ("scheduler: local\npartition: x", "mine.yaml: partition: not used with scheduler: local; remove it"),
-        ("scheduler: slurm\ncpus: 1\ncpus: 2", "mine.yaml: line 3: 'cpus' stands twice"),
+        ("scheduler: slurm\ncpus: 1\ncpus: 2", "mine.yaml: line 3: duplicate key 'cpus'"),
         ('scheduler: slurm\nsbatch: {comment: "a\\ntouch x"}', "mine.yaml: sbatch.comment: must be text on one line"),
         ('scheduler: slurm\nsbatch: {comment: "a\\rtouch x"}', "mine.yaml: sbatch.comment: must be text on one line"),
         ("scheduler: slurm\nsbatch: {comment: [a, b]}", "mine.yaml: sbatch.comment: must be text on one line"),

@@ -128,7 +128,7 @@ def test_after_a_job_or_after_all_jobs_of_another_sweep(clean, tmp_path):
     assert "Slurm has no job 99999" in missing.stderr
     absent = second.run("submit", "--after", "first")
     assert (absent.returncode, len(absent.stderr.splitlines())) == (2, 1), "never submitted"
-    assert "first: no such file, no shipped sweep, and no sweep in" in absent.stderr
+    assert "first: not a file, not a built-in sweep, and not a sweep in" in absent.stderr
     first.run_words(
         "submit", str(tmp_path / "first.yaml"), "--profile", str(first.profile), "--outputs", str(first.outputs)
     )

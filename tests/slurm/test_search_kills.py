@@ -12,8 +12,9 @@ import pytest
 from optuna.trial import TrialState
 
 from slurm.jobs.search_worker import Worker
+from sweeps.batches import Batch
 from sweeps.storage import STORAGE_VARIABLE
-from sweeps.study import STARTS_WITHOUT_PROGRESS, Batch, Study
+from sweeps.study import STARTS_WITHOUT_PROGRESS, Study
 from tests.postgresql import postgresql  # noqa: F401, a fixture
 from tests.search_synthetic import SyntheticTrainer, returns, search_of
 from tests.slurm.test_search_worker import finishing_writes

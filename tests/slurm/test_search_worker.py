@@ -22,7 +22,8 @@ from slurm.jobs.train_pack import FAILED, FINISHED, INTERRUPTED
 from sweeps.confirm import ranking
 from sweeps.search import Search
 from sweeps.storage import StorageError
-from sweeps.study import STARTS_WITHOUT_PROGRESS, Study, failures_in_words, one_line_reason
+from sweeps.studies import failures_in_words
+from sweeps.study import STARTS_WITHOUT_PROGRESS, Study, one_line_reason
 from tests.search_synthetic import BEST_RATIO, SyntheticTrainer, returns, search_of, without_returns, worth
 
 
@@ -113,7 +114,7 @@ def test_a_trial_names_its_runs_and_its_packs_hold_them(tmp_path):
     study, _ = searched(search_of(trials=6), tmp_path)
     for trial in study.trials():
         run_ids = [run.run_id for run in study.search.runs(trial.params)]
-        assert trial.user_attrs["run ids"] == run_ids == list(trial.user_attrs["runs"])
+        assert trial.user_attrs["run_ids"] == run_ids == list(trial.user_attrs["runs"])
         for run_id, pack in trial.user_attrs["runs"].items():
             assert PackFolder(study.folder / "packs" / pack).done()[run_id]["status"] == "done"
         expected = [returns(run)[-4:].mean() for run in study.search.runs(trial.params)]
@@ -154,10 +155,10 @@ def test_several_objectives_give_a_pareto_front(tmp_path):
 
 
 def test_halving_frees_the_pruned_lanes_and_says_what_it_saved(tmp_path):
-    search = search_of(pruner="halving", rungs=[0.25, 0.5], pruner_keep=0.5, trials=16)
+    search = search_of(pruner="halving", rungs=[0.25, 0.5], keep_fraction=0.5, trials=16)
     study, trainer = searched(search, tmp_path, together=8)
     by_state = {state: [t for t in study.trials() if t.state == state] for state in TrialState}
-    stopped = [t.user_attrs["stopped at"] for t in by_state[TrialState.PRUNED]]
+    stopped = [t.user_attrs["pruned_at_step"] for t in by_state[TrialState.PRUNED]]
     assert len(by_state[TrialState.COMPLETE]) + len(stopped) == 16
     assert {1000, 2000} == set(stopped)
     assert trainer.steps == 3 * (4000 * len(by_state[TrialState.COMPLETE]) + sum(stopped)), "pruned lanes cost no more"
@@ -165,7 +166,7 @@ def test_halving_frees_the_pruned_lanes_and_says_what_it_saved(tmp_path):
     gone = [abs(math.log10(t.params["ratio"] / BEST_RATIO)) for t in by_state[TrialState.PRUNED]]
     assert np.mean(kept) < np.mean(gone)
     for trial in by_state[TrialState.PRUNED]:
-        assert list(trial.intermediate_values)[-1] == trial.user_attrs["stopped at"]
+        assert list(trial.intermediate_values)[-1] == trial.user_attrs["pruned_at_step"]
 
 
 def test_wilcoxon_prunes_what_is_worse_run_for_run_and_spares_what_is_not(tmp_path):
@@ -177,7 +178,7 @@ def test_wilcoxon_prunes_what_is_worse_run_for_run_and_spares_what_is_not(tmp_pa
     assert complete
     best = max(complete, key=lambda t: t.value or 0.0)
     for trial in pruned:
-        worse = np.array(trial.user_attrs["rung 0"]) < np.array(best.user_attrs["rung 0"])
+        worse = np.array(trial.user_attrs["rung_0_scores"]) < np.array(best.user_attrs["rung_0_scores"])
         assert worse.sum() >= 4, "pruned though it won as many pairs as it lost"
 
 
@@ -229,7 +230,9 @@ def points(study: Study) -> dict[str, list[float]]:
 )
 def test_a_trial_that_raises_fails_alone_once_with_its_reason_and_is_never_adopted(tmp_path, error, pruner, commits):
     """Trials of one pack: the others go on, from the pack's last commit, to the scores that they have without it."""
-    search = search_of(space={"ratio": [1.0, 2.0, 4.0, 8.0]}, sampler="grid", trials=4, pruner=pruner, pruner_keep=0.99)
+    search = search_of(
+        space={"ratio": [1.0, 2.0, 4.0, 8.0]}, sampler="grid", trials=4, pruner=pruner, keep_fraction=0.99
+    )
     study = Study(search, tmp_path / "syn")
     trainer = Raising(error, lambda config: config.ratio == 2.0, commits)
     assert Worker(study, trainer, 4).work() == FINISHED
@@ -347,7 +350,7 @@ def test_a_broken_device_fails_its_trials_only_after_several_workers_and_then_sa
     assert [trial.state for trial in study.trials()] == [TrialState.FAIL] * 2 + [TrialState.COMPLETE] * 2
     assert study.trials()[0].user_attrs["error"] == (
         "3 workers in a row ended without a new checkpoint of it; the last error: RuntimeError: CUDA error: an illegal "
-        "memory access. After the cause is fixed, search again with --trials 6 to replace them"
+        "memory access. Fix the cause, then search again with --trials 6 to replace them"
     )
 
 
@@ -388,7 +391,7 @@ def test_a_batch_that_kills_its_workers_is_given_up_and_the_search_goes_on(tmp_p
         study.trials()[1]
         .user_attrs["error"]
         .startswith(
-            "3 workers in a row ended without a new checkpoint of it, killed or out of memory; see their logs. After"
+            "3 workers in a row ended without a new checkpoint of it, killed or out of memory; see their logs. Fix"
         )
     )
     assert set(finishing_writes(study).values()) == {1}
@@ -501,7 +504,7 @@ def test_a_trial_without_a_return_at_a_rung_is_not_pruned_there_and_none_for_its
     search = search_of(space=space, sampler="grid", trials=6, seeds=6, pruner=pruner, rungs=[0.25, 0.5])
     study = Study(search, tmp_path / "syn")
     assert Worker(study, SyntheticTrainer(curve=curve), 6).work() == FINISHED
-    stopped = {trial.params["ratio"]: trial.user_attrs.get("stopped at") for trial in study.trials()}
+    stopped = {trial.params["ratio"]: trial.user_attrs.get("pruned_at_step") for trial in study.trials()}
     assert set(stopped.values()) <= {None, 2000}
     assert stopped[0.03] is stopped[30.0] is stopped[4.0] is None
     assert stopped[0.1] == 2000

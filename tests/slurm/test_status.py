@@ -26,9 +26,10 @@ from slurm.submissions import snapshot
 from slurm.submissions.submission import new, read, submissions
 from slurm.submit import BY_DEFAULT, Selection, array_sizes, group_by_snapshot, select_packs
 from sweeps import price
-from sweeps.definition import DefinitionError, parse
+from sweeps.errors import DefinitionError
 from sweeps.grid import GridRun
 from sweeps.layout import makespan
+from sweeps.loading import parse
 from sweeps.plan import Plan, make_plan
 
 SWEEP: dict[str, Any] = {

@@ -19,7 +19,7 @@ import yaml
 from scorer_core.metrics import MEASURED
 from scorer_core.pack_folders import pack_folders
 from scorer_core.records import PackFolder
-from sweeps import definition
+from sweeps import loading
 from sweeps.plan import make_plan
 from tests.devcluster.cluster import DevCluster
 from tests.devcluster.settings import ClusterError
@@ -216,7 +216,7 @@ def uninterrupted(folder: Path, sweep: dict[str, Any] | None = None) -> dict[str
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.yaml"
     path.write_text(yaml.safe_dump(SMALL | (sweep or {})))
-    plan = make_plan(definition.load(str(path)), folder, PROFILE["lanes"])
+    plan = make_plan(loading.load(str(path)), folder, PROFILE["lanes"])
     plan.write()
     for pack in plan.packs:
         subprocess.run(

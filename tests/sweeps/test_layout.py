@@ -28,29 +28,32 @@ def test_no_other_size_of_pack_is_estimated_to_be_done_sooner(number, processes)
 def test_the_choice_keeps_every_process_busy_and_says_why():
     chosen = choose(runs(30), eager, processes=2)
     assert len(even(30, chosen.lanes)) >= 2
-    others = r"\([\d.]+ (s|min|h) with \d+.*\)"
-    assert re.match(rf"At most {chosen.lanes} lanes a pack {others}, one thread each, by speeds measured", chosen.why)
+    others = r"\(alternatives: [\d.]+ (s|min|h) with \d+.*\)"
+    assert re.match(
+        rf"Up to {chosen.lanes} lanes per pack {others}, one thread per pack; estimated from measured CPU speed",
+        chosen.why,
+    )
 
 
 def test_what_was_asked_for_is_kept_and_named():
     chosen = choose(runs(30), eager, lanes=5, processes=3)
     assert (chosen.lanes, chosen.processes) == (5, 3)
-    assert chosen.why == "At most 5 lanes a pack, as asked for."
+    assert chosen.why == "Up to 5 lanes per pack, as requested."
 
 
 def test_replays_of_all_processes_fit_the_memory(monkeypatch):
-    monkeypatch.setattr(layout, "MEMORY_SHARE", 1e-3)
+    monkeypatch.setattr(layout, "MEMORY_FRACTION", 1e-3)
     chosen = choose(runs(30, replay_size=100_000), eager, processes=2)
     replay = 100_128 * price.transition_bytes("minatar/breakout")
     memory = layout.os.sysconf("SC_PHYS_PAGES") * layout.os.sysconf("SC_PAGE_SIZE")
     assert chosen.lanes == max(1, int(1e-3 * memory / 2 / replay)) < 30
 
 
-def test_a_gpu_nobody_measured_is_said_to_be_one(monkeypatch):
+def test_the_reason_says_that_gpu_speed_was_not_measured(monkeypatch):
     monkeypatch.setattr(layout, "found_device", lambda: "cuda")
     chosen = choose(runs(300), eager)
     assert (chosen.lanes, chosen.processes) == (290, 1)
-    assert "no speed of a GPU was measured yet" in chosen.why
+    assert "GPU speed has not been measured yet" in chosen.why
 
 
 def test_packs_are_even_and_none_is_too_large():
@@ -59,7 +62,7 @@ def test_packs_are_even_and_none_is_too_large():
     assert even(3, 16) == [3]
 
 
-def test_the_longest_pack_is_begun_first():
+def test_the_longest_pack_is_started_first():
     assert makespan([1, 1, 1, 3], 2) == 3
 
 

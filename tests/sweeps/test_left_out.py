@@ -1,4 +1,4 @@
-"""Runs on disk that the definition no longer has are named so that each is told from every other."""
+"""Runs on disk that the definition no longer has are named so that each differs from every other."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from scorer_core.records import PackFolder
-from sweeps.definition import parse
 from sweeps.left_out import left_out, on_disk
+from sweeps.loading import parse
 from sweeps.plan import make_plan
 
 SWEEP: dict[str, Any] = {
@@ -21,7 +21,7 @@ def started(outputs: Path, **changes: Any) -> None:
     make_plan(parse(SWEEP | changes, "mine.yaml"), outputs).write()
 
 
-def told(outputs: Path, **changes: Any) -> list[str]:
+def left_out_names(outputs: Path, **changes: Any) -> list[str]:
     """What is said of the runs that are not of a definition, without the hint to delete their packs."""
     sweep = parse(SWEEP | changes, "mine.yaml")
     folder = outputs / "mine"
@@ -34,7 +34,7 @@ def told(outputs: Path, **changes: Any) -> list[str]:
 def test_runs_of_two_variants_that_differ_from_the_definition_in_the_same_setting_are_two_groups(tmp_path):
     started(tmp_path, base={"gamma": 0.9})
     started(tmp_path, variants={"one": {"ratio": 1}})
-    (line,) = told(tmp_path)
+    (line,) = left_out_names(tmp_path)
     for ratio in (1, 5):
         words = {"scorer", f"ratio={ratio}", "gamma=0.9", "on", "minatar/breakout"}
         assert any(set(group.partition(" (")[0].split()) == words for group in line.split("), ")), line
@@ -43,10 +43,10 @@ def test_runs_of_two_variants_that_differ_from_the_definition_in_the_same_settin
 
 def test_the_frozen_definition_gives_the_variant_s_name_and_a_setting_that_has_changed_since(tmp_path):
     started(tmp_path)
-    assert told(tmp_path, variants={"one": {"ratio": 1}}) == ["five on minatar/breakout (seeds 0, 1)"]
-    (line,) = told(tmp_path, base={"gamma": 0.9})
+    assert left_out_names(tmp_path, variants={"one": {"ratio": 1}}) == ["five on minatar/breakout (seeds 0, 1)"]
+    (line,) = left_out_names(tmp_path, base={"gamma": 0.9})
     assert line == "one gamma=0.99 on minatar/breakout (seeds 0, 1), five gamma=0.99 on minatar/breakout (seeds 0, 1)"
-    (line,) = told(tmp_path, variants={"one": {"ratio": 1}, "five": {"coupling": "monolithic"}})
+    (line,) = left_out_names(tmp_path, variants={"one": {"ratio": 1}, "five": {"coupling": "monolithic"}})
     assert line.startswith("five coupling=scorer ")
 
 
@@ -54,7 +54,7 @@ def test_a_run_of_two_packs_is_listed_once(tmp_path):
     started(tmp_path)
     five = [run.config for run in parse(SWEEP, "mine.yaml").runs if run.variant.name == "five"]
     PackFolder.create(tmp_path / "mine" / "packs", five[:1], False)
-    assert told(tmp_path, variants={"one": {"ratio": 1}}) == ["five on minatar/breakout (seeds 0, 1)"]
+    assert left_out_names(tmp_path, variants={"one": {"ratio": 1}}) == ["five on minatar/breakout (seeds 0, 1)"]
 
 
 @pytest.mark.parametrize("field", ["total_steps", "gamma", "batch_size", "follower_lr"])
@@ -65,6 +65,6 @@ def test_of_runs_that_differ_in_a_setting_each_has_it_in_its_name(tmp_path, fiel
         settings = one | ({field: value} if field != "total_steps" else {})
         started(tmp_path, variants={"one": settings}, **({field: value} if field == "total_steps" else {}))
     started(tmp_path)
-    (line,) = told(tmp_path)
+    (line,) = left_out_names(tmp_path)
     groups = line.split("), ")
     assert len(set(groups)) == len(groups) == 2, line

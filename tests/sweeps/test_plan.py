@@ -3,7 +3,7 @@ import json
 import pytest
 
 from scorer_core.support.errors import RecordError
-from sweeps.definition import parse
+from sweeps.loading import parse
 from sweeps.plan import Compile, find_run, make_plan
 
 RAW = {
@@ -61,14 +61,14 @@ def test_the_finished_runs_of_a_pack_whose_configurations_are_damaged_are_not_pl
     assert any(str(record) in problem for problem in second.problems)
 
 
-def test_what_is_done_is_not_planned_and_what_was_begun_goes_on(tmp_path):
+def test_a_finished_pack_is_not_planned_and_a_started_one_is_continued(tmp_path):
     first = plan(tmp_path)
     first.write()
     finish(first, 0)
     second = plan(tmp_path)
     assert second.missing == first.missing - len(first.packs[0].configs)
     assert {pack.folder.pack_id for pack in second.packs} == {pack.folder.pack_id for pack in first.packs[1:]}
-    assert all(pack.begun for pack in second.packs)
+    assert all(pack.started for pack in second.packs)
 
 
 def test_more_seeds_add_only_the_new_runs(tmp_path):
@@ -100,7 +100,7 @@ def test_a_run_is_found_by_any_unique_beginning_of_its_id(tmp_path):
     config = planned.packs[0].configs[0]
     folder, found = find_run(tmp_path, config.run_id[:10])
     assert (folder.pack_id, found) == (planned.packs[0].folder.pack_id, config)
-    with pytest.raises(RecordError, match="runs begin so"):
+    with pytest.raises(RecordError, match="is ambiguous: it matches"):
         find_run(tmp_path, "")
     with pytest.raises(RecordError, match="no such run"):
         find_run(tmp_path, "zzzz")

@@ -69,12 +69,12 @@ def test_the_reason_for_a_missing_score_names_the_run_and_is_true():
         return scores.why_no_score(runs, curves, scores.blocks(search, runs, curves, 4000))
 
     name = f"run {second.run_id} (minatar/breakout, seed 1)"
-    assert why(None) == f"{name} logged nothing"
+    assert why(None) == f"{name} has no logged rows"
     assert why((STEPS, np.full(4, NAN))) == (
         f"{name} has no return in 4,000 steps: no episode ended (raise total_steps), or a reward was not finite"
     )
     assert why((STEPS[:2], np.ones(2))) == (
-        f"{name} has no return in the last 10% of training; its last row is of step 2,000"
+        f"{name} has no return in the last 10% of training; its last row is at step 2,000"
     )
     assert why((STEPS, np.full(4, np.inf))) == why((STEPS, np.full(4, NAN)))
 

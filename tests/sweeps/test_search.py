@@ -6,8 +6,8 @@ import optuna
 import pytest
 import yaml
 
-from sweeps import definition, search
-from sweeps.definition import DefinitionError
+from sweeps import loading, search
+from sweeps.errors import DefinitionError
 from tests.search_synthetic import search_of
 
 TASK, INF, NAN = "minatar/breakout", float("inf"), float("nan")
@@ -24,41 +24,44 @@ SHAPES = {
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"space": {"ratoi": {"log": [1, 2]}}}, "space.ratoi: no such setting"),
-        ({"space": {"seed": {"integer": [1, 2]}}}, "space.seed: no such setting"),
-        ({"space": {"ratio": {"log": [0, 1]}}}, "space.ratio: log: 0 is not above 0"),
-        ({"space": {"ratio": {"log": [3, 1]}}}, "space.ratio: log: 3 is not below 1"),
+        ({"space": {"ratoi": {"log": [1, 2]}}}, "space.ratoi: unknown setting"),
+        ({"space": {"seed": {"integer": [1, 2]}}}, "space.seed: unknown setting"),
+        ({"space": {"ratio": {"log": [0, 1]}}}, "space.ratio: log: low (0) must be greater than 0"),
+        ({"space": {"ratio": {"log": [3, 1]}}}, "space.ratio: log: low (3) must be less than high (1)"),
         ({"space": {"ratio": {"lgo": [1, 3]}}}, "space.ratio: give a list of choices, or one of uniform"),
-        ({"space": {"ratio": [1]}}, "space.ratio: at least two choices are needed"),
-        ({"space": {"follower_steps": {"integer": [1, 2.5]}}}, "integer takes [low, high], two whole numbers"),
+        ({"space": {"ratio": [1]}}, "space.ratio: at least two different choices are needed"),
+        ({"space": {"follower_steps": {"integer": [1, 2.5]}}}, "integer needs [low, high], two whole numbers"),
         ({"space": {"gamma": {"uniform": [0.9, 1.5]}}}, "gamma: Input should be less than or equal to 1"),
         ({"space": {}}, "space: Dictionary should have at least 1 item"),
         (
             {"space": {"ratio": {"log": [1, 2], "when": {"coupling": "scorer"}}}},
-            "space.ratio.when.coupling: not an earlier field of `space` with choices",
+            "space.ratio.when.coupling: is not an earlier field of `space` with choices",
         ),
         (
             {"space": {"coupling": ["scorer", "inverted"], "ratio": {"log": [1, 2], "when": {"coupling": "dqn"}}}},
-            "space.ratio.when.coupling: 'dqn' is none of its choices",
+            "space.ratio.when.coupling: 'dqn' is not one of its choices",
         ),
-        ({"sampler": "cmaes"}, "sampler: cmaes needs at least two unconditional numeric fields"),
-        ({"sampler": "grid"}, "space.ratio: sampler grid takes lists of choices alone"),
+        ({"sampler": "cmaes"}, "sampler: cmaes needs at least two numeric fields without `when`"),
+        ({"sampler": "grid"}, "space.ratio: sampler grid accepts only lists of choices"),
         ({"sampler": "bayes"}, "sampler: Input should be 'tpe'"),
-        ({"objective": "time_to_threshold"}, "a threshold belongs to time_to_threshold"),
-        ({"objective": ["auc", "auc"]}, "objective: one stands twice"),
-        ({"direction": ["maximize", "minimize"]}, "direction: 1 needed, one an objective, not 2"),
-        ({"pruner": "halving", "objective": ["auc", "iqm_final"]}, "pruner: halving takes one objective"),
-        ({"pruner": "wilcoxon"}, "pruner_p: 0.1 is out of reach of 3 tasks x seeds, of which the smallest p is 0.125"),
-        ({"pruner": "halving", "rungs": [0.5, 0.25]}, "rungs: shares of the budget, each larger than the one before"),
-        ({"tasks": ["minatar/breakout", "minatar/asterix"]}, "scale.minatar/breakout: [zero, one] is needed"),
-        ({"scale": {"minatar/asterix": [0, 1]}}, "scale.minatar/asterix: not one of `tasks`"),
+        ({"objective": "time_to_threshold"}, "only time_to_threshold has a threshold, and needs one"),
+        ({"objective": ["auc", "auc"]}, "objective: duplicate value"),
+        ({"direction": ["maximize", "minimize"]}, "direction: give one per objective (1), not 2"),
+        ({"pruner": "halving", "objective": ["auc", "iqm_final"]}, "pruner: halving accepts only one objective"),
+        ({"pruner": "wilcoxon"}, "p_threshold: with 3 tasks x seeds the smallest possible p is 0.125"),
+        ({"pruner": "halving", "rungs": [0.5, 0.25]}, "rungs: must be fractions of total_steps in increasing order"),
+        (
+            {"tasks": ["minatar/breakout", "minatar/asterix"]},
+            "scale.minatar/breakout: is missing; with several tasks, give [zero, one]",
+        ),
+        ({"scale": {"minatar/asterix": [0, 1]}}, "scale.minatar/asterix: is not in `tasks`"),
         ({"seeds": 0}, "seeds: at least one seed is needed"),
         ({"trials": 0}, "trials: Input should be greater than or equal to 1"),
         ({"tasks": ["minatar/pong"]}, "tasks.0: unknown game 'pong'"),
-        ({"base": {"ratoi": 1}}, "base.ratoi: no such setting here"),
+        ({"base": {"ratoi": 1}}, "base.ratoi: unknown setting"),
         ({"axes": {"ratio": [1]}}, "axes: unknown key"),
-        ({"scale": {TASK: [5, 5]}}, f"scale.{TASK}: [zero, one] needs zero below one, not [5, 5]"),
-        ({"scale": {TASK: [10, 5]}}, f"scale.{TASK}: [zero, one] needs zero below one, not [10, 5]"),
+        ({"scale": {TASK: [5, 5]}}, f"scale.{TASK}: [zero, one]: zero must be less than one, not [5, 5]"),
+        ({"scale": {TASK: [10, 5]}}, f"scale.{TASK}: [zero, one]: zero must be less than one, not [10, 5]"),
         ({"scale": {TASK: [1, INF]}}, f"scale.{TASK}.1: Input should be a finite number, not inf"),
         ({"scale": {TASK: [NAN, 1]}}, f"scale.{TASK}.0: Input should be a finite number, not nan"),
         ({"scale": {TASK: [False, 1]}}, f"scale.{TASK}.0: false is not a number"),
@@ -72,20 +75,20 @@ SHAPES = {
         ({"total_steps": True}, "total_steps: true is not a number"),
         ({"sampler_seed": True}, "sampler_seed: Input should be a valid integer, not True"),
         ({"rungs": [True]}, "rungs.0: true is not a number"),
-        ({"pruner_p": True}, "pruner_p: true is not a number"),
-        ({"pruner_keep": NAN}, "pruner_keep: Input should be a finite number, not nan"),
+        ({"p_threshold": True}, "p_threshold: true is not a number"),
+        ({"keep_fraction": NAN}, "keep_fraction: Input should be a finite number, not nan"),
         ({"seeds": None, "pruner": "wilcoxon"}, "seeds: Input should be a valid list, not None"),
         ({"seeds": None, "pruner": "halving"}, "seeds: Input should be a valid list, not None"),
-        ({"space": {"ratio": {"uniform": [True, 2]}}}, "space.ratio: uniform takes [low, high], two numbers"),
+        ({"space": {"ratio": {"uniform": [True, 2]}}}, "space.ratio: uniform needs [low, high], two numbers"),
         ({"space": {"ratio": {"uniform": [1, INF]}}}, "space.ratio: uniform: inf is not a finite number"),
         ({"space": {"ratio": {"log": [NAN, 1]}}}, "space.ratio: log: nan is not a finite number"),
         ({"space": {"target_every": {"integer": [1, 10**5000]}}}, "integer: a number of hundreds of digits is not"),
-        ({"space": {"ratio": [1, 1.0]}}, "space.ratio: at least two choices are needed, each once"),
-        ({"space": {"ratio": [True, 2]}}, "space.ratio: choices are truth values (true, false) or none of them is one"),
+        ({"space": {"ratio": [1, 1.0]}}, "space.ratio: at least two different choices are needed"),
+        ({"space": {"ratio": [True, 2]}}, "space.ratio: do not mix true or false with other choices"),
         ({"space": {"ratio": [1, NAN]}}, "space.ratio: choice: nan is not a finite number"),
         (
             {"space": {"ratio": {"log": [1, 2], "when": None}}},
-            "space.ratio: when: not a mapping",
+            "space.ratio: when: must be a mapping",
         ),
         (
             {"space": {"follower_steps": [1, 2], "ratio": {"log": [1, 2], "when": {"follower_steps": []}}}},
@@ -93,9 +96,9 @@ SHAPES = {
         ),
         (
             {"space": {"follower_steps": [1, 2], "ratio": {"log": [1, 2], "when": {"follower_steps": True}}}},
-            "space.ratio.when.follower_steps: True is none of its choices",
+            "space.ratio.when.follower_steps: True is not one of its choices",
         ),
-        ({"tasks": [TASK, TASK]}, f"tasks: {TASK} stands twice"),
+        ({"tasks": [TASK, TASK]}, f"tasks: duplicate value {TASK}"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_file_and_field(changes, message):
@@ -111,22 +114,22 @@ def test_a_mistake_is_one_line_that_names_file_and_field(changes, message):
     [
         (  # 500 steps of 8 environments, of which every 167th is logged
             {"rungs": [0.3, 0.5], "base": SMALL | {"log_points": 3}},
-            "rungs.0: 0.3 of the budget is step 1,200, before step 1,336, the first that is logged "
-            "(total_steps 4,000, num_envs 8, log_points 3); give a later rung or more log_points",
+            "rungs.0: 0.3 of total_steps is step 1,200, before the first logged step 1,336 "
+            "(total_steps 4,000, num_envs 8, log_points 3); use a later rung or more log_points",
         ),
         (
             {"rungs": [0.02], "space": {"num_envs": [8, 100]}},
-            "rungs.0: 0.02 of the budget is step 80, before step 100, the first that is logged "
+            "rungs.0: 0.02 of total_steps is step 80, before the first logged step 100 "
             "(total_steps 4,000, num_envs 100, log_points 100)",
         ),
         (
             {"rungs": [0.1], "space": {"log_points": {"log_integer": [4, 100]}}},
-            "rungs.0: 0.1 of the budget is step 400, before step 1,000, the first that is logged",
+            "rungs.0: 0.1 of total_steps is step 400, before the first logged step 1,000",
         ),
-        ({"rungs": [0.9999]}, "rungs.0: 0.9999 of the budget is step 4,000, where training ends"),
-        ({"rungs": [0.9989]}, "rungs.0: 0.9989 of the budget is step 3,996, where training ends"),
-        ({"rungs": [0.5, 0.50001]}, "rungs.1: 0.50001 of the budget is step 2,000, in the same step"),
-        ({"rungs": [0.5004, 0.5009]}, "rungs.1: 0.5009 of the budget is step 2,004, in the same step"),
+        ({"rungs": [0.9999]}, "rungs.0: 0.9999 of total_steps is step 4,000, the end of training"),
+        ({"rungs": [0.9989]}, "rungs.0: 0.9989 of total_steps is step 3,996, the end of training"),
+        ({"rungs": [0.5, 0.50001]}, "rungs.1: 0.50001 of total_steps is step 2,000, in the same vector step"),
+        ({"rungs": [0.5004, 0.5009]}, "rungs.1: 0.5009 of total_steps is step 2,004, in the same vector step"),
     ],
 )
 def test_a_rung_where_nothing_can_be_compared_is_rejected_with_the_step_and_the_reason(changes, message):
@@ -192,11 +195,13 @@ def test_what_a_study_is_bound_to_is_all_but_the_question_and_the_number_of_tria
 
 
 def test_sweeps_and_searches_are_not_taken_for_each_other():
-    assert "ratio_search" in definition.shipped_searches()
-    assert "ratio_search" not in definition.shipped()
-    with pytest.raises(DefinitionError, match="is a search, for it has a `space`: scorer search ratio_search"):
-        definition.load("ratio_search")
-    with pytest.raises(DefinitionError, match="space: missing, so this is no search but a sweep: scorer run quickst"):
+    assert "ratio_search" in loading.shipped_searches()
+    assert "ratio_search" not in loading.shipped()
+    with pytest.raises(
+        DefinitionError, match=r"has a `space`, so it is a search\. Run it with: scorer search ratio_search"
+    ):
+        loading.load("ratio_search")
+    with pytest.raises(DefinitionError, match=r"has no `space`, so it is a sweep\. Run it with: scorer run quickst"):
         search.load("quickstart")
-    with pytest.raises(DefinitionError, match=r"no shipped sweep or search; there is .*ratio_search"):
+    with pytest.raises(DefinitionError, match=r"not a built-in sweep or search; built-in: .*ratio_search"):
         search.load("nosuch")

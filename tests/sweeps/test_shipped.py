@@ -1,4 +1,4 @@
-"""Every shipped sweep expands, says its price, and trains two packs of a shrunken version."""
+"""Every shipped sweep expands, states its cost, and trains two packs of a shrunken version."""
 
 import re
 
@@ -7,7 +7,7 @@ import torch
 
 from scorer_core.records import PackFolder
 from scorer_core.train import train
-from sweeps.definition import SHIPPED, load, shipped
+from sweeps.loading import SHIPPED, load, shipped
 from sweeps.plan import make_plan
 
 SHRINK = [
@@ -25,13 +25,13 @@ def test_the_sweeps_that_were_asked_for_are_shipped():
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_a_shipped_sweep_says_what_the_paper_found_and_its_price_as_planned(name, tmp_path):
+def test_a_shipped_sweep_says_what_the_paper_found_and_its_cost_as_planned(name, tmp_path):
     sweep = load(name)
     plan = make_plan(sweep, tmp_path, processes=1)
     assert sweep.paper
-    price = re.search(r"# Price: ([\d,]+) runs, ([\d,]+) environment steps, about ([\d.,]+) h on one core",
+    price = re.search(r"# Cost: ([\d,]+) runs, ([\d,]+) environment steps, about ([\d.,]+) h on one core",
                       (SHIPPED / f"{name}.yaml").read_text())  # fmt: skip
-    assert price, f"{name}.yaml states no price"
+    assert price, f"{name}.yaml states no cost"
     runs, steps, hours = (float(number.replace(",", "")) for number in price.groups())
     assert runs == len(plan.run_ids)
     assert steps == sum(pack.env_steps for pack in plan.packs)

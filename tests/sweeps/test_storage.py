@@ -20,9 +20,10 @@ from sqlalchemy.exc import OperationalError
 from scorer_core.support.errors import RecordError
 from slurm.jobs.search_worker import Worker
 from sweeps import storage, study
-from sweeps.definition import DefinitionError
+from sweeps.errors import DefinitionError
 from sweeps.storage import STORAGE_VARIABLE, StorageError
-from sweeps.study import Study, study_in
+from sweeps.studies import study_in
+from sweeps.study import Study
 from tests.postgresql import PASSWORD, free_port, postgresql  # noqa: F401, a fixture
 from tests.search_synthetic import SyntheticTrainer, search_of
 
@@ -47,12 +48,12 @@ def _no_storage_of_the_user(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"total_steps": 8000}, "total_steps is 4000 there and 8000 here; give this one another `name`"),
-        ({"sampler": "random"}, "sampler is tpe there and random here"),
-        ({"space": {"ratio": {"log": [1, 2]}}}, "space is {'ratio'"),
+        ({"total_steps": 8000}, "(total_steps: 4000, now 8000). Choose another `name`"),
+        ({"sampler": "random"}, "(sampler: tpe, now random)"),
+        ({"space": {"ratio": {"log": [1, 2]}}}, "(space: {'ratio'"),
     ],
 )
-def test_a_study_with_another_definition_is_refused_and_nothing_is_overwritten(tmp_path, changes, message):
+def test_a_study_with_another_definition_is_rejected_and_nothing_is_overwritten(tmp_path, changes, message):
     first = Study(search_of(trials=3), tmp_path / "syn")
     assert Worker(first, SyntheticTrainer(), 3).work() == 0
     for frozen in (True, False):  # with the folder's own definition, and by what the storage holds alone
@@ -93,29 +94,29 @@ def test_a_frozen_search_without_a_checksum_is_read_and_not_written_by_who_only_
     assert frozen.read_bytes().startswith(b"# SHA-256")
 
 
-def test_a_study_of_that_name_that_is_not_ours_is_refused(tmp_path):
+def test_a_study_with_this_name_that_scorer_did_not_create_is_rejected(tmp_path):
     url = f"sqlite:///{tmp_path}/theirs.db"
     optuna.create_study(study_name="syn", storage=url).optimize(lambda trial: trial.suggest_float("x", 0, 1), 2)
     os.environ[STORAGE_VARIABLE] = url
     with pytest.raises(DefinitionError) as refused:
         Study(search_of(), tmp_path / "syn")
-    assert "holds a study of this name that is not ours" in one_line(refused)
+    assert "has a study with this name that scorer did not create" in one_line(refused)
     assert len(optuna.load_study(study_name="syn", storage=url).trials) == 2
     del os.environ[STORAGE_VARIABLE]
 
 
-def test_a_study_begun_with_another_major_version_of_optuna_is_refused(tmp_path):
-    begun = Study(search_of(), tmp_path / "syn")
-    bound = begun.optuna.user_attrs[study.BOUND_TO] | {"optuna": "4.9.0"}
-    begun.optuna.set_user_attr(study.BOUND_TO, bound)
+def test_a_study_created_with_another_major_version_of_optuna_is_rejected(tmp_path):
+    started = Study(search_of(), tmp_path / "syn")
+    bound = started.optuna.user_attrs[study.BOUND_TO] | {"optuna": "4.9.0"}
+    started.optuna.set_user_attr(study.BOUND_TO, bound)
     before = contents(tmp_path)
     with pytest.raises(DefinitionError) as refused:
         Study(search_of(), tmp_path / "syn")
-    assert f"was begun with Optuna 4.9.0, this is {optuna.__version__}" in one_line(refused)
+    assert f"was created with Optuna 4.9.0, this is Optuna {optuna.__version__}" in one_line(refused)
     assert contents(tmp_path) == before
 
 
-def test_a_database_of_another_version_of_optuna_is_refused(tmp_path, monkeypatch):
+def test_a_database_of_another_version_of_optuna_is_rejected(tmp_path, monkeypatch):
     file = tmp_path / "study.db"
     monkeypatch.setenv(STORAGE_VARIABLE, f"sqlite:///{file}")
     Study(search_of(), tmp_path / "syn")
@@ -129,19 +130,19 @@ def test_a_database_of_another_version_of_optuna_is_refused(tmp_path, monkeypatc
     assert file.read_bytes() == before
 
 
-def test_what_is_no_journal_is_refused_and_kept(tmp_path):
+def test_a_file_that_is_not_a_journal_is_rejected_and_kept(tmp_path):
     Study(search_of(), tmp_path / "syn")
     journal = tmp_path / "syn" / "study.journal"
     journal.write_text('{"op_code":99,"worker_id":"x"}\nnot even JSON\n{"op_code":0}\n')
     with pytest.raises(StorageError) as refused:
         Study(search_of(), tmp_path / "syn")
-    assert f"{journal}: not a journal of Optuna {optuna.__version__}, or damaged" in one_line(refused)
+    assert f"{journal}: damaged, or not a journal of Optuna {optuna.__version__}" in one_line(refused)
     assert journal.read_text().startswith('{"op_code":99')
 
 
 def test_a_line_cut_off_in_writing_is_dropped_and_the_study_goes_on(tmp_path):
-    begun = Study(search_of(trials=3), tmp_path / "syn")
-    assert Worker(begun, SyntheticTrainer(), 3).work() == 0
+    started = Study(search_of(trials=3), tmp_path / "syn")
+    assert Worker(started, SyntheticTrainer(), 3).work() == 0
     with (tmp_path / "syn" / "study.journal").open("ab") as journal:
         journal.write(b'{"op_code":4,"worker_')
     again = Study(search_of(trials=5), tmp_path / "syn")
@@ -149,7 +150,7 @@ def test_a_line_cut_off_in_writing_is_dropped_and_the_study_goes_on(tmp_path):
     assert [t.state for t in Study(search_of(trials=5), tmp_path / "syn").trials()] == [TrialState.COMPLETE] * 5
 
 
-def test_a_journal_that_another_process_keeps_locked_is_said(tmp_path, monkeypatch):
+def test_a_journal_that_another_process_locks_is_an_error_that_names_it(tmp_path, monkeypatch):
     Study(search_of(), tmp_path / "syn")
     monkeypatch.setattr(storage, "PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(study, "ASKING_PATIENCE_SECONDS", 0.3)
@@ -182,14 +183,14 @@ def test_a_database_that_does_not_answer_in_time_is_not_called_locked(words, rea
     assert one_line(refused) == f"storage db: {reason}: {words}"
 
 
-def test_a_locked_database_is_said(tmp_path, monkeypatch):
+def test_a_locked_database_is_an_error_that_names_it(tmp_path, monkeypatch):
     monkeypatch.setenv(STORAGE_VARIABLE, f"sqlite:///{tmp_path}/study.db")
     monkeypatch.setattr(storage, "CONNECT_SECONDS", 0.2)
-    begun = Study(search_of(), tmp_path / "syn")
+    started = Study(search_of(), tmp_path / "syn")
     with sqlite3.connect(tmp_path / "study.db") as other:
         other.execute("begin exclusive")
         with pytest.raises(StorageError) as refused:
-            begun.claim(1)
+            started.claim(1)
         assert "study.db: locked by another process: database is locked" in one_line(refused)
     other.close()
 
@@ -212,7 +213,7 @@ def test_a_locked_database_is_said(tmp_path, monkeypatch):
             "storage postgresql://127.0.0.1:{port}/db: cannot be used",
         ),
         ("sqlite:////nosuch/study.db?key={password}", "storage sqlite:////nosuch/study.db: cannot be used"),
-        ("not a url, {password}", f"{STORAGE_VARIABLE}: not a database's URL"),
+        ("not a url, {password}", f"{STORAGE_VARIABLE}: not the URL of a database"),
     ],
 )
 def test_a_storage_that_cannot_be_reached_is_one_line_without_its_password(tmp_path, monkeypatch, url, message):
@@ -252,9 +253,9 @@ def test_postgresql_holds_a_study_and_its_password_is_written_nowhere(tmp_path, 
     assert one_line(refused)
 
 
-def test_a_database_that_goes_away_is_said_by_a_worker_that_then_fails(tmp_path, monkeypatch):
+def test_a_worker_fails_with_one_line_if_its_database_is_gone(tmp_path, monkeypatch):
     monkeypatch.setenv(STORAGE_VARIABLE, f"sqlite:///{tmp_path}/study.db")
-    begun = Study(search_of(trials=4), tmp_path / "syn")
+    started = Study(search_of(trials=4), tmp_path / "syn")
 
     def vandalise() -> None:
         engine = sqlalchemy.create_engine(os.environ[STORAGE_VARIABLE])
@@ -263,7 +264,7 @@ def test_a_database_that_goes_away_is_said_by_a_worker_that_then_fails(tmp_path,
         engine.dispose()
 
     with pytest.raises(StorageError, match="cannot be used: no such table: trial_user_attributes"):
-        Worker(begun, SyntheticTrainer(pause=vandalise), 2).work()
+        Worker(started, SyntheticTrainer(pause=vandalise), 2).work()
 
 
 def test_optuna_dashboard_starts_on_the_same_storage_and_lists_the_study(tmp_path):

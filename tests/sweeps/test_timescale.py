@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from scorer_core.config import RunConfig
-from sweeps.definition import load
+from sweeps.loading import load
 from sweeps.timescale import conditions, rates, tails, timescales
 
 INFINITE, SQUARES, VANISHES, THEOREM = range(4)
@@ -51,9 +51,9 @@ def test_a_linear_rate_ends_at_zero_or_stays_at_its_end():
     assert rates(run(lr_end=0.5), run().num_updates * 2) == pytest.approx((5e-5, 2.5e-4))
 
 
-def test_the_shipped_schedules_are_told_apart():
+def test_the_shipped_schedules_meet_different_conditions():
     found = {name: scales for scales in timescales(load("timescale")) for name in scales.variants}
     assert all(condition.holds for condition in found["vanishing-ratio"].conditions)
     assert [condition.holds for condition in found["equal-powers"].conditions] == [True, True, False, False]
     assert found["dqn"].conditions == ()
-    assert "stays what it is" in found["linear"].conditions[VANISHES].why
+    assert "is constant" in found["linear"].conditions[VANISHES].why

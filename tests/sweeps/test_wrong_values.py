@@ -8,9 +8,9 @@ import yaml
 
 from scorer_core.config import DEFAULTS
 from slurm.profile import Profile, load_profile
-from sweeps import definition, search
-from sweeps.definition import DefinitionError, Sweep
-from sweeps.reading import MAX_MESSAGE
+from sweeps import definition, loading, search
+from sweeps.definition import Sweep
+from sweeps.errors import MAX_MESSAGE, DefinitionError
 from sweeps.search import Search
 
 VALUES: list[Any] = [
@@ -51,7 +51,7 @@ def finite(value: Any) -> bool:
 def test_a_sweep_takes_no_nonsense(field):
     for value in VALUES:
         key = Sweep.model_fields[field].alias or field
-        sweep = accepted(definition.parse, SWEEP | {key: value}, "mine.yaml")
+        sweep = accepted(loading.parse, SWEEP | {key: value}, "mine.yaml")
         assert sweep is None or finite(sweep.model_dump())
 
 
@@ -67,7 +67,7 @@ def test_a_setting_takes_no_nonsense_in_any_layer(field):
             {"exclude": [{field: [value]}]},
         ]
         for layer in layers:
-            sweep = accepted(definition.parse, SWEEP | layer, "mine.yaml")
+            sweep = accepted(loading.parse, SWEEP | layer, "mine.yaml")
             configs = [run.config for run in sweep.runs] if sweep else []
             for config in configs:
                 assert finite(config.model_dump())
