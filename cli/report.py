@@ -13,9 +13,10 @@ from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, S
 from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, err, exit_with_error, out
 from cli.options import Outputs, Overrides, SweepArgument
 from cli.results_table import ResultsTable
+from cli.sweep_argument import existing_folder
 from scorer_core.support.commands import command, shown_path
 from scorer_core.support.text import count
-from sweeps import definition, folders
+from sweeps import folders
 from sweeps.left_out import left_out, on_disk
 
 app = typer.Typer()
@@ -152,19 +153,14 @@ def _levels(thresholds: list[str] | None) -> dict[str, list[float]] | None:
 
 def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
     """The folder of a sweep that has been begun."""
-    folder = folders.sweep_folder(sweep, outputs, overrides or ())
-    if not (folder / "sweep.yaml").exists():
-        given = (word for override in overrides or () for word in ("-s", override))
-        again = command("run", sweep, *given, outputs=outputs)
-        exit_with_error(f"{folder}: nothing has been trained here; to train: {again}", FAILED)
-    notes = []
-    if folders.is_definition(sweep):
-        notes = [definition.changed(definition.read(sweep, overrides or ())[0], sweep, folder, overrides or ())]
+    given = (word for override in overrides or () for word in ("-s", override))
+    again = command("run", sweep, *given, outputs=outputs)
+    folder = existing_folder(sweep, outputs, f"nothing was trained here. Train it with: {again}", overrides or ())
     defined = folders.load(sweep, outputs, overrides or ())[0]
     source = folders.source(sweep, outputs, overrides or ())
     left = left_out(folder, on_disk(folder), {run.run_id for run in defined.runs}, lambda: defined, source)
-    for note in filter(None, [*notes, *(f"note: {line}" for line in left)]):
-        err.print(note)
+    for line in left:
+        err.print(f"note: {line}")
     return folder
 
 

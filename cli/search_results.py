@@ -8,6 +8,7 @@ from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, err, out, print_json, table
 from cli.options import AsJson, Outputs, SearchArgument
+from cli.sweep_argument import existing_folder, named_search
 from scorer_core.support.commands import command_on, shown_path
 from scorer_core.support.text import count
 
@@ -30,7 +31,8 @@ def show(
     from analysis.search_summary import summarise_search  # a second of imports
     from sweeps.study import find_study
 
-    summary = summarise_search(find_study(outputs, search), outputs / against if against else None)
+    trained = existing_folder(against, outputs, "nothing was trained here") if against else None
+    summary = summarise_search(find_study(*named_search(search, outputs)), trained)
     if as_json:
         print_json(_as_json(summary))
     else:

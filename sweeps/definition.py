@@ -420,21 +420,6 @@ def load_submitted(folder: Path, overrides: Sequence[str] = ()) -> Sweep:
     return parse(raw | {"name": "renamed"}, source).model_copy(update={"name": folder.resolve().name})
 
 
-def changed(raw: Mapping[str, Any], source: str, folder: Path, overrides: Sequence[str] = ()) -> str:
-    """A line if `raw`, what is written in `source`, is another definition than the one in `folder`; else nothing."""
-    kept = folder / "sweep.yaml"
-    try:
-        same = Sweep.model_validate(raw) == Sweep.model_validate(read(str(kept), overrides)[0])
-    except (ValidationError, DefinitionError):
-        return ""  # who reads it next says what is wrong
-    if same:
-        return ""
-    return (
-        f"note: {source} is not the definition that was run last. This is about {kept}. "
-        f"To train the runs of {source}: scorer run {source}"
-    )
-
-
 def read(name: str, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
     """What is written under `name`, a shipped name or the path of a YAML file, and where; with `overrides`.
 

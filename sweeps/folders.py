@@ -1,16 +1,19 @@
-"""Which folder of outputs a user means."""
+"""Which sweep a user means: a built-in name, a YAML file, or an existing sweep by its name or folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from scorer_core.support.commands import shown_path
 from sweeps import definition
 
 
 def sweep_folder(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> Path:
-    """The folder of `sweep`: its path, its name under `outputs`, or that of the definition with this name or path.
+    """The folder of `sweep`, which is a folder, a name in `outputs`, a built-in name or a YAML file.
 
-    Whether it exists is for the caller to check.
+    The folder of a built-in name or a YAML file may not exist yet.
 
     Raises:
         DefinitionError: if the definition cannot be read, or there is no such sweep.
@@ -21,40 +24,71 @@ def sweep_folder(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> Pa
             return folder.resolve()
     if Path(sweep).suffix or is_definition(sweep):
         name = definition.read(sweep, overrides)[0].get("name", "")
-        return outputs / str(name)  # of thousands of runs, only that
+        return outputs / str(name)  # without expanding the grid
     there = sorted(path.parent.name for path in outputs.glob("*/sweep.yaml"))
     raise definition.DefinitionError(
-        f"{sweep}: no such file, no shipped sweep, and no sweep in {outputs}, which has {', '.join(there) or 'none'}"
+        f"{sweep}: not a file, not a built-in sweep, and not a sweep in {outputs}; sweeps there: "
+        f"{', '.join(there) or 'none'}"
     )
 
 
 def is_definition(sweep: str) -> bool:
-    """Is it the path of a file, or a shipped name? Otherwise it can only be a folder's name."""
+    """Whether `sweep` is a file or a built-in name. Otherwise it can only be an existing sweep."""
     return Path(sweep).is_file() or sweep in definition.shipped()
 
 
 def load(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> tuple[definition.Sweep, Path]:
-    """What to train, and in which folder of outputs: a definition, or a sweep that has a folder already.
+    """The definition of `sweep`, and the folder of outputs in which its runs are trained.
+
+    A built-in name or a YAML file is read. The definition of an existing sweep is the one frozen in its folder.
 
     Raises:
         DefinitionError: if there is none, or it is not valid.
     """
-    folder = _begun(sweep, outputs)
+    folder = _existing(sweep, outputs)
     if folder:
         return definition.load_submitted(folder, overrides), folder.parent
     return definition.load(sweep, overrides), outputs
 
 
 def source(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> str:
-    """Where the definition that `load` reads is written, in words."""
-    folder = _begun(sweep, outputs)
+    """The file (or built-in name) that `load` reads, with the overrides."""
+    folder = _existing(sweep, outputs)
     written = shown_path(folder / "sweep.yaml") if folder else sweep
     return " ".join([written, *(f"-s {override}" for override in overrides)])
 
 
-def _begun(sweep: str, outputs: Path) -> Path | None:
-    """The folder whose frozen definition is meant; None if it is another definition."""
+def _existing(sweep: str, outputs: Path) -> Path | None:
+    """The folder whose frozen definition `load` reads; None if it reads a built-in name or a YAML file."""
     for folder in (Path(sweep), *(() if is_definition(sweep) else (outputs / sweep,))):
         if (folder / "sweep.yaml").exists():
             return folder.resolve()
     return None
+
+
+def changes(sweep: str, folder: Path, overrides: Sequence[str] = ()) -> list[str]:
+    """The keys in which a built-in name or YAML file differs from the definition frozen in `folder` (outputs/<sweep>).
+
+    For example `seeds` or `base.gamma (0.99, now 0.95)`; `overrides` apply to both. Empty if `sweep` is an existing
+    sweep, or if one of both definitions is not valid.
+    """
+    kept = folder / "sweep.yaml"
+    if not is_definition(sweep) or not kept.exists():
+        return []
+    try:
+        before, now = (
+            definition.Sweep.model_validate(definition.read(name, overrides)[0]).model_dump(exclude={"name"})
+            for name in (str(kept), sweep)
+        )
+    except (ValidationError, definition.DefinitionError):
+        return []
+    return list(_differences("", before, now))
+
+
+def _differences(place: str, before: Any, now: Any) -> Iterator[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping) and before and now:
+        for key in dict.fromkeys([*before, *now]):
+            yield from _differences(f"{place}.{key}" if place else str(key), before.get(key), now.get(key))
+    elif before != now:
+        short = all(isinstance(value, bool | int | float) for value in (before, now))
+        yield f"{place} ({before}, now {now})" if short else place
