@@ -8,7 +8,6 @@ from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, err, out, print_json
 from cli.options import AsJson, Outputs
-from slurm.cluster.check_job import run_check_job
 from slurm.cluster.profile_check import Finding, check_profile
 from slurm.profile import load_profile
 
@@ -46,6 +45,8 @@ def check(
         _show(findings)
     if probe and loaded.scheduler == "slurm" and not any(finding.subject == "slurm" and finding.level == "problem"
                                                          for finding in findings):  # fmt: skip
+        from slurm.cluster.check_job import run_check_job  # imports submitit, which is slow
+
         with err.status(Text("check job")) as waiting:
             seen = run_check_job(loaded, outputs, wait, lambda state: waiting.update(Text(f"check job: {state}")))
         if not as_json:

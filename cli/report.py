@@ -12,7 +12,6 @@ from rich.text import Text
 from analysis.choices import CURVE_REPLICATIONS, REPLICATIONS, Format, Scheme, Score, Venue
 from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, err, exit_with_error, out
 from cli.options import Outputs, Overrides, SweepArgument
-from cli.results_table import ResultsTable
 from cli.sweep_argument import existing_folder
 from scorer_core.support.commands import command, shown_path
 from scorer_core.support.text import count
@@ -178,6 +177,7 @@ def _refusals() -> Iterator[None]:
 def report_on(folder: Path, *settings: Any, **drawn: Any) -> None:
     """Draw the report of the sweep in `folder` and say what it found."""
     from analysis.report import make_report  # the figures' libraries take a second to import
+    from cli.results_table import ResultsTable
 
     with _refusals():
         made = make_report(folder, *settings, **drawn)

@@ -25,25 +25,26 @@ WATCH_SECONDS = 30.0  # between two calls of squeue
 
 HELP = """Show the state of every run and what needs attention.
 
-Reads files and calls squeue once. The states, and the command to continue:
+Reads files and calls squeue once. The states, and the command that continues runs in each:
 
 \b
-missing    not submitted yet                     submit
-           rejected by Slurm                     resume
-pending    in the queue                          wait; if held: resume
-running    training                              wait
-done       finished                              report
-diverged   finished, with NaN or infinite values report
-failed     ended with an error                   logs, then retry
-lost       killed, or out of time                resume (or retry)
-cancelled  by scorer cancel                      resume (or retry)
-damaged    a file cannot be read                 clean --state damaged,
-                                                 then resume
-unknown    Slurm did not respond, or the job     status again later
-           has just ended
+State      Meaning                                   To continue
+missing    not submitted yet                         submit
+           rejected by Slurm                         resume
+pending    in the queue                              (if held: resume)
+running    training
+done       finished                                  report
+diverged   finished, with NaN or infinite values     report
+failed     ended with an error                       logs, then retry
+lost       killed, or out of time                    resume (or retry)
+cancelled  by scorer cancel                          resume (or retry)
+damaged    a file cannot be read                     clean --state damaged,
+                                                     then resume
+unknown    Slurm did not respond, or the job has     status, again later
+           just ended
 
-resume uses the code that was submitted, retry the current code. Runs that were started with `scorer run` continue with
-`scorer run`."""
+resume uses the code that was submitted; retry uses the current code. For runs that `scorer run` started, repeat
+`scorer run` instead."""
 
 
 @app.command(help=HELP, epilog="Example: scorer status ratio --watch --state running --state failed")

@@ -298,7 +298,7 @@ def test_clean_removes_a_link_and_never_what_it_points_to(outputs, call, tmp_pat
     there = sorted(other.rglob("*"))
     code, told = call("clean", "mine", "--outputs", tmp_path, "-y")
     assert code == 0
-    assert "4 files removed" in told  # two of attempt 1, and two links
+    assert "4 files deleted" in told  # two of attempt 1, and two links
     assert not (pack / "attempts" / "2").is_symlink()
     assert not (folder / "code" / "x").is_symlink()
     assert (tmp_path / "logs" / "stdout.log").exists()

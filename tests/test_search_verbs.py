@@ -69,7 +69,7 @@ def test_begun_again_nothing_is_left_and_no_pack_is_touched(call, searched):
     before = {path: path.stat().st_mtime_ns for path in packs.rglob("*")}
     code, out, err = call("search", path, "--trials", "6", "--outputs", outputs)
     assert (code, err) == (0, "")
-    assert "Nothing is left to try" in out
+    assert "All trials are finished" in out
     assert {path: path.stat().st_mtime_ns for path in packs.rglob("*")} == before
 
 
@@ -154,7 +154,7 @@ def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
     process.terminate()
     _, err = process.communicate(timeout=150)
     assert process.returncode == 75, err
-    assert "interrupted; all is committed" in err
+    assert "Interrupted; checkpoints are saved" in err
     assert list(packs.glob("*/checkpoint/*.ckpt"))
     assert subprocess.run([*command, "-s", "trials=3"], capture_output=True).returncode == 0
     assert len(list(packs.glob("*/attempts/2"))) == 1, "the pack that was cut off went on"

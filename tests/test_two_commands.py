@@ -115,7 +115,7 @@ def test_every_command_names_the_runs_that_an_edited_definition_no_longer_has(at
     edited.write_text(yaml.safe_dump(SWEEP | {"axes": {"ratio": [1, 7]}}))
     gone = "2 finished runs on disk are not of the definition {}: {} on minatar/breakout (seeds 0, 1)"
     by_name, by_setting = gone.format(edited, "ratio=5"), gone.format(outputs / "mine" / "sweep.yaml", "scorer ratio=5")
-    reported = f"{edited} is not the definition that was run last. This is about {outputs / 'mine' / 'sweep.yaml'}"
+    reported = f"{edited} differs from {outputs / 'mine' / 'sweep.yaml'}, which this command uses, in: axes.ratio. "
     code, printed = said("plan", edited, "--outputs", outputs)
     assert (code, by_name in printed) == (0, True)
     code, printed = said("plan", "mine", "-s", "axes.ratio=[1,7]", "--outputs", outputs, "--json")
