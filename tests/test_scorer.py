@@ -101,7 +101,9 @@ def test_plan_states_in_one_line_why_git_gives_no_commit(call, sweep_file, tmp_p
     code, out, _ = call(*arguments)
     (note,) = [line for line in out.splitlines() if "commit" in line]
     assert code == 0
-    assert note.startswith("note: no git commit is recorded with the runs: fatal: detected dubious ownership in repository at ")
+    assert note.startswith(
+        "note: no git commit is recorded with the runs: fatal: detected dubious ownership in repository at "
+    )
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "note: no git commit is recorded with the runs: git is not installed\n" in call(*arguments)[1]
     assert json.loads(call(*arguments, "--json")[1])["git_error"] == "git is not installed"

@@ -108,7 +108,9 @@ def test_the_command_for_the_logs_works_where_a_copy_of_the_sweep_has_the_same_p
     shutil.copytree(tmp_path / "mine", tmp_path / "copy")
     (tmp_path / "copy" / "packs" / pack.pack_id / "attempts" / "1" / "stderr.log").write_text("of the copy\n")
     for sweep, log in (("mine", "out of luck"), ("copy", "of the copy")):
-        (why,) = (line.plain for line in status_notes(read_status(tmp_path / sweep)) if line.plain.startswith("See why: "))
+        (why,) = (
+            line.plain for line in status_notes(read_status(tmp_path / sweep)) if line.plain.startswith("See why: ")
+        )
         command, _, _ = why.removeprefix("See why: ").partition(". Resubmit: ")
         code, said, _ = call(*shlex.split(command)[1:])
         assert (code, said.splitlines()[-1]) == (0, log)
@@ -138,7 +140,9 @@ def test_the_price_on_a_cluster_is_that_of_its_jobs_at_the_measured_speed(planne
     two = Profile(name="mine", scheduler="slurm", time=3, throttle=2)
     (told,) = cluster_estimate(planned.packs, two)
     assert 180 > max(seconds) > 1, "one attempt is enough: no number of attempts is told"
-    assert f"Estimated on mine: longest job about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in told
+    assert (
+        f"Estimated on mine: longest job about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in told
+    )
     assert f"about {duration(makespan(seconds, 2))} with 2 jobs at once" in told
     larger = [replace(pack, configs=[runs_of.model_copy(update={"total_steps": 10**7}) for runs_of in pack.configs])
               for pack in planned.packs]  # fmt: skip

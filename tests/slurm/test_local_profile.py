@@ -295,7 +295,10 @@ def test_a_lost_run_resumed_ends_with_the_metrics_of_an_uninterrupted_one(place,
         (("submit", "mine.yaml", "--profile", "here.yaml", "-s", "seeds=0"), "seeds: at least one seed is needed"),
         (("submit", "mine.yaml", "--profile", "here.yaml", "--seed", "few"), "--seed few: is neither a number nor a"),
         (("submit", "mine.yaml"), "Missing option '--profile'"),
-        (("status", "mine", "--state", "finished"), "--state finished: unknown state; choose from: done, diverged, running"),
+        (
+            ("status", "mine", "--state", "finished"),
+            "--state finished: unknown state; choose from: done, diverged, running",
+        ),
     ],
 )
 def test_a_mistake_is_said_and_nothing_is_submitted(place, words, message):
