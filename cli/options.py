@@ -23,8 +23,8 @@ SweepArgument = Annotated[
 SearchArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[SEARCH]",
-        help=f"{SEARCH_FORMS} (default: the most recent search)",
+        metavar="SEARCH",
+        help=f"{SEARCH_FORMS[:-1]} (default: the most recent search).",
     ),
 ]
 Overrides = Annotated[

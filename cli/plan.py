@@ -187,7 +187,7 @@ def plan_json(planned: Plan, source: str, changes: Sequence[str] = ()) -> dict[s
     }
 
 
-def cluster_estimate(packs: Sequence[PlannedPack], profile: Profile, at_a_time: int | None = None) -> list[str]:
+def cluster_estimate(packs: Sequence[PlannedPack], profile: Profile, at_once: int | None = None) -> list[str]:
     """The estimated time of `packs` as jobs under a Slurm `profile`, from measured speeds."""
     if not packs:
         return []
@@ -198,11 +198,11 @@ def cluster_estimate(packs: Sequence[PlannedPack], profile: Profile, at_a_time: 
     longest = f"longest job about {duration(max(seconds))}"
     if attempts > 1:
         longest += f" ({attempts:.0f} attempts of {duration(60 * profile.time)})"
-    at_a_time = min(at_a_time or profile.throttle or len(packs), len(packs))
+    at_once = min(at_once or profile.throttle or len(packs), len(packs))
     unit = "GPU" if known == "cuda" else "core"
     lines = [
         f"Estimated on {profile.name}: {longest}; {duration(sum(seconds))} of one {unit} in total; "
-        f"about {duration(makespan(seconds, at_a_time))} with {count(at_a_time, 'job')} at once."
+        f"about {duration(makespan(seconds, at_once))} with {count(at_once, 'job')} at once."
     ]
     if known != device:
         lines.append("The speeds were measured on a CPU: no GPU has been measured yet.")

@@ -53,7 +53,9 @@ def run(
         int | None, typer.Option(min=1, help="Total number of trials; raise it to extend a search.")
     ] = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
-    lanes: Annotated[int | None, typer.Option(min=1, help="Maximum runs per pack (default: the profile's).")] = None,
+    lanes: Annotated[
+        int | None, typer.Option(min=1, help=f"Maximum runs per pack (default: the profile's, or {definitions.LANES}).")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Parallel workers (default: one per core; 4 jobs with --profile).")
     ] = None,

@@ -50,7 +50,7 @@ def test_a_dry_run_says_of_each_pack_which_variants_and_seeds_it_has(call, tmp_p
 
 
 @pytest.mark.parametrize(
-    "verb",
+    "command",
     [
         "sweeps",
         "plan",
@@ -69,10 +69,10 @@ def test_a_dry_run_says_of_each_pack_which_variants_and_seeds_it_has(call, tmp_p
         "clean",
     ],
 )
-def test_every_verb_explains_itself_with_an_example(call, verb):
-    code, out, _ = call(verb, "--help")
+def test_every_command_explains_itself_with_an_example(call, command):
+    code, out, _ = call(command, "--help")
     assert code == 0
-    assert f"Example: scorer {verb}" in " ".join(out.split())
+    assert f"Example: scorer {command}" in " ".join(out.split())
 
 
 def test_sweeps_lists_the_shipped_definitions(call):
