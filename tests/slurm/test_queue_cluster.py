@@ -10,7 +10,7 @@ import yaml
 
 from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import PATIENCE_SECONDS, Workplace, wait_for
-from tests.test_search_verbs import SEARCH
+from tests.test_search_commands import SEARCH
 
 pytestmark = pytest.mark.timeout(600)
 # Packs of one lane that wait for an hour; the arrays of this cluster have at most 4 tasks.

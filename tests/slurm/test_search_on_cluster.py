@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.slurm.workplace import Workplace, wait_for
-from tests.test_search_verbs import SEARCH
+from tests.test_search_commands import SEARCH
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 TRIALS, WORKERS = 16, 4
