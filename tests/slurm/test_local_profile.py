@@ -147,7 +147,7 @@ def test_resume_waits_until_a_cancelled_pack_has_stopped_and_then_submits_it(pla
         told = "Skipped 1 cancelled pack still stopping; run this command again later\n"
         code, _, complaint = call(*verb, "--outputs", place.outputs)
         assert (code, complaint) == (1, told)
-    command = [sys.executable, "-m", "scorer", "resume", "mine", "-y", "--outputs", str(place.outputs)]
+    command = [sys.executable, "-m", "cli.main", "resume", "mine", "-y", "--outputs", str(place.outputs)]
     with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as resume:
         assert resume.stderr
         line = resume.stderr.readline()
