@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from scorer_core import versions
 from scorer_core.config import RunConfig
-from scorer_core.pack_folders import other_folders, pack_folders
+from scorer_core.pack_folders import ignored_folders, pack_folders
 from scorer_core.provenance import read_provenance
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import retrain
@@ -60,7 +60,7 @@ def read_packs(
         problems: sentences about records that cannot be read are appended to it.
     """
     found: dict[str, RunMetrics] = {}
-    problems += [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
+    problems += ignored_folders(folder / "packs")
     for pack in pack_folders(folder / "packs"):
         try:
             run_ids = [run_id for run_id in pack.run_ids() if run_id in wanted]

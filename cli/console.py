@@ -1,4 +1,4 @@
-"""What every verb of the command line shares: its terminal, its exit codes, and the options that mean the same."""
+"""The terminal of all commands: how text, tables and JSON are printed, exit codes, and questions to the user."""
 
 import json
 import sys
@@ -9,9 +9,9 @@ import typer
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.table import Column, Table
-from typer.core import TyperGroup
 
-from scorer_core.support.commands import DEFAULT_OUTPUTS as DEFAULT_OUTPUTS  # the verbs' own name for it
+from scorer_core.support import waiting
+from scorer_core.support.commands import DEFAULT_OUTPUTS as DEFAULT_OUTPUTS
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 75
 
@@ -20,15 +20,32 @@ out = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
 err = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
+def _print_waiting(line: str) -> None:
+    print(line, file=sys.__stderr__, flush=True)
+
+
+waiting.hook = _print_waiting
+
+
 def print_json(value: Any, indent: int | None = 1) -> None:
-    """Indented for a reader; without, ten times faster for what is large."""
+    """Write `value` to stdout as JSON. `indent=None` writes one line, which is ten times faster for large values."""
     sys.stdout.write(json.dumps(value, indent=indent) + "\n")
 
 
 def exit_with_error(message: str, code: int) -> NoReturn:
-    """End the program with one line on what is wrong."""
+    """Print `message` to stderr and end the program with the exit code `code`."""
     err.print(message)
     raise typer.Exit(code)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Return if the user agrees, or if `yes`; otherwise end the program. Without a terminal, `yes` is required."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        exit_with_error(f"{question} Add -y to confirm: there is no terminal to answer on. Nothing was done.", USAGE)
+    if not typer.confirm(question):
+        exit_with_error("Nothing was done.", FAILED)
 
 
 def table(*titles: str | Column, **options: Any) -> Table:
@@ -39,8 +56,8 @@ def table(*titles: str | Column, **options: Any) -> Table:
     return Table(*columns, **options)
 
 
-class Fitted:
-    """A table whose first column names the rows; columns without room stand in further tables below."""
+class SplitTable:
+    """A table whose first column names the rows; columns that do not fit the screen are in further tables below it."""
 
     def __init__(self, titles: Sequence[str], rows: Sequence[Sequence[str]]):
         self.titles, self.rows = titles, rows
@@ -64,12 +81,3 @@ class Fitted:
         drawn = self._table(places)
         drawn.columns[0].max_width = 20
         return Measurement.get(console, options.update(width=100_000), drawn).minimum
-
-
-class RunByDefault(TyperGroup):
-    """A group of verbs of which `run` need not be said: what is no verb of it is what is to be run."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] not in self.commands:
-            args = ["run", *args]
-        return super().resolve_command(ctx, args)

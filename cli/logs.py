@@ -1,10 +1,14 @@
-"""Logs: which pack is meant, and what it said, now or as it says it."""
+"""`scorer logs`: find a pack and print its logs."""
 
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated
 
-from cli.console import out
+import typer
+
+from cli.console import DEFAULT_OUTPUTS, out
+from cli.options import Outputs
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import logs_command
 from scorer_core.support.errors import RecordError
@@ -14,17 +18,37 @@ from slurm.backend import backend_of
 from slurm.jobs.policy import halves
 from slurm.submissions.submission import submissions
 
+app = typer.Typer()
 POLL_SECONDS = 1.0
 STREAMS = ("stdout.log", "stderr.log")
 
 
-def find(outputs: Path, name: str) -> PackFolder:
-    """The pack whose id, or one of whose runs' ids, begins with `name`; `SWEEP/name` where sweeps share it.
+@app.command(epilog="Example: scorer logs 3f2a -f    or: scorer logs ratio/3f2a --attempt 1")
+def logs(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_OR_PACK",
+            help="Id of a run or pack, or any unique beginning of it; SWEEP/ID for one sweep; or a pack's folder.",
+        ),
+    ],
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Keep printing new output, including later attempts.")
+    ] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Attempt number (default: the last).")] = None,
+) -> None:
+    """Print the log of a pack's last attempt, or the Slurm log if no attempt has started."""
+    print_logs(find_pack(outputs, name), attempt, follow)
 
-    `name` may also be the path of a pack's folder.
+
+def find_pack(outputs: Path, name: str) -> PackFolder:
+    """The pack whose id, or the id of one of its runs, begins with `name`.
+
+    `name` may also be `SWEEP/ID` (several sweeps may have the same pack), or the path of a pack's folder.
 
     Raises:
-        RecordError: if none does, or several.
+        RecordError: if no pack matches, or several.
     """
     path = Path(name).absolute()
     if PACK_NAME.fullmatch(path.name) and path.is_dir():
@@ -38,20 +62,22 @@ def find(outputs: Path, name: str) -> PackFolder:
     found = found or [folder for folder in folders if any(run_id.startswith(start) for run_id in _run_ids(folder))]
     if len(found) != 1:
         names = ", ".join(f"{folder.parent.parent.name}/{folder.name}" for folder in found[:5])
-        raise RecordError(f"{name}: {f'several packs: {names}' if found else 'no such pack or run'} in {outputs}")
+        raise RecordError(
+            f"{name}: {f'matches several packs: {names}' if found else 'no such pack or run'} in {outputs}"
+        )
     return PackFolder(found[0])
 
 
-def show(pack: PackFolder, attempt: int | None, follow: bool) -> None:
-    """Print the logs of one attempt; with `follow` go on until the pack is done or has failed.
+def print_logs(pack: PackFolder, attempt: int | None, follow: bool) -> None:
+    """Print the logs of one attempt (default: the last); with `follow`, until the pack is done or has failed.
 
     Raises:
         RecordError: if there is no such attempt.
     """
     halved = [half.path for half in halves(pack)]
     if halved:
-        halves_logs = " , ".join(map(logs_command, halved))
-        out.print(f"This pack ran out of memory and was halved: {halves_logs}")
+        halves_logs = " and ".join(map(logs_command, halved))
+        out.print(f"This pack ran out of memory and was split in two: {halves_logs}")
     places = pack.attempts()
     if attempt is not None:
         places = [place for place in places if int(place.name) == attempt]
@@ -61,8 +87,8 @@ def show(pack: PackFolder, attempt: int | None, follow: bool) -> None:
     logs = [place / stream for place in places[-1:] for stream in STREAMS]
     if attempt is None:
         logs += _job_logs(pack)  # Slurm writes there why it ended a job
-    said = [_print_new(log, shown) for log in logs]
-    if not any(said) and not follow:
+    printed = [_print_new(log, shown) for log in logs]
+    if not any(printed) and not follow:
         state = pack.state()
         out.print(f"No output yet. {pack.path}: {state.get('phase', 'not started')}")
     while follow and not pack.done() and pack.state().get("phase") != "failed":
@@ -83,16 +109,16 @@ def _run_ids(folder: Path) -> list[str]:
 
 
 def _job_logs(pack: PackFolder) -> list[Path]:
-    """What setup and Slurm printed in the jobs of a pack: in the last one, or in all if no attempt has started."""
+    """The Slurm logs of a pack's jobs: of the last job, or of all if no attempt has started."""
     names = {pack.pack_id}
     with suppress(RecordError):  # a damaged pack has logs too
         names |= {pack.run_ids_and_origin()[1] or pack.pack_id}
     started = bool(pack.attempts())
     found = [
-        backend_of(submission.profile).job_log(submission, request, index, started)
+        backend_of(submission.profile).job_log(submission, array, index, started)
         for submission in submissions(pack.path.parent.parent)
-        for request in submission.arrays
-        for index, name in enumerate(submission.packs[request.first : request.first + request.count])
+        for array in submission.arrays
+        for index, name in enumerate(submission.packs[array.first : array.first + array.count])
         if name in names
     ]
     logs = [log for log in found if log]
@@ -100,7 +126,7 @@ def _job_logs(pack: PackFolder) -> list[Path]:
 
 
 def _print_new(log: Path, shown: dict[Path, int]) -> bool:
-    """Print what `log` has beyond what was shown of it."""
+    """Print the part of `log` after the `shown[log]` bytes printed before; whether there was any."""
     try:
         with log.open("rb") as file:
             file.seek(shown.get(log, 0))

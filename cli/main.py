@@ -1,46 +1,45 @@
-"""The command line: the rooms' verbs, and the one that goes through them all."""
+"""The command line: the list of all commands, and how an error ends them."""
 
 import platform
 import sys
 import tempfile
 import traceback
-from importlib.metadata import version
 
 import typer
 
-import cli.jobs
-import cli.report
-import cli.run
-import cli.search
-import cli.search_results
-import cli.sweeps
-from cli.console import FAILED, USAGE, RunByDefault, err
+from cli import (
+    cancel,
+    clean,
+    logs,
+    plan,
+    profile,
+    report,
+    resubmit,
+    run,
+    search,
+    search_results,
+    status,
+    submit,
+    sweeps,
+)
+from cli.console import FAILED, USAGE, err
 from scorer_core.support import streams
 from scorer_core.support.errors import RecordError, UserCodeError, reason
 from sweeps.errors import DefinitionError
 
 app = typer.Typer(
-    help="Sweeps and ablations of SCORER, from a YAML grid to an IQM figure.",
+    help="Run sweeps and ablations of SCORER: from a YAML file to figures with confidence intervals.",
+    epilog="Example: scorer run quickstart    or, on a cluster: scorer submit quickstart --profile mycluster",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.add_typer(cli.run.app)
-app.add_typer(cli.sweeps.app)
-
-
-app.add_typer(cli.jobs.app)
-app.add_typer(cli.report.app)
-search = typer.Typer(
-    cls=RunByDefault,
-    no_args_is_help=True,
-    help="Let Optuna find the best ratio, or any other settings: many trials to a pack, several seeds to a trial.",
-    epilog="Example: scorer search ratio_search --trials 200",
-)
-search.add_typer(cli.search.app)
-search.add_typer(cli.search_results.app)
-app.add_typer(search, name="search")
+for commands in (sweeps, plan, run, submit, status, logs, resubmit, cancel, clean, report):
+    app.add_typer(commands.app)
+search.app.add_typer(search_results.app)
+app.add_typer(search.app, name="search")
+app.add_typer(profile.app, name="profile")
 
 
 def main() -> None:
@@ -65,7 +64,7 @@ def _run() -> int | str | None:
             code, message = FAILED, _unexpected(error)
         else:
             shown = error.object.encode(errors="backslashreplace").decode()
-            code, message = USAGE, f"{shown}: this argument is not text in the encoding of the locale"
+            code, message = USAGE, f"{shown}: this argument is not valid text in the encoding of the locale"
     except (DefinitionError, UserCodeError) as error:
         code, message = USAGE, str(error)
     except RecordError as error:
@@ -81,8 +80,10 @@ def _run() -> int | str | None:
 
 
 def _unexpected(error: BaseException) -> str:
-    """An error in scorer itself, in one line; its traceback is written to a file."""
+    """One line on an error in scorer itself; its traceback is written to a file."""
     trace = "".join(traceback.format_exception(error))
+    from importlib.metadata import version  # slow to import
+
     try:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", errors="replace", prefix="scorer-error-", suffix=".txt", delete=False

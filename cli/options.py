@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share."""
+"""Options and arguments that several commands share: the same option has the same help everywhere."""
 
 import os
 from pathlib import Path
@@ -7,18 +7,31 @@ from typing import Annotated
 import typer
 
 from scorer_core.support import commands
+from slurm.status import STATES
 from sweeps.errors import DefinitionError
+
+STATE_NAMES = ", ".join(STATES)
+SEARCH_FORMS = "Built-in name, YAML file, or existing search (its name in --outputs, or its folder)."
+EXCLUDES = "Repeatable; a leading ! excludes."
 
 SweepArgument = Annotated[
     str,
-    typer.Argument(metavar="SWEEP", help="A shipped name, a YAML file, or a sweep's folder: its name or path."),
+    typer.Argument(
+        metavar="SWEEP", help="Built-in name, YAML file, or existing sweep (its name in --outputs, or its folder)."
+    ),
 ]
 SearchArgument = Annotated[
-    str | None, typer.Argument(metavar="[SEARCH]", help="Its name; without one, the search begun last.")
+    str | None,
+    typer.Argument(
+        metavar="SEARCH",
+        help=f"{SEARCH_FORMS[:-1]} (default: the most recent search).",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("-s", "--set", metavar="KEY=VALUE", help="Override any field by its dotted name; may be repeated."),
+    typer.Option(
+        "-s", "--set", metavar="KEY=VALUE", help="Override a field, by its dotted name: base.gamma=0.95. Repeatable."
+    ),
 ]
 
 
@@ -34,7 +47,50 @@ def _outputs(given: Path) -> Path:
     return given
 
 
-Outputs = Annotated[Path, typer.Option(envvar="SCORER_OUTPUTS", callback=_outputs, help="Where sweeps are kept.")]
-Lanes = Annotated[int | None, typer.Option(min=1, help="Runs trained together, at most; else what is done first.")]
-Processes = Annotated[int | None, typer.Option(min=1, help="Packs trained at a time, a core each; else all cores.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
+Outputs = Annotated[
+    Path, typer.Option(envvar="SCORER_OUTPUTS", callback=_outputs, help="Folder that holds all sweeps and searches.")
+]
+Lanes = Annotated[
+    int | None, typer.Option(min=1, help="Maximum runs per pack (default: the layout estimated to finish first).")
+]
+Processes = Annotated[
+    int | None, typer.Option(min=1, help="Packs trained in parallel, one core each (default: all cores).")
+]
+Device = Annotated[
+    str, typer.Option(help="Device to train on; choose from: cpu, cuda, cuda:N, auto (a GPU if there is one).")
+]
+CommitSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")]
+
+ProfileName = Annotated[
+    str,
+    typer.Option(
+        "--profile", envvar="SCORER_PROFILE", metavar="NAME|PATH", help="Profile to run under; `local` is this machine."
+    ),
+]
+LastProfile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile", metavar="NAME|PATH", help="Profile to run under (default: the one used last for this sweep)."
+    ),
+]
+After = Annotated[
+    str | None,
+    typer.Option(
+        metavar="JOBID|SWEEP",
+        help="Start after this Slurm job, or after all queued jobs of this sweep or search. "
+        "Refused if the profile has scheduler: local.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the packs and the job script; write and submit nothing.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask for confirmation.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+Variants = Annotated[
+    list[str] | None, typer.Option("--variant", metavar="GLOB", help=f"Only these variants. {EXCLUDES}")
+]
+Tasks = Annotated[list[str] | None, typer.Option("--task", metavar="GLOB", help=f"Only these tasks. {EXCLUDES}")]
+Seeds = Annotated[list[str] | None, typer.Option("--seed", metavar="N|N-M", help=f"Only these seeds. {EXCLUDES}")]
+States = Annotated[
+    list[str] | None,
+    typer.Option("--state", metavar="STATE", help=f"Only runs in this state; choose from: {STATE_NAMES}. {EXCLUDES}"),
+]

@@ -1,4 +1,4 @@
-"""Verbs on profiles: the doctor."""
+"""`scorer profile check`."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -11,24 +11,34 @@ from cli.options import AsJson, Outputs
 from slurm.backend import Finding, backend_of
 from slurm.profile import load_profile
 
-profile_app = typer.Typer(help="Where jobs run: check a cluster against a profile.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check a profile: where and how jobs run.",
+    epilog="Example: scorer profile check my-cluster --probe",
+    no_args_is_help=True,
+)
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
-@profile_app.callback()
+@app.callback()
 def _group() -> None:
-    """Where jobs run: check a cluster against a profile."""
+    """Check a profile: where and how jobs run."""
 
 
-@profile_app.command(epilog="Example: scorer profile check my-cluster --probe")
+@app.command(epilog="Example: scorer profile check my-cluster --probe")
 def check(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="A name, or the path of a YAML file.")],
+    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="Name of a profile, or path of a YAML file.")],
     outputs: Outputs = DEFAULT_OUTPUTS,
-    probe: Annotated[bool, typer.Option("--probe", help="Also submit a small job that looks from inside.")] = False,
-    wait: Annotated[float, typer.Option(min=1, help="Seconds to wait for the probe, at most.")] = 600.0,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Also submit a short job that checks Python, GPU, shared folder and file locks."),
+    ] = False,
+    wait: Annotated[float, typer.Option(min=1, help="Maximum seconds to wait for the job of --probe.")] = 600.0,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a cluster allows and does to jobs, whether the profile fits, and what to do about each finding."""
+    """Check a profile against the cluster's limits and preemption rules, with advice for each problem.
+
+    Exit code 1 if there is a problem.
+    """
     loaded = load_profile(profile)
     backend = backend_of(loaded)
     findings = backend.check_profile(loaded)
@@ -36,8 +46,10 @@ def check(
         _show(findings)
     unreachable = any(finding.subject == "slurm" and finding.level == "problem" for finding in findings)
     if probe and not unreachable:
-        with err.status(Text("the probe")) as waiting:
-            seen = backend.run_check_job(loaded, outputs, wait, lambda told: waiting.update(Text(f"the probe: {told}")))
+        with err.status(Text("check job")) as waiting:
+            seen = backend.run_check_job(
+                loaded, outputs, wait, lambda state: waiting.update(Text(f"check job: {state}"))
+            )
         if not as_json:
             _show(seen)
         findings += seen

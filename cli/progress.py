@@ -1,4 +1,4 @@
-"""What is waiting, running and done, as the packs' own folders say."""
+"""Progress bars of `scorer run`, from the state files of the packs."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw bars on
 
 
 class Speed(ProgressColumn):
-    """Environment steps a second, of all lanes together."""
+    """Environment steps per second, of all lanes together."""
 
     def render(self, task: Task) -> Text:
         speed = task.fields.get("speed")
@@ -28,7 +28,7 @@ class Speed(ProgressColumn):
 
 
 class Remaining(ProgressColumn):
-    """Time to go at the present speed."""
+    """Remaining time at the current speed."""
 
     def render(self, task: Task) -> Text:
         speed, total = task.fields.get("speed"), task.total
@@ -39,7 +39,7 @@ class Remaining(ProgressColumn):
 
 
 def progress(console: Console) -> Progress:
-    """Bars with the speed and the time to go; descriptions are written as they are, over several lines if need be."""
+    """Bars with speed and remaining time. Descriptions are printed as they are, on several lines if they are long."""
     one_line = Column(no_wrap=True)
     return Progress(
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False, overflow="fold")),
@@ -49,7 +49,7 @@ def progress(console: Console) -> Progress:
 
 
 class ProgressBars:
-    """Progress bars over a plan: lanes done and environment steps in all, and a bar for each running pack."""
+    """Progress bars of a plan: one for all lanes and environment steps, and one for each running pack."""
 
     def __init__(self, packs: Sequence[PlannedPack], console: Console):
         self._packs = {pack.folder: pack for pack in packs}
@@ -57,7 +57,7 @@ class ProgressBars:
         self._progress = progress(console)
         self._all = self._progress.add_task("", total=sum(pack.env_steps for pack in packs))
         self._bars: dict[PackFolder, TaskID] = {}
-        self._console, self._spoken = console, time.monotonic()
+        self._console, self._printed = console, time.monotonic()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -67,7 +67,7 @@ class ProgressBars:
         self._progress.stop()
 
     def show(self, outcome: LaunchState) -> None:
-        """Draw how far `outcome` is."""
+        """Update the bars to `outcome`."""
         speed = 0.0
         for folder in outcome.running:
             pack = self._packs[folder]
@@ -78,7 +78,7 @@ class ProgressBars:
             try:
                 state = folder.state()
             except RecordError:
-                continue  # drawn again in a moment
+                continue  # read again in a moment
             self._steps[folder] = state.get("step", 0) * len(pack.configs)
             now = state.get("steps_per_second") or 0.0
             speed += now
@@ -89,10 +89,10 @@ class ProgressBars:
             self._steps[folder] = self._packs[folder].env_steps
         done = sum(len(self._packs[folder].configs) for folder in outcome.finished)
         lanes = sum(len(pack.configs) for pack in self._packs.values())
-        told = f"{done} of {count(lanes, 'lane')} done"
-        self._progress.update(self._all, completed=sum(self._steps.values()), description=told, speed=speed)
-        if not self._console.is_terminal and time.monotonic() - self._spoken > SECONDS_BETWEEN_LINES:
-            self._spoken = time.monotonic()
-            made, planned = sum(self._steps.values()), sum(pack.env_steps for pack in self._packs.values())
-            pace = f", {speed:,.0f} steps/s, {duration((planned - made) / speed)} to go" if speed else ""
-            self._console.print(f"{told}, {made / planned:.0%} of the steps{pace}")
+        text = f"{done} of {count(lanes, 'lane')} done"
+        self._progress.update(self._all, completed=sum(self._steps.values()), description=text, speed=speed)
+        if not self._console.is_terminal and time.monotonic() - self._printed > SECONDS_BETWEEN_LINES:
+            self._printed = time.monotonic()
+            trained, planned = sum(self._steps.values()), sum(pack.env_steps for pack in self._packs.values())
+            pace = f", {speed:,.0f} steps/s, {duration((planned - trained) / speed)} to go" if speed else ""
+            self._console.print(f"{text}, {trained / planned:.0%} of the steps{pace}")

@@ -10,10 +10,9 @@ import typer
 from rich.text import Text
 
 from analysis.choices import CURVE_REPS, REPS, Format, Scheme, Score, Venue
-from cli.common import notes_on_changes
 from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, err, exit_with_error, out
 from cli.options import Outputs, Overrides, SweepArgument
-from cli.results_table import ResultsTable
+from cli.sweep_argument import existing_folder
 from scorer_core.support.commands import command, shown_path
 from scorer_core.support.text import count
 from sweeps import folders
@@ -207,17 +206,16 @@ def _thresholds(thresholds: list[str] | None) -> dict[str, list[float]] | None:
 
 def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
     """The folder of a sweep with results; exits if there is none."""
-    folder = folders.sweep_folder(sweep, outputs, overrides or ())
-    if not (folder / "sweep.yaml").exists():
-        given = (word for override in overrides or () for word in ("-s", override))
-        again = command("run", sweep, *given, outputs=outputs)
-        exit_with_error(f"{folder}: this sweep has not been trained. To train it: {again}", FAILED)
-    notes = notes_on_changes(sweep, folder, overrides or ())
+    given = (word for override in overrides or () for word in ("-s", override))
+    again = command("run", sweep, *given, outputs=outputs)
+    folder = existing_folder(
+        sweep, outputs, f"this sweep has not been trained. Train it with: {again}", overrides or ()
+    )
     defined = folders.load(sweep, outputs, overrides or ())[0]
     source = folders.source(sweep, outputs, overrides or ())
     left = left_out(folder, on_disk(folder), {run.run_id for run in defined.runs}, lambda: defined, source)
-    for note in filter(None, [*notes, *(f"note: {line}" for line in left)]):
-        err.print(note)
+    for line in left:
+        err.print(f"note: {line}")
     return folder
 
 
@@ -235,6 +233,7 @@ def _exit_on_error() -> Iterator[None]:
 def report_on(folder: Path, *settings: Any, **drawn: Any) -> None:
     """Draw the report of the sweep in `folder` and print its results."""
     from analysis.report import make_report  # imports matplotlib: a second
+    from cli.results_table import ResultsTable
 
     with _exit_on_error():
         made = make_report(folder, *settings, **drawn)

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, err, out, print_json, table
 from cli.options import AsJson, Outputs, SearchArgument
+from cli.sweep_argument import existing_folder, named_search
 from scorer_core.support.commands import command_on, shown_path
 from scorer_core.support.text import count
 
@@ -32,7 +33,8 @@ def show(
     from analysis.search_summary import summarize_search  # a second of imports
     from sweeps.studies import find_study
 
-    summary = summarize_search(find_study(outputs, search), outputs / against if against else None)
+    trained = existing_folder(against, outputs, "this sweep has not been trained") if against else None
+    summary = summarize_search(find_study(*named_search(search, outputs)), trained)
     if as_json:
         print_json(_as_json(summary))
     else:

@@ -11,40 +11,40 @@ from slurm.cluster.usage import Usage, Used, largest_and_median, memory, proposa
 from slurm.status import SweepStatus
 
 
-def show(board: SweepStatus, found: Usage) -> None:
-    """A row per variant, and lines for the next profile."""
+def print_usage(status: SweepStatus, found: Usage) -> None:
+    """Print time and memory per variant, and values for the next profile."""
     if found.complaint:
-        out.print(Text(f"There is no accounting ({found.complaint}), so memory is not known."))
+        out.print(Text(f"Memory is unknown, because there is no accounting: {found.complaint}"))
     if not found.packs:
-        return out.print(Text(f"No job of {board.folder.name} has used anything yet, according to {found.source}."))
-    table = Table("variant", "packs", "time: max", "median", "asked", "memory: max", "median", "asked")
-    for variant, used in rows(board, found):
+        return out.print(Text(f"No usage is recorded yet for {status.folder.name}, according to {found.source}."))
+    table = Table("variant", "packs", "time: max", "median", "requested", "memory: max", "median", "requested")
+    for variant, used in rows(status, found):
         table.add_row(Text(variant), str(len(used)), *_times(used), *_memories(used))
     out.print(Text(f"Time and memory per pack, from {found.source}; variants may share packs."))
     out.print(table)
     starved = sum(used.out_of_memory for used in found.packs.values())
     if starved:
-        out.print(Text(f"Out of memory: {count(starved, 'pack')}; ask for more than the largest value here."))
-    fields = proposal(board, found)
+        out.print(Text(f"Out of memory: {count(starved, 'pack')}; request more than the largest value in this table."))
+    fields = proposal(status, found)
     if fields:
-        margin = "a quarter more than the largest finished pack, and at least 5 minutes"
+        margin = "25 % above the largest finished pack, and at least 5 minutes"
         written = ", ".join(f"{key}: {_quoted(value)}" for key, value in fields.items())
         out.print(Text(f"For the next profile, {margin}: {written}"))
     return None
 
 
-def as_json(board: SweepStatus, found: Usage) -> dict[str, Any]:
-    """The same for a script: per variant, seconds and megabytes of each pack."""
+def usage_json(status: SweepStatus, found: Usage) -> dict[str, Any]:
+    """Usage for scripts: per variant, seconds and megabytes of each pack."""
     return {
         "source": found.source,
         "complaint": found.complaint,
-        "variants": {variant: [vars(used) for used in packs] for variant, packs in rows(board, found)},
-        "proposal": proposal(board, found),
+        "variants": {variant: [vars(used) for used in packs] for variant, packs in rows(status, found)},
+        "proposal": proposal(status, found),
     }
 
 
 def _quoted(value: str) -> str:
-    """A value as it is written in YAML, which reads 0:05:00 as a number."""
+    """A value as it must be written in YAML, which reads 0:05:00 as a number."""
     return f'"{value}"' if ":" in value else value
 
 

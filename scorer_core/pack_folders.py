@@ -19,9 +19,10 @@ def _holds_pack(path: Path) -> bool:
     return started and not (path / HALVED).exists()
 
 
-def other_folders(packs: Path) -> list[Path]:
-    """Folders under `packs` that are not named by a pack id, for instance copies. No command reads them."""
-    return [path for path in _folders(packs) if not path.name.startswith(".") and not PACK_NAME.fullmatch(path.name)]
+def ignored_folders(packs: Path) -> list[str]:
+    """A line for each folder under `packs` that is not named by a pack id, for instance a copy: no command reads it."""
+    others = [path for path in _folders(packs) if not path.name.startswith(".") and not PACK_NAME.fullmatch(path.name)]
+    return [f"{path}: its name is not a pack id, so it is ignored" for path in others]
 
 
 def _folders(packs: Path) -> list[Path]:

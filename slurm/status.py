@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from scorer_core.pack_folders import other_folders, pack_folders
+from scorer_core.pack_folders import ignored_folders, pack_folders
 from scorer_core.record_forms import Time, now, read_record
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import command_on
@@ -111,7 +111,7 @@ def read_status(folder: Path, accounting: bool = True, tolerant: bool = False) -
     # In this order: a job that has left the queue has written its last record before the packs are read.
     unreadable: list[str] = []
     sent = submissions(folder, unreadable if tolerant else None)
-    problems = [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
+    problems = ignored_folders(folder / "packs")
     report = None
     try:
         report = _report_of(folder, sent)

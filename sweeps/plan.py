@@ -9,7 +9,7 @@ from typing import Literal
 
 from scorer_core.config import RunConfig
 from scorer_core.identity import pack_id
-from scorer_core.pack_folders import other_folders, pack_folders
+from scorer_core.pack_folders import ignored_folders, pack_folders
 from scorer_core.record_forms import now
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import retrain
@@ -133,7 +133,7 @@ def make_plan(
     done: dict[str, str] = {}
     started: list[tuple[PackFolder, list[RunConfig], bool]] = []
     broken: dict[str, set[str]] = {}  # damaged packs with their run ids, as far as these can be read
-    problems = [f"{path}: is not named like a pack and is not read" for path in other_folders(folder / "packs")]
+    problems = ignored_folders(folder / "packs")
     for pack in pack_folders(folder / "packs"):
         try:
             statuses = pack.done()

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-PASSWORD = "correct-horse-battery"
+from tests.fake_secrets import fake
+
+PASSWORD = fake("correct-horse-battery")
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if Path("/usr/lib/postgresql").exists() else []
 
 
@@ -47,7 +49,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off"
         as_postgres(programs / "pg_ctl", "-D", data, "-w", "-l", folder / "log", "-o", options, "start")
         try:
-            yield f"postgresql://scorer:{PASSWORD}@127.0.0.1:{port}/postgres"
+            yield fake("postgresql¦://scorer:") + f"{PASSWORD}@127.0.0.1:{port}/postgres"
         finally:
             as_postgres(programs / "pg_ctl", "-D", data, "-m", "immediate", "stop")
     finally:

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from cli import console
+from scorer_core.support.secrets import secret_lines
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("scorer_core", "sweeps", "slurm", "analysis", "cli")
@@ -98,7 +99,7 @@ JOBS = "slurm.status, slurm.submit, slurm.cluster.script, slurm.local.launcher, 
         (LIBRARIES, {"torch", "numba", "typer", "rich"}),
         (JOBS, {"torch", "numba", "typer", "rich"}),
         ("slurm.jobs.train_pack, slurm.jobs.search_worker, slurm.jobs.draw_report", {"torch", "numba", "typer"}),
-        ("cli.main", {"torch", "numba", "optuna", "matplotlib"}),
+        ("cli.main", {"torch", "numba", "optuna", "matplotlib", "scipy", "submitit"}),
     ],
 )
 def test_what_a_login_node_imports_loads_no_torch_and_no_terminal_library(modules, unwanted):
@@ -160,3 +161,10 @@ def test_the_readme_s_commands_are_targets_of_the_makefile():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     mentioned = set(re.findall(r"(?:^|`)make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE))
     assert {"demo", "test"} <= mentioned <= targets
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=lambda path: path.name)
+def test_no_test_has_a_secret_that_scorer_sees_in_the_diff_of_a_changed_checkout(path):
+    """Commands then print that it is masked; see tests/fake_secrets.py."""
+    text = "".join(f"+{line}\n" for line in path.read_text(encoding="utf-8").splitlines())
+    assert secret_lines(text) == []

@@ -277,7 +277,7 @@ def test_a_copy_of_a_pack_or_attempt_or_submission_is_ignored_and_that_of_a_pack
     for words in (("status", "mine"), ("plan", folder / "sweep.yaml"), ("export", folder / "sweep.yaml")):
         code, told = call(*words, "--outputs", tmp_path)
         assert code == 0
-        assert f"{folder}/packs/copy of x: is not named like a pack and is not read" in told
+        assert f"{folder}/packs/copy of x: its name is not a pack id, so it is ignored" in told
     assert call("logs", pack.pack_id, "--outputs", tmp_path)[0] == 0
     assert call("clean", "mine", "--outputs", tmp_path, "-y")[0] == 0
     make_plan(loading.load(str(folder / "sweep.yaml")), tmp_path, 1).write()
@@ -301,7 +301,7 @@ def test_clean_removes_a_link_and_never_what_it_points_to(outputs, call, tmp_pat
     there = sorted(other.rglob("*"))
     code, told = call("clean", "mine", "--outputs", tmp_path, "-y")
     assert code == 0
-    assert "4 files removed" in told  # two of attempt 1, and two links
+    assert "4 files deleted" in told  # two of attempt 1, and two links
     assert not (pack / "attempts" / "2").is_symlink()
     assert not (folder / "code" / "x").is_symlink()
     assert (tmp_path / "logs" / "stdout.log").exists()

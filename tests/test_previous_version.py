@@ -78,7 +78,7 @@ def test_status_finds_every_run(outputs):
     assert {cell.state for cell in read_status(outputs / "old").cells} == {"done"}
     cut = read_status(outputs / "cut")
     assert {cell.state for cell in cut.cells} == {"lost", "missing"}
-    command = f"To continue: scorer run {outputs / 'cut'}"
+    command = f"Continue with: scorer run {outputs / 'cut'}"
     assert any(command in line for line in status_notes(cut)), "it was never submitted, so `scorer resume` would refuse"
 
 

@@ -50,7 +50,7 @@ def test_a_dry_run_says_of_each_pack_which_variants_and_seeds_it_has(call, tmp_p
 
 
 @pytest.mark.parametrize(
-    "verb",
+    "command",
     [
         "sweeps",
         "plan",
@@ -69,10 +69,10 @@ def test_a_dry_run_says_of_each_pack_which_variants_and_seeds_it_has(call, tmp_p
         "clean",
     ],
 )
-def test_every_verb_explains_itself_with_an_example(call, verb):
-    code, out, _ = call(verb, "--help")
+def test_every_command_explains_itself_with_an_example(call, command):
+    code, out, _ = call(command, "--help")
     assert code == 0
-    assert f"Example: scorer {verb}" in " ".join(out.split())
+    assert f"Example: scorer {command}" in " ".join(out.split())
 
 
 def test_sweeps_lists_the_shipped_definitions(call):
@@ -90,7 +90,7 @@ def test_plan_counts_runs_and_packs_and_writes_nothing(call, sweep_file, tmp_pat
     assert len({run["run_id"] for run in plan["runs"]}) == 2 * 2 * 2, "scorer and same are one variant"
     assert [len(pack["run_ids"]) for pack in plan["packs"]] == [2, 2, 2, 2]
     text = call("plan", sweep_file, "--outputs", tmp_path / "out")[1]
-    assert "12 cells, 8 distinct runs, 8 missing" in " ".join(text.split())
+    assert "12 grid cells, 8 distinct runs, 8 to train" in " ".join(text.split())
     assert not (tmp_path / "out").exists()
 
 
@@ -101,9 +101,11 @@ def test_plan_states_in_one_line_why_git_gives_no_commit(call, sweep_file, tmp_p
     code, out, _ = call(*arguments)
     (note,) = [line for line in out.splitlines() if "commit" in line]
     assert code == 0
-    assert note.startswith("note: the runs record no git commit: fatal: detected dubious ownership in repository at ")
+    assert note.startswith(
+        "note: no git commit is recorded with the runs: fatal: detected dubious ownership in repository at "
+    )
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "note: the runs record no git commit: git is not installed\n" in call(*arguments)[1]
+    assert "note: no git commit is recorded with the runs: git is not installed\n" in call(*arguments)[1]
     assert json.loads(call(*arguments, "--json")[1])["git_error"] == "git is not installed"
 
 
@@ -113,9 +115,9 @@ def test_plan_names_the_price_on_a_cluster(call, sweep_file, tmp_path):
     code, out, _ = call("plan", sweep_file, "--outputs", tmp_path / "out", "--profile", profile)
     text = " ".join(out.split())
     assert code == 0
-    assert "8 packs of 1 (8x) lanes" in text
-    assert "As jobs of lab: the longest about" in text
-    assert "with 3 jobs at a time" in text
+    assert "8 packs: 8 x 1 lane " in text
+    assert "Estimated on lab: longest job about" in text
+    assert "with 3 jobs at once" in text
     assert not (tmp_path / "out").exists()
 
 
@@ -145,7 +147,7 @@ def test_run_again_finds_nothing_missing_and_touches_no_pack(call, trained):
     before = {path: path.stat().st_mtime_ns for path in (outputs / "mine" / "packs").rglob("*")}
     code, out, _ = call("run", path, "--outputs", outputs)
     assert code == 0
-    assert "Nothing is missing." in out
+    assert "All runs are finished." in out
     assert {path: path.stat().st_mtime_ns for path in (outputs / "mine" / "packs").rglob("*")} == before
     assert [path.name for path in (outputs / "mine").glob("plan-*")] == ["plan-1.json"]
     code, out, _ = call("plan", path, "--outputs", outputs, "-s", "seeds=3", "--json")
@@ -167,10 +169,10 @@ def test_a_report_can_have_another_baseline_than_the_sweep(call, trained):
 def test_status_knows_whether_the_report_has_all_that_is_done(call, trained):
     _, outputs, _ = trained
     page = outputs / "mine" / "report" / "report.html"
-    assert "The report has all that is done" in call("status", "mine", "--outputs", outputs)[1]
+    assert "The report is up to date" in call("status", "mine", "--outputs", outputs)[1]
     os.utime(page, (0, 0))
     assert (
-        f"There is no report of all this yet: scorer report mine --outputs {outputs}"
+        f"The report does not have all finished runs. Draw it with: scorer report mine --outputs {outputs}"
         in call("status", "mine", "--outputs", outputs)[1]
     )
     os.utime(page)
@@ -281,7 +283,7 @@ def test_an_interrupted_run_says_75_and_the_next_goes_on(sweep_file, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=150)
     assert process.returncode == 75, err
-    assert "interrupted; all is committed" in err
+    assert "Interrupted; checkpoints are saved" in err
     state = json.loads(next(packs.glob("*/state.json")).read_text())
     assert state["phase"] == "interrupted"
     assert list(packs.glob("*/checkpoint/*.ckpt"))
@@ -338,7 +340,7 @@ def test_what_is_not_there_is_said_in_one_line(call, sweep_file, tmp_path):
     assert call("plan", "nosuch")[0] == 2
     code, _, err = call("report", sweep_file, "--outputs", tmp_path)
     assert (code, err.count("\n")) == (1, 1)
-    assert "this sweep has not been trained" in err
+    assert "not trained yet" in err
     code, _, err = call("show", "abcd", "--outputs", tmp_path)
     assert (code, err) == (1, f"abcd: no such run in {tmp_path}\n")
     assert call("run", sweep_file, "--lanes", "0")[0] == 2

@@ -222,7 +222,7 @@ def test_status_proposes_no_report_of_runs_without_a_return(tmp_path, monkeypatc
     make_sweep(tmp_path / "outputs", {"name": "mine"}, curve=lambda _, steps: steps * float("nan"))
     printed = invoke("status", "mine")
     assert "scorer report" not in printed
-    assert "No finished run has a return" in printed
+    assert "no finished run has a return" in printed
 
 
 def test_printed_commands_have_the_outputs_as_their_user_gave_them(tmp_path, monkeypatch):

@@ -21,8 +21,7 @@ from slurm.cluster import limits as queue_limits
 from slurm.profile import Profile
 from slurm.submissions import snapshot
 from slurm.submissions.submission import JobArray, Submission, note_job_ids
-
-LANES_PER_JOB = 30  # without `lanes` in the profile; the planner measures this machine, not the nodes
+from sweeps.layout import LANES_OF_A_JOB
 
 
 class SlurmBackend:
@@ -41,7 +40,7 @@ class SlurmBackend:
         return queue_limits.free_slots(profile, limits)
 
     def layout(self, profile: Profile, lanes: int | None, processes: int | None) -> tuple[int | None, int | None]:
-        return lanes or profile.lanes or LANES_PER_JOB, profile.throttle or 1
+        return lanes or profile.lanes or LANES_OF_A_JOB, profile.throttle or 1
 
     def submit(self, submission: Submission, earlier: Sequence[str]) -> SubmitResult:
         """Call sbatch for one array after another; the first refusal ends it, and the next call submits the rest."""

@@ -28,11 +28,11 @@ def main() -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.devcluster", description=__doc__)
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
-    start = verbs.add_parser("start", help="start a cluster in DIR and wait until its nodes are idle")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    start = commands.add_parser("start", help="start a cluster in DIR and wait until its nodes are idle")
     start.set_defaults(do=_start)
-    start.add_argument("--config", type=Path, metavar="FILE", help="YAML or JSON: the fields of settings.Settings")
-    absent, default = argparse.SUPPRESS, Settings()  # an option that is given comes before the file
+    start.add_argument("--config", type=Path, metavar="FILE", help="YAML or JSON file with fields of settings.Settings")
+    absent, default = argparse.SUPPRESS, Settings()  # a given option overrides the file
     start.add_argument(
         "--no-accounting", dest="accounting", action="store_false", default=absent, help="no slurmdbd, no MariaDB"
     )
@@ -42,23 +42,23 @@ def _parse() -> argparse.Namespace:
         ("kill_wait", "S", "KillWait"),
         ("node_timeout", "S", "SlurmdTimeout"),
     ):
-        told = f"{what} (default: {getattr(default, field)})"
-        start.add_argument(f"--{field.replace('_', '-')}", type=int, default=absent, metavar=metavar, help=told)
+        text = f"{what} (default: {getattr(default, field)})"
+        start.add_argument(f"--{field.replace('_', '-')}", type=int, default=absent, metavar=metavar, help=text)
     start.add_argument("--while-alive", type=int, metavar="PID", help="stop the cluster when this process is gone")
-    stop = verbs.add_parser("stop", help="end every process of the cluster in DIR")
+    stop = commands.add_parser("stop", help="end every process of the cluster in DIR")
     stop.set_defaults(do=_stop)
-    status = verbs.add_parser("status", help="which daemons run, and the nodes' states")
+    status = commands.add_parser("status", help="list the running daemons and the states of the nodes")
     status.set_defaults(do=_status)
-    for verb in (start, stop, status):
-        verb.add_argument("folder", type=Path, metavar="DIR")
-    guard = verbs.add_parser("guard")  # started by `start --while-alive`, in the cluster's environment
+    for command in (start, stop, status):
+        command.add_argument("folder", type=Path, metavar="DIR")
+    guard = commands.add_parser("guard")  # started by `start --while-alive`, in the cluster's environment
     guard.set_defaults(do=_guard)
     guard.add_argument("pid", type=int)
     return parser.parse_args()
 
 
 def _start(arguments: argparse.Namespace) -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to stop, it clears up like at Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # at SIGTERM it cleans up as at Ctrl-C
     options = {key: value for key, value in vars(arguments).items() if key in Settings.model_fields}
     cluster = DevCluster(arguments.folder)
     cluster.start(Settings.load(arguments.config, **options), arguments.while_alive)

@@ -80,7 +80,7 @@ class DevCluster:
         """The output of one of Slurm's own commands, whatever the site wraps around it.
 
         Raises:
-            ClusterError: if it fails, with what it said.
+            ClusterError: if it fails, with its output.
         """
         done = subprocess.run(arguments, env=self._plain_environment(), capture_output=True, text=True, timeout=120)
         if done.returncode:
@@ -278,15 +278,15 @@ class DevCluster:
             missed = missed + 1 if processes.pid_of(self.folder, daemon) is None else 0
             ended = missed > 2
             if ended or time.monotonic() > deadline:
-                out = (self.folder / f"{daemon}.out").read_text(errors="replace").splitlines() or ["it said nothing"]
+                out = (self.folder / f"{daemon}.out").read_text(errors="replace").splitlines() or ["no output"]
                 how = "ended" if ended else "does not answer"
                 raise ClusterError(f"{daemon} {how}; see {self.folder}/{daemon}.log and {daemon}.out: {out[-1]}")
             time.sleep(0.1)
 
-    # --- what tests ask and do ---
+    # --- what tests read and do ---
 
     def node_states(self) -> dict[str, str]:
-        """The state of each node as sinfo says it (idle, mixed, allocated, down, ...)."""
+        """The state of each node as sinfo prints it (idle, mixed, allocated, down, ...)."""
         with suppress(ClusterError):
             lines = self.command("sinfo", "--noheader", "--Node", "--format=%N %T").splitlines()
             return dict(line.split() for line in lines)

@@ -20,7 +20,7 @@ PACKAGES = "slurm-wlm munge slurmdbd mariadb-server"
 
 
 class ClusterError(Exception):
-    """The cluster cannot be started or reached; the message says what to look at."""
+    """The cluster cannot be started or reached; the message names what to check."""
 
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
@@ -86,7 +86,7 @@ class Settings(_Strict):
 
     @classmethod
     def load(cls, path: Path | None, **options: Any) -> "Settings":
-        """The settings of a YAML or JSON file, if one is given; `options` come before what the file says.
+        """The settings of a YAML or JSON file, if one is given; `options` override the file.
 
         Raises:
             DefinitionError: if the file cannot be read, or a setting is not valid.

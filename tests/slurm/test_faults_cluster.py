@@ -71,7 +71,7 @@ def test_while_the_controller_is_away_nothing_is_called_dead_and_afterwards_all_
         accounted.start_daemon("slurmctld")
     wait_for(lambda: accounted.node_states(), every=0.5)
     assert waits.states() == {"pending": 2}
-    assert "Running or waiting already: 1 pack" in waits.scorer("submit")
+    assert "Already running or pending: 1 pack" in waits.scorer("submit")
     waits.scorer("cancel", "-y")
     place.wait_until_done(2)
     assert metrics(place.packs) == small

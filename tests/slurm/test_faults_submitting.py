@@ -40,7 +40,7 @@ def test_more_tasks_than_max_array_size_become_several_arrays(held):
     assert len({job.partition("_")[0] for job in jobs}) == 3
     assert max(int(job.partition("_")[2]) for job in jobs) < 4
     assert tasks(held) == {"pending": 10}
-    assert "Running or waiting already: 10 pack" in held.scorer("submit")
+    assert "Already running or pending: 10 pack" in held.scorer("submit")
     assert sorted(held.jobs()) == sorted(jobs)
 
 
@@ -51,7 +51,7 @@ def test_what_slurm_holds_is_told_and_released_by_resume(held, accounted):
     assert tasks(held) == {"pending": 10}
     shown = held.scorer("status")
     assert "JobHeldUser (2 packs)" in shown
-    assert f"Held until somebody releases it: scorer resume {held.name}" in shown
+    assert f"Slurm holds some jobs. Release them with: scorer resume {held.name}" in shown
     assert "2 packs to be released" in held.scorer("resume", "--dry-run")
     assert "JobHeldUser (2 packs)" in held.scorer("status")
     assert "2 packs released" in held.scorer("resume", "-y")
@@ -89,7 +89,7 @@ def test_refused_half_way_the_rest_is_submitted_on_the_next_call_and_none_twice(
     try:
         refused = held.run("submit", environment={"PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
         assert refused.returncode == 1
-        assert "Slurm refused the rest" in refused.stderr
+        assert "Slurm rejected the remaining packs" in refused.stderr
         assert "set `max_submit` in the profile" in refused.stderr
         taken = len(held.jobs())
         assert 0 < taken < 10

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cli import submit as verbs_submit
+from cli import resubmit
 from scorer_core.pack_folders import pack_folders
 from scorer_core.records import PackFolder
 from slurm.local import supervisor as local
@@ -90,7 +90,7 @@ def test_submit_returns_at_once_and_the_sweep_ends_in_a_report(place):
     assert "To submit: 2 packs, 4 runs." in rehearsed
     assert not place.outputs.exists(), "a rehearsal writes nothing"
     assert "2 packs submitted" in place.submit()
-    assert "Running or waiting already: 2 packs." in place.submit()
+    assert "Already running or pending: 2 packs." in place.submit()
     assert len(submissions(place.outputs / "mine")) == 1
     wait_for(lambda: (place.outputs / "mine" / "submissions" / "missing.json").exists())
     assert place.status()["counts"] == {"done": 4}
@@ -113,7 +113,7 @@ def test_cancel_stops_what_is_named_resume_goes_on_and_logs_tell(place):
     assert "1 pack cancelled" in place.call("cancel", "mine", "--variant", "scorer", "-y")
     wait_for(lambda: place.status()["counts"] == {"running": 2, "cancelled": 2})
     assert place.status("--state", "cancelled")["runs"].keys() == place.status("--variant", "scorer")["runs"].keys()
-    assert "Cancelled, and left alone; to submit" in place.submit(*LONG)
+    assert "cancelled pack. Resubmit with" in place.submit(*LONG)
     cancelled = next(pack for pack in place.packs if pack.cancelled)
     stopped_at = cancelled.committed_step()
     assert stopped_at > 0
@@ -143,9 +143,9 @@ def test_resume_waits_until_a_cancelled_pack_has_stopped_and_then_submits_it(pla
     place.call("cancel", "mine", "-y")
     assert place.status()["packs"][pack.pack_id]["state"] == "running"
     assert f"running pack {pack.pack_id} (2 runs): stopping: cancelled" in place.call("status", "mine")
-    monkeypatch.setattr(verbs_submit, "STOP_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(resubmit, "STOP_PATIENCE_SECONDS", 0.1)
     for words in (("resume", "mine", "-y"), ("retry", "mine", "--state", "cancelled")):
-        message = "1 pack cancelled and still stopping, not submitted; give this command again later\n"
+        message = "Skipped 1 cancelled pack still stopping; run this command again later\n"
         code, _, complaint = call(*words, "--outputs", place.outputs)
         assert (code, complaint) == (1, message)
     command = [sys.executable, "-m", "cli.main", "resume", "mine", "-y", "--outputs", str(place.outputs)]
@@ -248,7 +248,7 @@ def test_what_failed_is_left_alone_until_it_is_retried(place):
     shown = place.call("status", "mine")
     assert "metrics" in shown
     assert "without 2 runs" in shown
-    assert "Failed, and left alone; to submit" in place.submit()
+    assert "failed pack. Resubmit with" in place.submit()
     assert "To submit: 0 packs" in place.submit()
     broken.unlink()
     assert "1 pack submitted" in place.call("retry", "mine", "--failed")
@@ -268,11 +268,11 @@ def test_clean_removes_what_no_one_needs_and_with_a_filter_whole_packs(place):
     table, kept = pack.parts(), submissions(place.outputs / "mine")[0].code
     place.call("clean", "mine", code=2)
     assert stray.exists(), "it asks"
-    assert "3 files removed" in place.call("clean", "mine", "-y")
+    assert "3 files deleted" in place.call("clean", "mine", "-y")
     assert [path for path in (old, stray, code) if path.exists()] == []
     assert pack.parts() == table
     assert kept.exists()
-    assert "Nothing to remove" in place.call("clean", "mine", "-y")
+    assert "Nothing to delete" in place.call("clean", "mine", "-y")
     place.call("clean", "mine", "--variant", "dqn", "-y")
     assert place.status()["counts"] == {"missing": 2, "done": 2}
 
@@ -318,7 +318,10 @@ def test_a_lost_run_resumed_ends_with_the_metrics_of_an_uninterrupted_one(place,
         (("submit", "mine.yaml", "--profile", "here.yaml", "-s", "seeds=0"), "seeds: at least one seed is needed"),
         (("submit", "mine.yaml", "--profile", "here.yaml", "--seed", "few"), "--seed few: is neither a number nor a"),
         (("submit", "mine.yaml"), "Missing option '--profile'"),
-        (("status", "mine", "--state", "finished"), "--state finished: is not one of done, diverged, running"),
+        (
+            ("status", "mine", "--state", "finished"),
+            "--state finished: unknown state; choose from: done, diverged, running",
+        ),
     ],
 )
 def test_a_mistake_is_said_and_nothing_is_submitted(place, words, message):

@@ -41,7 +41,7 @@ def test_a_sweep_goes_from_submit_to_report_on_a_site_that_prints_text(unaccount
     )
     assert "1 pack submitted" in place.scorer("submit", environment=site)
     again = place.scorer("submit", environment=site)
-    assert "Running or waiting already: 1 pack" in again or "To submit: 0 packs" in again
+    assert "Already running or pending: 1 pack" in again or "To submit: 0 packs" in again
     place.wait_until_done(2)
     place.wait_until_empty()
     status = place.scorer("status", environment=site)

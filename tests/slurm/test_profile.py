@@ -4,6 +4,7 @@ import pytest
 
 from slurm.profile import load_profile, minutes, profiles
 from sweeps.errors import DefinitionError
+from tests.fake_secrets import fake
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +81,8 @@ def test_keys_of_sbatch_stay_as_written(tmp_path):
         ("scheduler: local\nenvironment: {A B: x}", "mine.yaml: environment."),
         ("scheduler: local\nenvironment: {A: [x]}", "mine.yaml: environment.A: must be text or a number"),
         (
-            "scheduler: local\nenvironment: {SCORER_STORAGE: x}",
-            "mine.yaml: environment.SCORER_STORAGE: export it in your shell instead; jobs inherit it",
+            fake("scheduler: local\nenvironment: {SCORER¦_STORAGE: x}"),
+            fake("mine.yaml: environment.SCORER¦_STORAGE: export it in your shell instead; jobs inherit it"),
         ),
         ("- a", "mine.yaml: not a mapping of keys to values"),
         ("a: [", "mine.yaml: line 1: while parsing"),

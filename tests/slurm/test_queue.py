@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from cli import common as asking
-from cli.usage_view import as_json, show
+from cli import console
+from cli.usage_view import print_usage, usage_json
 from scorer_core.records import PackFolder
 from scorer_core.support import waiting
 from slurm.backend import Limits, QueuedJob, SchedulerError
@@ -170,9 +170,9 @@ def test_what_is_waited_for_is_told_and_what_is_quick_is_not(monkeypatch):
 
 def test_without_a_terminal_a_question_is_one_line_and_code_2(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
-    asking.confirm("Cancel 1 pack?", yes=True)
+    console.confirm("Cancel 1 pack?", yes=True)
     with pytest.raises(typer.Exit) as ended:
-        asking.confirm("Cancel 1 pack?", yes=False)
+        console.confirm("Cancel 1 pack?", yes=False)
     assert ended.value.exit_code == 2
     said = capsys.readouterr().err
     assert said == "Cancel 1 pack? Add -y to confirm: there is no terminal to answer on. Nothing was done.\n"
@@ -218,6 +218,6 @@ def test_usage_proposes_memory_and_time_as_a_profile_is_written(tmp_path, capsys
     pack = PackStatus(PackFolder(tmp_path / "sweep" / "packs" / "a"), ["r"], {"r": {"status": "done"}}, {})
     board = SweepStatus(tmp_path / "sweep", "", [], {"a": pack}, [])
     found = Usage({"a": Used(seconds=60.0, megabytes=300.0)}, "accounting (sacct)")
-    assert as_json(board, found)["proposal"] == proposal(board, found) == {"memory": "400M", "time": "0:05:00"}
-    show(board, found)
+    assert usage_json(board, found)["proposal"] == proposal(board, found) == {"memory": "400M", "time": "0:05:00"}
+    print_usage(board, found)
     assert 'memory: 400M, time: "0:05:00"' in capsys.readouterr().out

@@ -10,7 +10,7 @@ import yaml
 
 from tests.devcluster.cluster import DevCluster
 from tests.slurm.workplace import PATIENCE_SECONDS, Workplace, wait_for
-from tests.test_search_verbs import SEARCH
+from tests.test_search_commands import SEARCH
 
 pytestmark = pytest.mark.timeout(600)
 # Packs of one lane that wait for an hour; the arrays of this cluster have at most 4 tasks.
@@ -60,10 +60,10 @@ def test_resume_submits_only_what_was_submitted_and_is_named_and_asks_first(clea
     assert "To submit: 4 packs" in place.scorer("resume", "--dry-run")
     said = place.scorer("resume", "--seed", "0-1", "-y")
     assert "2 packs submitted" in said
-    assert "2 runs never submitted" in said
+    assert "Skipped 2 runs that were never submitted" in said
     assert f"scorer submit {place.outputs / 'eight'} --profile PROFILE" in said
     clean.command("scontrol", "uhold", place.jobs()[0])
-    assert "None of these runs is" in place.scorer("resume", "--seed", "3", "--state", "pending", "-y")
+    assert "No matching run is" in place.scorer("resume", "--seed", "3", "--state", "pending", "-y")
     assert "1 pack released" in place.scorer("resume", "--state", "pending", "-y")
     assert place.states() == {"pending": 2, "lost": 2, "missing": 4}
 
@@ -76,7 +76,7 @@ def test_cancel_of_everything_leaves_nothing_in_the_queue(clean, tmp_path):
     place.scorer("cancel", "--variant", "dqn", "-y")
     wait_for(lambda: len(names(clean)) == 5, every=0.3)
     assert sum(name.endswith("-report") for name in names(clean)) == 1, "its report is still to be drawn"
-    assert "1 job that would draw the report too" in place.scorer("cancel", "-y")
+    assert "1 report job cancelled" in place.scorer("cancel", "-y")
     wait_for(lambda: not names(clean), seconds=20)
     assert place.states() == {"cancelled": 8}
 
@@ -162,7 +162,7 @@ def test_the_workers_of_a_search_are_waited_for_by_after_and_cancelled_by_its_na
     assert "Cancel 3 workers of sought?" in place.run_words("cancel", "sought", *out).stderr
     refused = place.run_words("cancel", "sought", "--seed", "0", "-y", *out)
     assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
-    assert "sought: is a search, and filters are not used with it" in refused.stderr
+    assert "sought: filters are not used with a search" in refused.stderr
     assert len(names(clean)) == 6, "three workers, two packs and their report"
     assert "3 workers cancelled" in place.run_words("cancel", "sought", "-y", *out).stdout
     wait_for(lambda: len(names(clean)) == 3, every=0.3)
@@ -184,7 +184,7 @@ def test_all_arrays_of_a_sweep_keep_to_one_throttle(clean, tmp_path):
     assert f"These jobs start after jobs {first}, {second}." in said
     third = max(dependencies(clean), key=int)
     assert set(re.findall(r"afterany:(\d+)", dependencies(clean)[third])) == {first, second}
-    assert "3 arrays changed: at most 8 jobs of eight at a time" in place.scorer("throttle", "8")
+    assert "3 arrays changed: at most 8 jobs of eight at once" in place.scorer("throttle", "8")
     assert throttles(clean, [first, second, third]) == [3, 3, 2]
     assert not any("afterany" in after for after in dependencies(clean).values())
     place.scorer("throttle", "2")
@@ -261,5 +261,5 @@ def test_usage_without_accounting_is_the_wall_time_of_the_files(unaccounted, tmp
     place.wait_until_done(1)
     place.wait_until_empty()
     shown = place.scorer("status", "--usage")
-    assert "There is no accounting" in shown
+    assert "there is no accounting" in shown
     assert "time: 5" in shown

@@ -90,7 +90,7 @@ def test_sixty_packs_are_two_arrays_of_at_most_fifty_tasks_and_none_is_submitted
     assert max(int(job.partition("_")[2]) for job in jobs) < 50
     for user in (SOMEBODY_ELSE, NOBODY):
         assert '"pending": 60' in place.scorer("status", "--json", environment=user)
-    assert "Running or waiting already: 60 pack" in place.scorer("submit", environment=SOMEBODY_ELSE)
+    assert "Already running or pending: 60 pack" in place.scorer("submit", environment=SOMEBODY_ELSE)
     assert sorted(place.jobs()) == sorted(jobs)
     assert "60 packs cancelled" in place.scorer("cancel", "-y", environment=SOMEBODY_ELSE)
     place.wait_until_empty()  # of the job that draws the report, too

@@ -19,11 +19,13 @@ from slurm import submit
 from slurm.backend import SchedulerError
 from slurm.cluster import script
 from slurm.local.supervisor import alive
-from slurm.profile import Profile
+from slurm.profile import STORAGE_VARIABLE, Profile
 from slurm.submissions.submission import JobArray, Submission, new, read, setup
 from slurm.submit import submit_workers
+from tests.fake_secrets import fake
 
-SECRET = 'it\'s a "secret"\n$(touch PWNED)`touch PWNED`\\;touch PWNED'
+NAME = fake("MY¦_TOKEN")
+VALUE = 'it\'s a "secret"\n$(touch PWNED)`touch PWNED`\\;touch PWNED'
 PRINT = [sys.executable, "-c", "import os; print(ascii(os.environ['MY_TOKEN']))"]
 
 
@@ -34,7 +36,7 @@ def mode(path: Path) -> int:
 def submission(folder: Path, **profile: object) -> Submission:
     """A submission of one worker that prints the variable MY_TOKEN."""
     folder.mkdir(parents=True)
-    loaded = Profile.model_validate({"name": "x", "scheduler": "slurm", "environment": {"MY_TOKEN": SECRET}, **profile})
+    loaded = Profile.model_validate({"name": "x", "scheduler": "slurm", "environment": {NAME: VALUE}, **profile})
     made = new(folder, loaded, folder, [1], command=PRINT, workers=1)
     (made.folder / "logs").mkdir(parents=True)
     return made
@@ -55,7 +57,7 @@ def test_the_script_of_a_job_runs_no_value_as_code_and_gets_every_variable(tmp_p
     subprocess.run(["bash", "-n", written], check=True)
     job = {"SLURM_ARRAY_JOB_ID": "1", "SLURM_ARRAY_TASK_ID": "0", "PATH": os.environ["PATH"]}
     done = subprocess.run(["bash", written], cwd=tmp_path, env=job, capture_output=True, text=True)
-    assert done.stdout == f"{SECRET!a}\n", done.stderr
+    assert done.stdout == f"{VALUE!a}\n", done.stderr
     assert not list(tmp_path.rglob("PWNED"))
     assert "a b'\"'\"'c;%%j/submissions/1/logs/%A_%a.log" in written.read_text()
 
@@ -88,11 +90,11 @@ def test_a_record_has_the_names_of_variables_and_a_file_of_mode_600_the_values(t
 def test_a_record_of_an_older_version_is_read_and_becomes_private_when_it_is_written(tmp_path):
     made = submission(tmp_path / "sweep")
     old = json.loads(made.model_dump_json())
-    old["profile"]["environment"]["SCORER_STORAGE"] = "x"
+    old["profile"]["environment"][STORAGE_VARIABLE] = "x"
     del old["environment"]
     (made.folder / "submission.json").write_text(json.dumps(old))
     again = read(made.folder)
-    assert again.whole_profile().environment == {"MY_TOKEN": SECRET, "SCORER_STORAGE": "x"}
+    assert again.whole_profile().environment == {NAME: VALUE, STORAGE_VARIABLE: "x"}
     again.write()
     assert "secret" not in (made.folder / "submission.json").read_text()
     assert mode(made.folder / "submission.json") == 0o600
@@ -101,8 +103,8 @@ def test_a_record_of_an_older_version_is_read_and_becomes_private_when_it_is_wri
 
 def test_a_secret_of_a_local_profile_reaches_the_processes_but_no_argument_and_no_readable_file(tmp_path):
     words = [sys.executable, "-c", "import os, time; print(ascii(os.environ['MY_TOKEN'])); time.sleep(1)"]
-    line = "export WANDB_API_KEY=S3CRET"
-    profile = Profile(name="here", scheduler="local", environment={"MY_TOKEN": SECRET}, setup=[f"sleep 0.3; {line}"])
+    line = fake("export WANDB¦_API_KEY=S3CRET")
+    profile = Profile(name="here", scheduler="local", environment={NAME: VALUE}, setup=[f"sleep 0.3; {line}"])
     seen = ""
     submitting = threading.Thread(target=submit_workers, args=(profile, words, 1, tmp_path / "search"))
     submitting.start()
@@ -114,7 +116,7 @@ def test_a_secret_of_a_local_profile_reaches_the_processes_but_no_argument_and_n
             except OSError:
                 continue
         time.sleep(0.02)
-    assert (folder / "logs" / "worker-0.log").read_text() == f"{SECRET!a}\n"
+    assert (folder / "logs" / "worker-0.log").read_text() == f"{VALUE!a}\n"
     assert str(folder) in seen
     assert "it's a" not in seen
     assert "S3CRET" not in seen
@@ -124,7 +126,7 @@ def test_a_secret_of_a_local_profile_reaches_the_processes_but_no_argument_and_n
 
 
 def test_jobs_that_would_not_get_the_storage_are_not_submitted(tmp_path, monkeypatch):
-    monkeypatch.setenv("SCORER_STORAGE", "postgresql://me:S3CRET@h/db")
+    monkeypatch.setenv("SCORER_STORAGE", fake("postgresql¦://me:S3CRET@h/db"))
     profile = Profile(name="site", scheduler="slurm", sbatch={"export": "NONE"})
     with pytest.raises(
         SchedulerError, match=r"^profile site: sbatch.export: with NONE, jobs do not get SCORER_STORAGE"
@@ -133,7 +135,7 @@ def test_jobs_that_would_not_get_the_storage_are_not_submitted(tmp_path, monkeyp
 
 
 def test_the_script_that_sbatch_gets_is_private(tmp_path, monkeypatch):
-    made = submission(tmp_path / "sweep", setup=["export WANDB_API_KEY=S3CRET"])
+    made = submission(tmp_path / "sweep", setup=[fake("export WANDB¦_API_KEY=S3CRET")])
     (tmp_path / "bin").mkdir()
     sbatch = tmp_path / "bin" / "sbatch"
     sbatch.write_text(f'#!/bin/sh\nstat -c %a "$2" > {tmp_path}/mode\necho 7\n')
@@ -150,7 +152,7 @@ def test_resume_takes_the_values_from_the_private_file(tmp_path):
     again = new(tmp_path / "sweep", read(made.folder).whole_profile(), tmp_path, [1], command=PRINT, workers=1)
     assert again.folder.name == "2"
     again.write()
-    assert read(again.folder).whole_profile().environment == {"MY_TOKEN": SECRET}
+    assert read(again.folder).whole_profile().environment == {NAME: VALUE}
     assert submit.submissions(tmp_path / "sweep")[1].environment == ["MY_TOKEN"]
 
 
@@ -165,8 +167,12 @@ def test_a_dry_run_shows_no_secret_and_names_the_variables(tmp_path, monkeypatch
     monkeypatch.setenv("PATH", "/nosuch")  # where there is no Slurm
     profile, definition = tmp_path / "site.yaml", tmp_path / "mine.yaml"
     profile.write_text(
-        "scheduler: slurm\nenvironment: {MY_TOKEN: S3CRET}\nsetup: ['export WANDB_API_KEY=S3CRET', module load cuda]\n"
-        "sbatch: {export: 'ALL,HF_TOKEN=S3CRET', comment: 'postgresql://me:S3CRET@host/db'}\n"
+        fake(
+            "scheduler: slurm\n"
+            "environment: {MY¦_TOKEN: S3CRET}\n"
+            "setup: ['export WANDB¦_API_KEY=S3CRET', module load cuda]\n"
+            "sbatch: {export: 'ALL,HF¦_TOKEN=S3CRET', comment: 'postgresql¦://me:S3CRET@host/db'}\n"
+        )
     )
     definition.write_text("name: mine\nquestion: '?'\ntasks: [CartPole-v1]\ntotal_steps: 800\nseeds: 1\n")
     shown = call("submit", definition, "--profile", profile, "--outputs", tmp_path / "outputs", "--dry-run")
@@ -177,7 +183,7 @@ def test_a_dry_run_shows_no_secret_and_names_the_variables(tmp_path, monkeypatch
 
 def test_logs_shows_no_secret(tmp_path):
     pack = PackFolder.create(tmp_path / "mine" / "packs", [RunConfig(task="CartPole-v1", total_steps=800)])
-    (pack.new_attempt() / "stdout.log").write_text("step 1\nlogin with HF_TOKEN=S3CRET\n")
+    (pack.new_attempt() / "stdout.log").write_text(fake("step 1\nlogin with HF¦_TOKEN=S3CRET\n"))
     shown = call("logs", pack.pack_id, "--outputs", tmp_path)
     assert "step 1" in shown
     assert "login with HF_TOKEN=***" in shown

@@ -14,7 +14,8 @@ import pytest
 from rich.console import Console
 
 from cli.filters import make_filter
-from cli.status_view import cost, status_notes, status_table
+from cli.plan import cluster_estimate
+from cli.status_view import status_notes, status_table
 from scorer_core.records import PackFolder
 from scorer_core.support.files import write_json
 from scorer_core.support.text import duration
@@ -31,6 +32,7 @@ from sweeps.grid import GridRun
 from sweeps.layout import makespan
 from sweeps.loading import parse
 from sweeps.plan import Plan, make_plan
+from tests.fake_secrets import fake
 
 SWEEP: dict[str, Any] = {
     "name": "mine", "question": "?", "tasks": ["minatar/breakout", "gymnax/breakout"], "total_steps": 10_000,
@@ -108,8 +110,10 @@ def test_the_command_for_the_logs_works_where_a_copy_of_the_sweep_has_the_same_p
     shutil.copytree(tmp_path / "mine", tmp_path / "copy")
     (tmp_path / "copy" / "packs" / pack.pack_id / "attempts" / "1" / "stderr.log").write_text("of the copy\n")
     for sweep, log in (("mine", "out of luck"), ("copy", "of the copy")):
-        (why,) = (line.plain for line in status_notes(read_status(tmp_path / sweep)) if line.plain.startswith("Why: "))
-        command, _, _ = why.removeprefix("Why: ").partition(". Again: ")
+        (why,) = (
+            line.plain for line in status_notes(read_status(tmp_path / sweep)) if line.plain.startswith("See why: ")
+        )
+        command, _, _ = why.removeprefix("See why: ").partition(". Resubmit: ")
         code, said, _ = call(*shlex.split(command)[1:])
         assert (code, said.splitlines()[-1]) == (0, log)
         code, said, _ = call("logs", tmp_path / sweep / "packs" / pack.pack_id)
@@ -136,16 +140,18 @@ def test_the_share_of_runs_with_a_verdict_stands_beside_their_variant_and_task(p
 def test_the_price_on_a_cluster_is_that_of_its_jobs_at_the_measured_speed(planned):
     seconds = [price.seconds(pack.configs[0], 4, compiled=False) for pack in planned.packs]
     two = Profile(name="mine", scheduler="slurm", time=3, throttle=2)
-    (shown,) = cost(planned.packs, two)
+    (shown,) = cluster_estimate(planned.packs, two)
     assert 180 > max(seconds) > 1, "one attempt is enough: no number of attempts is printed"
-    assert f"As jobs of mine: the longest about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in shown
-    assert f"about {duration(makespan(seconds, 2))} with 2 jobs at a time" in shown
+    assert (
+        f"Estimated on mine: longest job about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in shown
+    )
+    assert f"about {duration(makespan(seconds, 2))} with 2 jobs at once" in shown
     larger = [replace(pack, configs=[runs_of.model_copy(update={"total_steps": 10**7}) for runs_of in pack.configs])
               for pack in planned.packs]  # fmt: skip
     longest = max(pack.seconds for pack in larger)
-    shown, unmeasured = cost(larger, two.model_copy(update={"gpus": "1", "throttle": None}))
+    shown, unmeasured = cluster_estimate(larger, two.model_copy(update={"gpus": "1", "throttle": None}))
     assert f"{math.ceil(longest / 180)} attempts of 3 min" in shown
-    assert "with 6 jobs at a time" in shown
+    assert "with 6 jobs at once" in shown
     assert "no GPU has been measured" in unmeasured
 
 
@@ -250,13 +256,13 @@ def test_a_filter_takes_the_runs_it_names(planned, options, expected):
     given = {"variants": None, "tasks": None, "seeds": None, "states": None} | options
     cells = read_status(planned.folder).cells
     wanted = make_filter(**given).among(cell.run for cell in cells)
-    assert sum(wanted.takes_cell(cell) for cell in cells) == expected
+    assert sum(wanted.matches_run(cell) for cell in cells) == expected
 
 
 @pytest.mark.parametrize(("option", "word"), [("variants", "nosuch"), ("variants", "!nosuch"), ("tasks", "freeway")])
 def test_a_filter_that_matches_nothing_of_the_sweep_is_refused_with_what_there_is(planned, option, word):
     given = {"variants": None, "tasks": None, "seeds": None, "states": None} | {option: [word]}
-    with pytest.raises(DefinitionError, match=f"{word}: matches none of this sweep; there is"):
+    with pytest.raises(DefinitionError, match=f"{word}: matches none of this sweep; choose from:"):
         make_filter(**given).among(cell.run for cell in read_status(planned.folder).cells)
 
 
@@ -264,9 +270,9 @@ def test_the_name_of_a_variant_is_no_pattern():
     runs = [GridRun(name, name, name, "minatar/breakout", 0) for name in ("x [a]", "x a", "x *", "x b")]
     for name in ("x [a]", "x *"):
         wanted = make_filter([name], None, None).among(runs)
-        assert [run.variant for run in runs if wanted.takes_run(run)] == [name]
+        assert [run.variant for run in runs if wanted.matches_grid_run(run)] == [name]
         wanted = make_filter([f"!{name}"], None, None).among(runs)
-        assert name not in [run.variant for run in runs if wanted.takes_run(run)]
+        assert name not in [run.variant for run in runs if wanted.matches_grid_run(run)]
 
 
 @pytest.mark.parametrize("given", [{"seeds": ["a"]}, {"seeds": ["!1-"]}, {"states": ["finished"]}])
@@ -312,7 +318,10 @@ def test_a_job_s_variables_do_not_reach_slurm_s_commands_but_its_configuration_d
     for name in ("SLURM_ARRAY_JOB_ID", "SLURM_CPU_BIND", "SBATCH_PARTITION", "SLURM_CONF", "SCORER_STORAGE"):
         monkeypatch.setenv(name, "mine")
     seen = scheduler.run_command("env")
-    assert [line for line in seen.splitlines() if line.endswith("=mine")] == ["SLURM_CONF=mine", "SCORER_STORAGE=mine"]
+    assert [line for line in seen.splitlines() if line.endswith("=mine")] == [
+        "SLURM_CONF=mine",
+        fake("SCORER¦_STORAGE=mine"),
+    ]
     assert os.environ["SLURM_ARRAY_JOB_ID"] == "mine"
 
 

@@ -14,7 +14,7 @@ def test_submitted_and_requeued_by_hand_it_ends_in_the_report_and_is_not_submitt
     said = place.scorer("submit")
     assert "1 pack submitted" in said
     assert len(place.jobs()) == 1
-    assert "Running or waiting already: 1 pack" in place.scorer("submit")
+    assert "Already running or pending: 1 pack" in place.scorer("submit")
     assert len(place.jobs()) == 1
     place.wait_until_training(step=400)
     (job,) = place.jobs()

@@ -8,6 +8,7 @@ import pytest
 
 from slurm.profile import Profile
 from slurm.submit import live_workers, submit_workers
+from tests.fake_secrets import fake
 from tests.slurm.test_job import wait_for
 
 # The first two starts ask to be started again, the others say they are done; each notes the secret it was given.
@@ -43,7 +44,7 @@ def test_workers_on_slurm_are_requeued_on_75_and_a_secret_reaches_them_but_no_fi
         monkeypatch.setenv(key, value)
     # A site, or a profile, may keep the variables of the shell from jobs; those of the profile reach them all the same.
     profile = Profile(
-        name="dev", scheduler="slurm", partition="low", throttle=1, environment={"MY_TOKEN": "it's\na 'token'"},
+        name="dev", scheduler="slurm", partition="low", throttle=1, environment={fake("MY¦_TOKEN"): "it's\na 'token'"},
         sbatch={"export": "SCORER_STORAGE"},
     )  # fmt: skip
     submission = submit_workers(profile, [sys.executable, "-c", CODE, str(starts)], 2, tmp_path / "search")

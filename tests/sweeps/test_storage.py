@@ -24,6 +24,7 @@ from sweeps.errors import DefinitionError
 from sweeps.storage import STORAGE_VARIABLE, StorageError
 from sweeps.studies import study_in
 from sweeps.study import Study
+from tests.fake_secrets import fake
 from tests.postgresql import PASSWORD, free_port, postgresql  # noqa: F401, a fixture
 from tests.search_synthetic import SyntheticTrainer, search_of
 
@@ -198,27 +199,31 @@ def test_a_locked_database_is_an_error_that_names_it(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("postgresql://me:{password}@127.0.0.1:{port}/db", "postgresql://127.0.0.1:{port}/db: cannot be used: "),
+        ("postgresql¦://me:{word}@127.0.0.1:{port}/db", "postgresql://127.0.0.1:{port}/db: cannot be used: "),
         ("sqlite:////nosuch/folder/study.db", "sqlite:////nosuch/folder/study.db: cannot be used: unable to open"),
-        ("oracle://me:{password}@host/db", "oracle://host/db: needs the Python package "),
-        ("nosuch://me:{password}@host/db", "nosuch://host/db: cannot be used: "),
-        ("postgresql://me:p@{password}@127.0.0.1:{port}/db", "in a password, write @ as %40"),
+        ("oracle¦://me:{word}@host/db", "oracle://host/db: needs the Python package "),
+        ("nosuch¦://me:{word}@host/db", "nosuch://host/db: cannot be used: "),
+        ("postgresql¦://me:p@{word}@127.0.0.1:{port}/db", "in a password, write @ as %40"),
         (
-            "postgresql://127.0.0.1:{port}/db?token={password}",
+            "postgresql://127.0.0.1:{port}/db?to¦ken={word}",
             "storage postgresql://127.0.0.1:{port}/db: cannot be used",
         ),
-        ("postgresql://127.0.0.1:{port}/db?pwd={password}", "storage postgresql://127.0.0.1:{port}/db: cannot be used"),
         (
-            "postgresql://127.0.0.1:{port}/db?options=-c x={password}",
+            "postgresql://127.0.0.1:{port}/db?pw¦d={word}",
             "storage postgresql://127.0.0.1:{port}/db: cannot be used",
         ),
-        ("sqlite:////nosuch/study.db?key={password}", "storage sqlite:////nosuch/study.db: cannot be used"),
-        ("not a url, {password}", f"{STORAGE_VARIABLE}: not the URL of a database"),
+        (
+            "postgresql://127.0.0.1:{port}/db?op¦tions=-c x={word}",
+            "storage postgresql://127.0.0.1:{port}/db: cannot be used",
+        ),
+        ("sqlite:////nosuch/study.db?ke¦y={word}", "storage sqlite:////nosuch/study.db: cannot be used"),
+        ("not a url, {word}", f"{STORAGE_VARIABLE}: not the URL of a database"),
     ],
 )
 def test_a_storage_that_cannot_be_reached_is_one_line_without_its_password(tmp_path, monkeypatch, url, message):
     port = free_port()
-    monkeypatch.setenv(STORAGE_VARIABLE, url.format(password=PASSWORD, port=port))
+    storage = fake(url).format(word=PASSWORD, port=port)
+    monkeypatch.setenv(STORAGE_VARIABLE, storage)
     with pytest.raises((RecordError, DefinitionError)) as refused:
         Study(search_of(), tmp_path / "syn")
     assert message.format(port=port) in one_line(refused)

@@ -49,9 +49,9 @@ def searched(tmp_path_factory) -> tuple[Path, Path, str]:
     return path, outputs, done.stdout
 
 
-@pytest.mark.parametrize("verb", ["run", "show", "confirm"])
-def test_every_verb_explains_itself_with_an_example(call, verb):
-    code, out, _ = call("search", verb, "--help")
+@pytest.mark.parametrize("command", ["run", "show", "confirm"])
+def test_every_command_explains_itself_with_an_example(call, command):
+    code, out, _ = call("search", command, "--help")
     assert code == 0
     assert "Example: scorer search" in " ".join(out.split())
 
@@ -64,13 +64,25 @@ def test_a_search_runs_to_its_end_and_says_how_to_see_it(searched):
     assert "Traceback" not in logs
 
 
+@pytest.mark.parametrize("form", ["name", "folder", "YAML file"])
+def test_a_search_is_named_by_its_name_its_folder_or_its_file(call, searched, form):
+    path, outputs, _ = searched
+    search = {"name": "mine", "folder": outputs / "mine", "YAML file": path}[form]
+    assert call("search", search, "--trials", "6", "--outputs", outputs)[1].count("All trials are finished") == 1
+    assert call("search", "show", search, "--outputs", outputs, "--no-figures")[0] == 0
+    code, out, _ = call("search", "confirm", search, "--outputs", outputs, "--top", "1", "--seeds", "2", "--dry-run")
+    assert (code, "2 variants" in out) == (0, True)
+    code, _, err = call("cancel", search, "--outputs", outputs, "--variant", "x", "-y")
+    assert (code, "filters are not used with a search" in err) == (2, True)
+
+
 def test_begun_again_nothing_is_left_and_no_pack_is_touched(call, searched):
     path, outputs, _ = searched
     packs = outputs / "mine" / "packs"
     before = {path: path.stat().st_mtime_ns for path in packs.rglob("*")}
     code, out, err = call("search", path, "--trials", "6", "--outputs", outputs)
     assert (code, err) == (0, "")
-    assert "Nothing is left to try" in out
+    assert "All trials are finished" in out
     assert {path: path.stat().st_mtime_ns for path in packs.rglob("*")} == before
 
 
@@ -135,6 +147,8 @@ def test_a_sweep_laid_beside_has_at_a_trial_s_point_what_the_trial_has(call, sea
     assert call("run", beside, "--outputs", outputs)[0] == 0
     laid = json.loads(call(*show, "--against", "beside", "--json")[1])["against"]
     assert laid.keys() == {"ratio"}
+    for form in (beside, outputs / "beside"):
+        assert json.loads(call(*show, "--against", form, "--json")[1])["against"] == laid
     here, other = laid["ratio"]
     assert [here["at"], other["at"]] == pytest.approx([trial["point"]["ratio"], 3])
     assert here["value"] == trial["values"][0]
@@ -161,7 +175,7 @@ def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
     process.terminate()
     _, err = process.communicate(timeout=150)
     assert process.returncode == 75, err
-    assert "interrupted; all is committed" in err
+    assert "Interrupted; checkpoints are saved" in err
     assert list(packs.glob("*/checkpoint/*.ckpt"))
     assert subprocess.run([*command, "-s", "trials=3"], capture_output=True).returncode == 0
     assert len(list(packs.glob("*/attempts/2"))) == 1, "the pack that was cut off went on"

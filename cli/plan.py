@@ -1,0 +1,207 @@
+"""`scorer plan`, and what a plan looks like on the screen."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Column, Table
+from rich.text import Text
+
+from cli.console import DEFAULT_OUTPUTS, SplitTable, out, print_json
+from cli.options import AsJson, Lanes, Outputs, Overrides, Processes, SweepArgument
+from cli.sweep_argument import SHOWN_CHANGES
+from scorer_core.provenance import git_error
+from scorer_core.support.commands import shown_path
+from scorer_core.support.text import count, duration, folded
+from slurm.backend import backend_of
+from slurm.profile import Profile, load_profile
+from sweeps import folders, price
+from sweeps.definition import Sweep
+from sweeps.layout import makespan
+from sweeps.left_out import left_out, on_disk
+from sweeps.plan import Plan, PlannedPack, make_plan
+from sweeps.timescale import timescales
+
+app = typer.Typer()
+HERE = Profile(name="local", scheduler="local")
+
+
+@app.command(epilog="Example: scorer plan quickstart -s seeds=5 -s variants.scorer.ratio=10 --profile mycluster")
+def plan(
+    sweep: SweepArgument,
+    overrides: Overrides = None,
+    outputs: Outputs = DEFAULT_OUTPUTS,
+    lanes: Lanes = None,
+    processes: Processes = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="Estimate the time under this profile (default: this machine)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the runs of a sweep, how many are left and the estimated time.
+
+    Also shows which two-timescale conditions hold. Writes nothing.
+    """
+    source = folders.source(sweep, outputs, overrides or ())
+    loaded, outputs = folders.load(sweep, outputs, overrides or ())
+    where = load_profile(profile) if profile else HERE
+    planned = plan_for(loaded, outputs, where, lanes, processes=processes)
+    changes = folders.changes(sweep, planned.folder, overrides or ())
+    if as_json:
+        return print_json(plan_json(planned, source, changes))
+    print_plan(planned, source, changes)
+    if backend_of(where).on_this_machine:
+        print_estimate(planned)
+    else:
+        out.print("\n".join(cluster_estimate(planned.packs, where, processes)))
+    return print_timescales(planned)
+
+
+def plan_for(
+    sweep: Sweep,
+    outputs: Path,
+    profile: Profile,
+    lanes: int | None,
+    only: Collection[str] | None = None,
+    processes: int | None = None,
+) -> Plan:
+    """The plan of `sweep` under `profile`. Only a local profile is planned by the cores of this machine.
+
+    Raises:
+        RecordError: if the folder of the packs cannot be read.
+    """
+    lanes, processes = backend_of(profile).layout(profile, lanes, processes)
+    return make_plan(sweep, outputs, lanes, processes=processes, only=only)
+
+
+def print_problems(problems: Iterable[str]) -> None:
+    """Print a line for each record that is wrong."""
+    for problem in problems:
+        out.print(Text.assemble(("problem:", "red"), f" {problem}"))
+
+
+def print_plan(planned: Plan, source: str, changes: Sequence[str] = ()) -> None:
+    """Print the finished runs per variant and task, notes, and the packs to train.
+
+    `source` names the definition, and `changes` the keys in which it differs from the one used before.
+    """
+    sweep = planned.sweep
+    out.print(Text.assemble((sweep.name, "bold"), f": {sweep.question}"))
+    if sweep.paper:
+        out.print(f"The paper: {sweep.paper}")
+    rows = []
+    for variant in sweep.grid_variants:
+        cells = []
+        for task in sweep.tasks:
+            ids = [run.run_id for run in sweep.runs if run.variant == variant and run.config.task == task]
+            done = sum(run_id in planned.done for run_id in ids)
+            diverged = sum(planned.done.get(run_id) == "diverged" for run_id in ids)
+            cells.append(f"{done}/{len(ids)} done" + (f", {diverged} diverged" if diverged else ""))
+        rows.append((variant.name + (" (baseline)" if variant in sweep.baseline_points else ""), *cells))
+    out.print(SplitTable(("variant", *sweep.tasks), rows))
+    damaged = f", {len(planned.damaged)} damaged" if planned.damaged else ""
+    sizes = (len(sweep.grid_variants), "variant"), (len(sweep.tasks), "task"), (len(sweep.seeds), "seed")
+    grid = " x ".join(count(number, noun) for number, noun in sizes)
+    runs = f"{count(len(sweep.runs), 'grid cell')}, {count(len(planned.run_ids), 'distinct run')}"
+    out.print(f"{grid} = {runs}, {planned.missing:,} to train{damaged}.")
+    print_problems(planned.problems)
+    print_notes(planned, source, changes)
+    if reason := git_error():
+        out.print(f"note: no git commit is recorded with the runs: {reason}")
+    if planned.packs:
+        started = sum(pack.started for pack in planned.packs)
+        steps = sum(pack.env_steps for pack in planned.packs)
+        sizes = Counter(len(pack.configs) for pack in planned.packs)
+        lanes = ", ".join(f"{many} x {count(size, 'lane')}" for size, many in sizes.items())
+        out.print(
+            f"{count(len(planned.packs), 'pack')}: {lanes} ({started} already started); {steps:,} environment steps."
+        )
+
+
+def print_notes(planned: Plan, source: str, changes: Sequence[str] = ()) -> None:
+    """Print how the definition has changed, and which runs on disk are not in it."""
+    if changes:
+        kept = shown_path(planned.folder / "sweep.yaml")
+        differing = folded(changes, SHOWN_CHANGES)
+        out.print(f"note: {source} differs from {kept}, the definition used before, in: {differing}")
+    for line in _left_out(planned, source):
+        out.print(f"note: {line}")
+
+
+def _left_out(planned: Plan, source: str) -> list[str]:
+    return left_out(planned.folder, on_disk(planned.folder), planned.run_ids, lambda: planned.sweep, source)
+
+
+def print_estimate(planned: Plan) -> None:
+    """Print how long the packs take on this machine, and the reason for their layout."""
+    if planned.packs:
+        processes = count(planned.layout.processes, "process")
+        out.print(f"About {duration(planned.seconds)} with {processes}. {planned.layout.why}")
+
+
+def print_timescales(planned: Plan) -> None:
+    """Print for each schedule of the sweep which conditions hold, which fail, and why."""
+    symbols = " (a: leader learning rate, b: follower learning rate, k: updates)"
+    out.print(Text.assemble(("\nTwo-timescale conditions", "bold"), symbols))
+    for found in timescales(planned.sweep):
+        out.print(f"{folded(found.variants)}: {found.schedule}")
+        conditions = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
+        for condition in found.conditions:
+            holds = Text("holds", "green") if condition.holds else Text("fails", "red")
+            conditions.add_row("", holds, f"{condition.name}: {condition.why}")
+        if found.conditions:
+            out.print(conditions)
+
+
+def plan_json(planned: Plan, source: str, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """The plan for scripts; `seconds` is the estimated time on this machine."""
+    return {
+        "sweep": planned.sweep.name,
+        "folder": str(planned.folder),
+        "paper": planned.sweep.paper,
+        "env_steps": sum(pack.env_steps for pack in planned.packs),
+        "seconds": round(planned.seconds),
+        "timescales": [asdict(found) for found in timescales(planned.sweep)],
+        "processes": planned.layout.processes,
+        "why": planned.layout.why,
+        "done": planned.done,
+        "damaged": sorted(planned.damaged),
+        "problems": list(planned.problems),
+        "changes": list(changes),
+        "left_out": _left_out(planned, source),
+        "git_error": git_error(),
+        "runs": [
+            {"run_id": r.run_id, "variant": r.variant.name, "task": r.config.task, "seed": r.config.seed}
+            for r in planned.sweep.runs
+        ],
+        "packs": [
+            {"pack_id": p.folder.pack_id, "started": p.started, "run_ids": [c.run_id for c in p.configs]}
+            for p in planned.packs
+        ],
+    }
+
+
+def cluster_estimate(packs: Sequence[PlannedPack], profile: Profile, at_once: int | None = None) -> list[str]:
+    """The estimated time of `packs` as jobs under a Slurm `profile`, from measured speeds."""
+    if not packs:
+        return []
+    device = "cuda" if profile.gpus or profile.device.startswith("cuda") else "cpu"
+    known = device if device in price.measured() else "cpu"
+    seconds = [pack.seconds_on(known) for pack in packs]
+    attempts = -(-max(seconds) // (60 * profile.time))
+    longest = f"longest job about {duration(max(seconds))}"
+    if attempts > 1:
+        longest += f" ({attempts:.0f} attempts of {duration(60 * profile.time)})"
+    at_once = min(at_once or profile.throttle or len(packs), len(packs))
+    unit = "GPU" if known == "cuda" else "core"
+    lines = [
+        f"Estimated on {profile.name}: {longest}; {duration(sum(seconds))} of one {unit} in total; "
+        f"about {duration(makespan(seconds, at_once))} with {count(at_once, 'job')} at once."
+    ]
+    if known != device:
+        lines.append("The speeds were measured on a CPU: no GPU has been measured yet.")
+    return lines
