@@ -311,7 +311,8 @@ def test_a_copy_of_a_pack_is_no_pack(folder):
     for name in ("copy of x", f"{folder.pack_id}.bak", ".hidden"):
         shutil.copytree(folder.path, folder.path.parent / name)
     assert [pack.path for pack in pack_folders(folder.path.parent)] == [folder.path]
-    ignored = [f"{folder.path.parent / name}: its name is not a pack id, so it is ignored" for name in names]
+    others = [folder.path.parent / name for name in ("copy of x", f"{folder.pack_id}.bak")]
+    ignored = [f"{path}: its name is not a pack id, so it is ignored" for path in others]
     assert sorted(ignored_folders(folder.path.parent)) == sorted(ignored)
 
 
