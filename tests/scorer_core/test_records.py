@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer_core.config import RunConfig
-from scorer_core.metric_parts import SCHEMA
+from scorer_core.metric_rows import SCHEMA
 from scorer_core.metrics import METRICS
 from scorer_core.pack_folders import ignored_folders, pack_folders
 from scorer_core.records import PackFolder
@@ -311,7 +311,8 @@ def test_a_copy_of_a_pack_is_no_pack(folder):
     for name in ("copy of x", f"{folder.pack_id}.bak", ".hidden"):
         shutil.copytree(folder.path, folder.path.parent / name)
     assert [pack.path for pack in pack_folders(folder.path.parent)] == [folder.path]
-    ignored = [f"{folder.path.parent / name}: its name is not a pack id, so it is ignored" for name in names]
+    others = [folder.path.parent / name for name in ("copy of x", f"{folder.pack_id}.bak")]
+    ignored = [f"{path}: its name is not a pack id, so it is ignored" for path in others]
     assert sorted(ignored_folders(folder.path.parent)) == sorted(ignored)
 
 
