@@ -9,7 +9,6 @@ from rich.text import Text
 from cli.console import DEFAULT_OUTPUTS, out, print_json, table
 from cli.options import AsJson, Outputs
 from cli.plan import print_problems
-from scorer_core import verdicts
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count
 from sweeps import loading, search
@@ -43,6 +42,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one run: verdicts, state, configuration, provenance and last metrics."""
+    from scorer_core import verdicts  # imports numpy
+
     folder, config = find_run(outputs, run_id)
     problems: list[str] = []
 

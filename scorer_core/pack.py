@@ -20,7 +20,7 @@ from scorer_core import acting, checkpoint, diagnostics, game, networks, noise, 
 from scorer_core.config import RunConfig, spread
 from scorer_core.envs import interface
 from scorer_core.game import Batches, Lane, Players
-from scorer_core.metric_parts import SCHEMA
+from scorer_core.metric_rows import SCHEMA
 from scorer_core.metrics import DIAGNOSTICS, METRICS
 from scorer_core.networks import Shape
 from scorer_core.replay import Replay, num_transitions, ring_rows, sample

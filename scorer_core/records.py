@@ -19,21 +19,23 @@ import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from pydantic import ValidationError
 
 from scorer_core import identity
 from scorer_core.commits import Commit, Commits
 from scorer_core.config import RunConfig
 from scorer_core.identity import pack_id
-from scorer_core.metric_parts import SCHEMA, MetricParts, rows_of_version_1, sorted_rows
+from scorer_core.metric_parts import MetricParts
 from scorer_core.provenance import read_provenance
 from scorer_core.record_forms import DoneRecord, PackRecord, StateRecord, first_fault, now, read_record
 from scorer_core.support.errors import MovedError, RecordError
 from scorer_core.support.files import numbered, refuse_links, replace_file, write_json
 from scorer_core.support.locks import Lock, try_lock
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 HALVED = "halved.json"  # names the two packs that replaced a pack which ran out of memory
 
@@ -227,7 +229,7 @@ class PackFolder:
 
     # --- commits ---
 
-    def commit(self, step: int, rows: pa.Table, checkpoint: bytes) -> None:
+    def commit(self, step: int, rows: "pa.Table", checkpoint: bytes) -> None:
         """Make everything up to environment step `step` durable: the new metric rows (SCHEMA), then the checkpoint.
 
         Raises:
@@ -240,7 +242,9 @@ class PackFolder:
             self._committed = self._committed_parts()
         parts = dict(self._committed)
         if rows.num_rows:
-            name, checksum = self._parts.write(step, rows)
+            from scorer_core.metric_rows import to_parquet  # imports pyarrow
+
+            name, checksum = self._parts.write(step, to_parquet(rows))
             parts[name] = checksum
         self._commits.write(Commit(step, parts, checkpoint))
         self._committed = parts
@@ -264,7 +268,7 @@ class PackFolder:
 
     # --- metrics ---
 
-    def rows(self, columns: Sequence[str], run_ids: Collection[str] | None = None) -> pa.Table:
+    def rows(self, columns: Sequence[str], run_ids: Collection[str] | None = None) -> "pa.Table":
         """The committed metric rows: `run_id`, `step` and `columns`, sorted by run and step; of `run_ids` if given.
 
         A metric that an older version did not log is NaN. Of version 0.1 a return is NaN as long as the run has
@@ -274,22 +278,33 @@ class PackFolder:
             RecordError: if done.json cannot be read, or a part that it or the newest checkpoint lists is missing or
                 damaged, or a row occurs twice.
         """
-        schema = pa.schema([SCHEMA.field(name) for name in dict.fromkeys(("run_id", "step", *columns))])
+        from scorer_core import metric_rows  # imports pyarrow
+
+        schema = metric_rows.with_columns(columns)
         parts = self._committed_parts()
         if not parts:
             return schema.empty_table()
-        pack, read = self._pack(), schema
-        if pack.of_version_1 and "return" in columns and "episodes" not in columns:
-            read = schema.append(SCHEMA.field("episodes"))
-        table = self._parts.read(parts, read)
+        pack = self._pack()
+        read = metric_rows.with_columns((*columns, "episodes")) if pack.of_version_1 else schema
+        tables = [
+            metric_rows.from_parquet(
+                self._parts.content(name, checksum), read, self._parts.folder / name, validate=not checksum
+            )
+            for name, checksum in parts.items()
+        ]
+        table = metric_rows.joined(tables, read)
         if not table.num_rows:
             return schema.empty_table()
         if pack.of_version_1:
-            table = rows_of_version_1(table, self._names(pack), self.configs()[0].num_envs).select(schema.names)
-        return sorted_rows(table, run_ids, self._parts.folder)
+            table = metric_rows.rows_of_version_1(table, self._names(pack), self.configs()[0].num_envs).select(
+                schema.names
+            )
+        return metric_rows.sorted_rows(table, run_ids, self._parts.folder)
 
     def last_row(self, run_id: str) -> dict[str, Any]:
         """The newest committed metrics of one run; empty before its first commit."""
+        from scorer_core.metric_rows import SCHEMA
+
         rows = self.rows(SCHEMA.names, [run_id])
         return rows.slice(rows.num_rows - 1).to_pylist()[0] if rows.num_rows else {}
 

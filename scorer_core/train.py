@@ -12,7 +12,7 @@ import torch
 from scorer_core import verdicts
 from scorer_core.checkpoint import make_private
 from scorer_core.commits import Commit
-from scorer_core.metric_parts import SCHEMA
+from scorer_core.metric_rows import SCHEMA
 from scorer_core.pack import Pack
 from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError

@@ -6,11 +6,10 @@ lane, which is proportional to its operations. Both were measured with the paper
 
 import itertools
 import json
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-import numpy as np
 
 from scorer_core.config import RunConfig
 from scorer_core.envs.tasks import observation_space
@@ -58,7 +57,7 @@ def _observation(task: str) -> tuple[int, int, bool]:
     if family in SUITES:
         return 100 * CHANNELS[game], 1, False
     space = observation_space(task)
-    return int(np.prod(space.shape or (1,))), 1 if space.dtype in (np.bool_, np.uint8) else 4, True
+    return math.prod(space.shape or (1,)), 1 if space.dtype.name in ("bool", "uint8") else 4, True
 
 
 def flop(config: RunConfig) -> tuple[float, float]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scorer_core.config import RunConfig
-from scorer_core.metric_parts import SCHEMA
+from scorer_core.metric_rows import SCHEMA
 from scorer_core.metrics import METRICS
 from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError

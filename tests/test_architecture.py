@@ -99,7 +99,7 @@ JOBS = "slurm.status, slurm.submit, slurm.cluster.script, slurm.local.launcher, 
         (LIBRARIES, {"torch", "numba", "typer", "rich"}),
         (JOBS, {"torch", "numba", "typer", "rich"}),
         ("slurm.jobs.train_pack, slurm.jobs.search_worker, slurm.jobs.draw_report", {"torch", "numba", "typer"}),
-        ("cli.main", {"torch", "numba", "optuna", "matplotlib", "scipy", "submitit"}),
+        ("cli.main", {"torch", "numba", "numpy", "pyarrow", "optuna", "matplotlib", "scipy", "submitit"}),
     ],
 )
 def test_what_a_login_node_imports_loads_no_torch_and_no_terminal_library(modules, unwanted):

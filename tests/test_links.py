@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from scorer_core.config import RunConfig
-from scorer_core.metric_parts import SCHEMA
+from scorer_core.metric_rows import SCHEMA
 from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import open_log, replace_file, write_json

@@ -13,7 +13,7 @@ import torch
 
 from analysis.load import load_results
 from cli.status_view import status_notes
-from scorer_core.metric_parts import SCHEMA
+from scorer_core.metric_rows import SCHEMA
 from scorer_core.metrics import MEASURED, METRICS
 from scorer_core.pack_folders import pack_folders
 from scorer_core.records import PackFolder

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from scorer_core.config import RunConfig
-from scorer_core.metric_parts import SCHEMA
+from scorer_core.metric_rows import SCHEMA
 from scorer_core.metrics import MEASURED, METRICS
 from scorer_core.records import PackFolder
 from scorer_core.support.files import replace_file, write_json

@@ -3,7 +3,7 @@
 import pytest
 
 from scorer_core.diagnostics import PROBED
-from scorer_core.metric_parts import SCHEMA
+from scorer_core.metric_rows import SCHEMA
 from scorer_core.metrics import DIAGNOSTICS, MEASURED, METRICS, TABLE
 from scorer_core.pack import LEARNED
 from tools import metrics_page

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scorer_core.config import RunConfig
-from scorer_core.metric_parts import SCHEMA
+from scorer_core.metric_rows import SCHEMA
 from scorer_core.metrics import METRICS
 from scorer_core.pack_folders import ignored_folders, pack_folders
 from scorer_core.records import PackFolder
