@@ -66,6 +66,7 @@ class Pack:
         self.environments = interface.make(self.config, self.lane.seed)
         self.observation = self.environments.reset().to(device)
         self.shape = networks.shape_of(self.config, self.environments.observation_shape, self.environments.num_actions)
+        _import_parts(self.config)
         self.coupling: game.UpdateFn = registry.coupling(self.config.coupling)
         alone = [game.new_players(seed, self.shape) for seed in self.lane.seed]
         self.players: Players = tree_map(lambda *runs: torch.stack(runs), *alone)
@@ -316,6 +317,14 @@ def update_one_run(
         "follower_grad_norm": followed.grad_norm,
     }
     return players, torch.stack([measured[name] for name in LEARNED])
+
+
+def _import_parts(config: RunConfig) -> None:
+    """Import the parts that `config` names now: a missing one is found, and the folder of the code may move later."""
+    registry.function(registry.FOLLOWER_OBJECTIVES[config.follower_objective])
+    registry.function(registry.SCHEDULES[config.schedule].rate)
+    if config.leader_penalty != "none":
+        registry.function(registry.LEADER_PENALTIES[config.leader_penalty])
 
 
 def _needs_twin_lane(config: RunConfig, compiled: bool) -> bool:

@@ -288,7 +288,7 @@ def test_an_interrupted_run_says_75_and_the_next_goes_on(sweep_file, tmp_path):
     assert state["phase"] == "interrupted"
     assert list(packs.glob("*/checkpoint/*.ckpt"))
     shown = json.loads(subprocess.check_output([*command[:3], "plan", *command[4:], "--json"]))
-    assert [pack["begun"] for pack in shown["packs"]] == [True]
+    assert [pack["started"] for pack in shown["packs"]] == [True]
 
 
 def test_a_pack_that_fails_is_named_with_its_reason_and_the_others_are_reported(call, sweep_file, tmp_path):
@@ -340,7 +340,7 @@ def test_what_is_not_there_is_said_in_one_line(call, sweep_file, tmp_path):
     assert call("plan", "nosuch")[0] == 2
     code, _, err = call("report", sweep_file, "--outputs", tmp_path)
     assert (code, err.count("\n")) == (1, 1)
-    assert "not trained yet" in err
+    assert "this sweep has not been trained" in err
     code, _, err = call("show", "abcd", "--outputs", tmp_path)
     assert (code, err) == (1, f"abcd: no such run in {tmp_path}\n")
     assert call("run", sweep_file, "--lanes", "0")[0] == 2

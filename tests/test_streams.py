@@ -13,7 +13,7 @@ from tests.test_scorer import SWEEP
 
 ROOT = Path(__file__).parent.parent
 SPEAK = (  # prints as much as no buffer holds, in two parts
-    "import os, sys; from sweeps import streams; streams.protect();"
+    "import os, sys; from scorer_core.support import streams; streams.protect();"
     "[print('\\u2192 \\xfc ' * 9000, flush=True) for _ in range(2)];"
     "file = open(os.devnull); print('error', file=sys.stderr);"
     "print(file.fileno() > 2, streams.lost_output(), file=sys.stderr); os.system('echo child')"
@@ -77,7 +77,7 @@ def trained(latin_1, tmp_path_factory) -> tuple[Path, dict[str, str], tuple[int,
     definition |= {"variants": {"dqn": {"coupling": "monolithic"}}}
     path.write_text(yaml.safe_dump(definition, allow_unicode=True), encoding="utf-8")
     variables = {**latin_1, "FILE": str(path), "OUT": str(path.parent / "out")}
-    return path, variables, shell('"$PYTHON" -m scorer run "$FILE" --outputs "$OUT" > /dev/full', **variables)
+    return path, variables, shell('"$PYTHON" -m cli.main run "$FILE" --outputs "$OUT" > /dev/full', **variables)
 
 
 def test_a_full_stdout_does_not_stop_training_or_the_report_and_is_exit_code_1(trained):
@@ -89,9 +89,9 @@ def test_a_full_stdout_does_not_stop_training_or_the_report_and_is_exit_code_1(t
 
 def test_in_a_latin_1_locale_files_are_read_as_utf_8_and_the_terminal_gets_what_it_has(trained):
     _, variables, _ = trained
-    code, out, err = shell('"$PYTHON" -m scorer plan "$FILE" --outputs "$OUT"', **variables)
+    code, out, err = shell('"$PYTHON" -m cli.main plan "$FILE" --outputs "$OUT"', **variables)
     assert (code, err) == (0, "")
     assert "mine: Für welches Verhältnis ? ??" in out
     options = "--figure intervals --format svg --reps 200 --curve-reps 100"
-    code, out, err = shell(f'"$PYTHON" -m scorer report "$FILE" --outputs "$OUT" {options}', **variables)
+    code, out, err = shell(f'"$PYTHON" -m cli.main report "$FILE" --outputs "$OUT" {options}', **variables)
     assert (code, err) == (0, ""), err

@@ -251,5 +251,5 @@ def test_an_argument_that_is_not_text_in_the_locale_s_encoding_is_one_line(monke
     monkeypatch.setattr(sys, "argv", ["scorer", "plan", "b\udcfc.yaml"])
     with pytest.raises(SystemExit) as stopped:
         main.main()
-    line = "b\\udcfc.yaml: this argument is not text in the encoding of the locale\n"
+    line = "b\\udcfc.yaml: this argument is not valid text in the encoding of the locale\n"
     assert (stopped.value.code, capsys.readouterr().err) == (2, line)

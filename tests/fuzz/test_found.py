@@ -126,19 +126,22 @@ def test_logs_of_a_strange_name_is_one_line(work, name):
 @pytest.mark.parametrize("level", ["=1", "minatar/breakout=nan", "minatar/breakout=inf", "minatar/breakout=", "1"])
 def test_a_threshold_is_a_task_and_a_finite_number(work, level):
     code, _, err = run("report", "tiny.yaml", "--threshold", level)
-    assert (code, err) == (2, f"--threshold {level}: not of the form TASK=RETURN, with a finite number\n")
+    assert (code, err) == (2, f"--threshold {level}: expected TASK=RETURN with a finite number\n")
 
 
 def test_a_threshold_for_a_task_that_the_sweep_has_not_is_refused(work):
     code, _, err = run("report", "tiny.yaml", "--threshold", "minatar/asterix=1", "--figure", "intervals")
-    assert (code, err) == (1, "--threshold minatar/asterix=...: no task of this sweep; choose from: minatar/breakout\n")
+    assert (code, err) == (
+        1,
+        "--threshold minatar/asterix=...: not a task of this sweep; choose from: minatar/breakout\n",
+    )
 
 
 @pytest.mark.parametrize("seed", ["9" * 5000, "٣", "1-"])
 def test_a_seed_to_filter_by_is_a_number_of_this_machine(work, seed):
     code, _, err = run("status", "tiny", "--seed", seed)
     assert (code, err.count("\n")) == (2, 1)
-    assert "is neither a number nor a span" in err
+    assert "is neither a number nor a range" in err
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000])

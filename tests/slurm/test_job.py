@@ -300,4 +300,4 @@ def test_provenance_says_what_ran(reference):
     assert provenance["device"] == "cpu"
     assert provenance["packages"]["torch"]
     assert provenance["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert Path(provenance["argv"][0]).name == "job.py"
+    assert Path(provenance["argv"][0]).name == "train_pack.py"

@@ -96,7 +96,7 @@ def test_submit_returns_at_once_and_the_sweep_ends_in_a_report(place):
     assert place.status()["counts"] == {"done": 4}
     shown = place.call("status", "mine")
     assert "The report was drawn" in shown
-    assert "with every run" in shown
+    assert "with all runs" in shown
     assert (place.outputs / "mine" / "report" / "report.html").exists()
     assert "To submit: 0 packs, 0 runs." in place.submit()
     assert "To submit: 2 packs, 2 runs." in place.submit("-s", "seeds=3", "--dry-run"), "only the new seed is missing"
@@ -183,7 +183,9 @@ def test_jobs_of_a_renamed_sweep_stop_and_make_no_new_folder_and_resume_goes_on_
     wait_for(lambda: not Path(f"/proc/{process}").exists() and not Path(f"/proc/{watching}").exists())
     assert not (place.outputs / "mine").exists()
     assert moved.committed_step() >= committed > 0
-    (line,) = (moved.attempts()[-1].joinpath("stderr.log")).read_text().splitlines()
+    lines = (moved.attempts()[-1].joinpath("stderr.log")).read_text().splitlines()
+    assert len(lines) == 1, lines
+    (line,) = lines
     assert line.startswith(f"{pack.path}: this folder, or the lock in it, was moved or removed")
     log = (renamed / "submissions" / "1" / "logs" / "supervisor.log").read_text()
     assert "submissions/1: this folder, or the lock in it, was moved or removed" in log
@@ -247,7 +249,7 @@ def test_what_failed_is_left_alone_until_it_is_retried(place):
     assert {run["state"] for run in json.loads(missing.read_text())["runs"].values()} == {"failed"}
     shown = place.call("status", "mine")
     assert "metrics" in shown
-    assert "without 2 runs" in shown
+    assert "without 2 unfinished runs" in shown
     assert "failed pack. Resubmit with" in place.submit()
     assert "To submit: 0 packs" in place.submit()
     broken.unlink()

@@ -54,7 +54,7 @@ def test_resume_submits_only_what_was_submitted_and_is_named_and_asks_first(clea
     wait_for(lambda: place.states() == {"lost": 4, "missing": 4}, every=1)
     refused = place.run("resume")
     assert refused.returncode == 2
-    assert "Submit 4 packs with 4 runs again? Add -y to confirm" in refused.stderr
+    assert "Resubmit 4 packs with 4 runs? Add -y to confirm" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     assert place.jobs() == []
     assert "To submit: 4 packs" in place.scorer("resume", "--dry-run")

@@ -92,7 +92,7 @@ def test_sixty_packs_are_two_arrays_of_at_most_fifty_tasks_and_none_is_submitted
         assert '"pending": 60' in place.scorer("status", "--json", environment=user)
     assert "Already running or pending: 60 pack" in place.scorer("submit", environment=SOMEBODY_ELSE)
     assert sorted(place.jobs()) == sorted(jobs)
-    assert "60 packs cancelled" in place.scorer("cancel", "-y", environment=SOMEBODY_ELSE)
+    assert "60 packs and 1 report job cancelled" in place.scorer("cancel", "-y", environment=SOMEBODY_ELSE)
     place.wait_until_empty()  # of the job that draws the report, too
     assert place.states() == {"cancelled": 60}
 

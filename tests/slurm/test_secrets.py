@@ -64,7 +64,7 @@ def test_the_script_of_a_job_runs_no_value_as_code_and_gets_every_variable(tmp_p
 
 def test_a_path_with_a_line_break_is_refused_because_its_second_line_would_be_a_command(tmp_path):
     made = submission(tmp_path / "a\ntouch PWNED\n#")
-    with pytest.raises(SchedulerError, match=r"sbatch takes no path with a line break") as refused:
+    with pytest.raises(SchedulerError, match=r"sbatch accepts no path with a line break") as refused:
         text(made)
     assert "\n" not in str(refused.value)
 

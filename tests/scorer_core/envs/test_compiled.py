@@ -137,10 +137,10 @@ def test_the_minimal_actions_are_the_packages(game: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("pong", "minatar"), "no game 'pong'"),
-        (("breakout", "atari"), "no protocol 'atari'"),
+        (("pong", "minatar"), "unknown game 'pong'"),
+        (("breakout", "atari"), "unknown protocol 'atari'"),
         (("seaquest", "gymnax"), "gymnax has no Seaquest"),
-        (("breakout", "minatar", "some"), "no action set 'some'"),
+        (("breakout", "minatar", "some"), "unknown action set 'some'"),
     ],
 )
 def test_what_does_not_exist_is_refused_by_name(arguments: tuple[str, ...], complaint: str) -> None:
