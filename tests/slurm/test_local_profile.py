@@ -181,11 +181,9 @@ def test_jobs_of_a_renamed_sweep_stop_and_make_no_new_folder_and_resume_goes_on_
     moved = PackFolder(renamed / "packs" / pack.pack_id)
     committed = moved.committed_step()
     wait_for(lambda: not Path(f"/proc/{process}").exists() and not Path(f"/proc/{watching}").exists())
-    assert not (place.outputs / "mine").exists()
+    assert not (place.outputs / "mine" / "packs").exists(), "numba may write its cache of compiled code there"
     assert moved.committed_step() >= committed > 0
-    lines = (moved.attempts()[-1].joinpath("stderr.log")).read_text().splitlines()
-    assert len(lines) == 1, lines
-    (line,) = lines
+    (line,) = (moved.attempts()[-1].joinpath("stderr.log")).read_text().splitlines()
     assert line.startswith(f"{pack.path}: this folder, or the lock in it, was moved or removed")
     log = (renamed / "submissions" / "1" / "logs" / "supervisor.log").read_text()
     assert "submissions/1: this folder, or the lock in it, was moved or removed" in log
