@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +88,18 @@ def clean(accounted) -> Iterator[DevCluster]:
     if jobs:
         accounted.command("scancel", *jobs)
     wait_for(lambda: not accounted.command("squeue", "--noheader"))
+
+
+@pytest.fixture
+def commands(monkeypatch, tmp_path):
+    """Puts a script in front of PATH; each line of its `arguments` file is one call."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def put(name: str, body: str) -> Path:
+        (folder / name).write_text(f'#!/bin/bash\necho "$@" >> "{folder}/{name}.calls"\n{body}\n')
+        (folder / name).chmod(0o755)
+        return folder / f"{name}.calls"
+
+    return put

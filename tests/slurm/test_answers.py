@@ -2,51 +2,25 @@
 
 import os
 import pwd
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cli import logs
 from scorer_core.records import PackFolder
 from slurm import submit
-from slurm.backend import Finding, SchedulerError, SubmissionUnknownError
+from slurm.backend import SchedulerError, SubmissionUnknownError
 from slurm.cluster import losses, scheduler
-from slurm.cluster.profile_check import check_profile
 from slurm.cluster.script import job_number
-from slurm.local import supervisor as local
 from slurm.profile import Profile
 from slurm.status import read_status
-from slurm.submissions import snapshot
-from slurm.submissions.submission import Submission, new, setup, submissions
+from slurm.submissions.submission import new, submissions
 from sweeps.loading import parse
 from sweeps.plan import Plan, make_plan
-from tests.slurm.workplace import SMALL
+from tests.slurm.workplace import SMALL, says
 
 TITLES = "scorer|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST|NAME"
 ROW = "scorer|12|3|PENDING|Nodes required for job are DOWN|(null)|scorer-small-1-ab12cd-0"
 SLURM = Profile(name="cluster", scheduler="slurm")
-
-
-@pytest.fixture
-def commands(monkeypatch, tmp_path):
-    """Puts a script in front of PATH; each line of its `arguments` file is one call."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-
-    def put(name: str, body: str) -> Path:
-        (folder / name).write_text(f'#!/bin/bash\necho "$@" >> "{folder}/{name}.calls"\n{body}\n')
-        (folder / name).chmod(0o755)
-        return folder / f"{name}.calls"
-
-    return put
-
-
-def says(*lines: str) -> str:
-    return "cat <<'END'\n" + "\n".join(lines) + "\nEND"
 
 
 @pytest.mark.parametrize(
@@ -232,97 +206,6 @@ def test_after_ctrl_c_and_after_a_crash_the_array_s_number_is_taken_from_the_que
     assert submission.code == planned.folder
 
 
-# --- the environment of a job ---
-
-
-def submission_of(code: Path, **profile: Any) -> Submission:
-    return Submission(folder=code, profile=Profile(name="p", scheduler="slurm", **profile), code=code)
-
-
-def in_job(submission: Submission, body: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`body` after the lines that come before it in each job."""
-    lines = "\n".join([*setup(submission), body])
-    variables = {"PATH": os.environ["PATH"], **environment}
-    return subprocess.run(
-        ["bash", "-c", lines], capture_output=True, text=True, env=variables, stdin=subprocess.DEVNULL
-    )
-
-
-@pytest.fixture(scope="module")
-def code(tmp_path_factory) -> Path:
-    """A snapshot that shows that it runs, in a folder that needs quotes."""
-    kept = snapshot.save_snapshot(tmp_path_factory.mktemp("home of ann's 100%"))
-    with (kept / "slurm" / "jobs" / "train_pack.py").open("a") as file:
-        file.write("\nprint('SNAPSHOT')\n")
-    text = (kept / "slurm" / "jobs" / "train_pack.py").read_text()
-    (kept / "slurm" / "jobs" / "train_pack.py").write_text(
-        text.replace("FINISHED, FAILED", "print('SNAPSHOT')\nFINISHED, FAILED", 1)
-    )
-    return kept
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [
-        {"PYTHONSAFEPATH": "1"},
-        {"PYTHONPATH": str(snapshot.CODE_ROOT)},
-        {"PYTHONSAFEPATH": "1", "PYTHONPATH": str(snapshot.CODE_ROOT), "PYTHONHOME": "/nosuch", "PYTHONINSPECT": "1"},
-    ],
-)
-def test_a_job_runs_the_snapshot_whatever_the_environment_says(code, environment):
-    done = in_job(submission_of(code), f"{sys.executable} -m slurm.jobs.train_pack --help", **environment)
-    assert (done.returncode, done.stdout[:8]) == (0, "SNAPSHOT"), done.stderr
-
-
-def test_a_job_that_imports_other_code_than_was_submitted_ends_with_one_line(code, tmp_path):
-    done = in_job(
-        submission_of(code),
-        f"cd {snapshot.CODE_ROOT}; export PYTHONPATH=; "
-        f"exec {sys.executable} -m slurm.jobs.train_pack {tmp_path / 'pack'}",
-    )
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"this job runs the code in {snapshot.CODE_ROOT}, and {code} was submitted")
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (
-            ["echo SETUP; module load cuda/12.8"],
-            "setup line 1 failed with exit code 127: echo SETUP; module load cuda/12.8",
-        ),
-        (["true", "source /nosuch"], "setup line 2 failed with exit code 1: source /nosuch"),
-        (["for x in 1; do", "ls /nosuch", "done"], "setup line 2 failed with exit code 2: ls /nosuch"),
-    ],
-)
-def test_a_setup_line_that_fails_ends_the_job(tmp_path, lines, message):
-    done = in_job(submission_of(tmp_path, setup=lines), "echo TRAINS")
-    assert done.returncode == 1
-    assert "TRAINS" not in done.stdout
-    assert done.stderr.splitlines()[-1] == message
-
-
-def test_lines_of_setup_that_do_not_fail_do_not_end_the_job(tmp_path):
-    (tmp_path / "activate").write_text("export ACTIVE=yes\n")
-    lines = [
-        "# a remark", "false || true", "if true; then", "  export X='a b'", "fi", f"source {tmp_path}/activate",
-        "module() { export MODULE=$2; }", "module load cuda", "set -u",
-    ]  # fmt: skip
-    done = in_job(submission_of(tmp_path, setup=lines), 'echo "$X,$ACTIVE,$MODULE"')
-    assert (done.returncode, done.stdout) == (0, "a b,yes,cuda\n"), done.stderr
-
-
-def test_a_setup_line_that_fails_here_is_named_by_submit(tmp_path):
-    submission = Submission(
-        folder=tmp_path / "submissions" / "1", code=tmp_path,
-        profile=Profile(name="here", scheduler="local", setup=["module load cuda"]),
-    )  # fmt: skip
-    submission.folder.mkdir(parents=True)
-    with pytest.raises(SchedulerError, match="setup line 1 failed with exit code 127: module load cuda"):
-        local.start(submission)
-
-
 # --- why a job was lost: lines of real logs ---
 
 LOGS = {
@@ -406,53 +289,3 @@ def test_logs_show_the_job_s_own_log_next_to_the_attempt_s(lost, capsys):
     shown = capsys.readouterr().out
     assert "importing torch" in shown
     assert "exceeded memory limit" in shown
-
-
-# --- the doctor ---
-
-PARTITIONS = """Welcome to HELIOS
-PartitionName=normal Default=YES PriorityTier=1 MaxTime=UNLIMITED State=UP PreemptMode=CANCEL GraceTime=0
-PartitionName=gpu_urgent Default=NO PriorityTier=20 MaxTime=UNLIMITED State=UP PreemptMode=CANCEL GraceTime=0"""
-CONFIG = """PreemptType = preempt/partition_prio
-PreemptMode = CANCEL
-MaxArraySize = 1001
-AccountingStorageType = accounting_storage/slurmdbd"""
-NODES = "scorer|PARTITION|NODELIST|GRES|STATE\nscorer|normal|cpu07|(null)|idle\nscorer|gpu_urgent|{}|gpu:2|idle"
-
-
-def cluster(commands, nodes: str, partitions: str = PARTITIONS, config: str = CONFIG) -> None:
-    commands("scontrol", f"case $* in *partition*) {says(partitions)}\n;; *) {says(config)}\n;; esac")
-    commands("sinfo", says(nodes))
-    associations, qos = says("Guten Tag", "lab||normal|", "a|b"), says("x", "normal|n/a")
-    commands("sacctmgr", f"case $* in *assoc*) {associations}\n;; *) {qos}\n;; esac")
-
-
-@pytest.mark.parametrize(
-    ("node", "level", "found"),
-    [
-        ("gn-01", "ok", "jobs in normal are not preempted"),
-        ("cpu07", "problem", "jobs in gpu_urgent can preempt yours (PreemptMode=CANCEL)"),
-    ],
-)
-def test_only_a_partition_with_nodes_of_ours_preempts(commands, node, level, found):
-    cluster(commands, NODES.format(node))
-    (finding,) = [finding for finding in check_profile(SLURM) if finding.subject == "preemption"]
-    assert (finding.level, finding.found) == (level, found)
-
-
-def test_words_where_numbers_are_expected_do_not_stop_the_profile_check(commands):
-    odd = PARTITIONS.replace("Tier=1 ", "Tier=eins ").replace("MaxTime=UNLIMITED", "MaxTime=unbegrenzt")
-    cluster(commands, f"Hallo\n{NODES.format('cpu07')}\nscorer|normal", odd, CONFIG.replace("1001", "n/a"))
-    findings = {finding.subject: finding for finding in check_profile(SLURM)}
-    assert findings["time"].level == "note"
-    assert findings["MaxArraySize"].level == "note"
-    assert findings["MaxSubmitJobs"] == Finding("ok", "MaxSubmitJobs", "scorer found no limit")
-    assert findings["accounting"].found == "on; account lab"
-
-
-def test_gpus_without_a_number_mean_one(commands):
-    cluster(commands, NODES.format("gn-01").replace("(null)", "gpu:a100:4"))
-    (finding,) = [f for f in check_profile(SLURM.model_copy(update={"gpus": "a100"})) if f.subject == "gpus"]
-    assert finding == Finding("ok", "gpus", "a100 of a100:4 per node")
-    (finding,) = [f for f in check_profile(SLURM.model_copy(update={"gpus": "h100"})) if f.subject == "gpus"]
-    assert finding.found == "normal has a100:4 per node, the profile requests h100"

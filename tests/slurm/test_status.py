@@ -1,4 +1,4 @@
-"""Where runs stand where Slurm does not answer; which of them a filter takes; how packs become arrays; kept code."""
+"""Where runs stand where Slurm does not answer; which of them a filter takes; how packs become arrays."""
 
 import io
 import json
@@ -333,25 +333,6 @@ def test_a_command_that_hangs_or_fails_is_an_error_of_one_line(monkeypatch):
         scheduler.run_command("ls", "/nosuch")
 
 
-def copied_tree(folder: Path) -> Path:
-    for path in snapshot.files():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(snapshot.CODE_ROOT / path, folder / path)
-    return folder
-
-
-def test_the_same_code_is_kept_once_and_edited_code_beside_it(tmp_path):
-    tree = copied_tree(tmp_path / "tree")
-    first = snapshot.save_snapshot(tmp_path / "code", tree)
-    assert snapshot.save_snapshot(tmp_path / "code", tree) == first
-    (tree / "cli/main.py").write_text("edited")
-    second = snapshot.save_snapshot(tmp_path / "code", tree)
-    assert second != first
-    assert (second / "cli/main.py").read_text() == "edited"
-    assert (first / "cli/main.py").read_text() != "edited"
-    assert sorted(path.name for path in (tmp_path / "code").iterdir()) == sorted([first.name, second.name])
-
-
 def test_status_states_versions_that_differ_between_attempts_and_between_packs(planned, tmp_path):
     first, second, *_ = (pack.folder for pack in planned.packs)
     for folder, version in ((first, "2.12.0"), (first, "2.13.0"), (second, "2.12.0")):
@@ -360,12 +341,3 @@ def test_status_states_versions_that_differ_between_attempts_and_between_packs(p
     lines = [line.plain for line in status_notes(read_status(tmp_path / "mine"))]
     assert f"pack {first.pack_id}: torch 2.12.0 -> 2.13.0 between attempts 1 and 2" in lines
     assert "Packs ran with different versions: torch 2.13.0 (1 pack), 2.12.0 (1 pack)." in lines
-
-
-def test_a_snapshot_remembers_the_commit_it_was_taken_of(tmp_path, monkeypatch):
-    from scorer_core.provenance import code_version
-
-    monkeypatch.setenv("PATH", "/usr/bin:/bin:/usr/local/bin")
-    kept = snapshot.save_snapshot(tmp_path / "code")
-    assert code_version(kept) == code_version(snapshot.CODE_ROOT)
-    assert code_version(kept).keys() == {"git_commit", "git_diff"}

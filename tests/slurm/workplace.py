@@ -225,3 +225,8 @@ def uninterrupted(folder: Path, sweep: dict[str, Any] | None = None) -> dict[str
             check=True,
         )
     return metrics(plan.folder / "packs")
+
+
+def says(*lines: str) -> str:
+    """The body of a script that prints `lines`."""
+    return "cat <<'END'\n" + "\n".join(lines) + "\nEND"
