@@ -144,11 +144,12 @@ def test_every_command_names_the_runs_that_an_edited_definition_no_longer_has(at
     assert "on disk" not in printed
 
 
-def test_status_watch_lists_the_runs_that_the_definition_no_longer_has(tmp_path, monkeypatch, said):
+def test_status_watch_lists_the_runs_that_the_definition_no_longer_has(tmp_path, said):
     make_plan(parse(SWEEP, "mine.yaml"), tmp_path, 2).write()
     make_plan(parse(SWEEP | {"axes": {"ratio": [1, 7]}}, "mine.yaml"), tmp_path, 2).write()
-    monkeypatch.setenv("COLUMNS", "1000")
     code, printed = said("status", "mine", "--outputs", tmp_path, "--watch")
     kept = f"2 unfinished runs on disk are not in the definition {tmp_path / 'mine' / 'sweep.yaml'}"
-    assert (code, kept in printed) == (0, True)
-    assert "scorer ratio=5 on minatar/breakout (seeds 0, 1)" in printed
+    assert code == 0
+    printed = printed.replace(" ", "")  # long lines are folded at any character
+    assert kept.replace(" ", "") in printed
+    assert "scorerratio=5onminatar/breakout(seeds0,1)" in printed

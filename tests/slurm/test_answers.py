@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import signal
 
 import pytest
 
@@ -191,7 +192,11 @@ def test_sbatch_that_does_not_end_may_have_submitted(commands, planned, tmp_path
 def test_after_ctrl_c_and_after_a_crash_the_array_s_number_is_taken_from_the_queue(commands, planned, tmp_path):
     commands("sbatch", "case $2 in *-report.sh) echo 19;; *) sleep 0.5; kill -INT $PPID; exec sleep 5;; esac")
     commands("squeue", IN_QUEUE.format(bin=tmp_path / "bin"))
-    sent = send(planned)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a process of pytest-xdist ignores it
+    try:
+        sent = send(planned)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert (sent.interrupted, sent.packs) == (True, 1)
     (submission,) = submissions(planned.folder)
     assert submission.arrays[0].job == "18"

@@ -64,7 +64,7 @@ def test_resume_submits_only_what_was_submitted_and_is_named_and_asks_first(clea
     assert f"scorer submit {place.outputs / 'eight'} --profile PROFILE" in said
     clean.command("scontrol", "uhold", place.jobs()[0])
     assert "No matching run is" in place.scorer("resume", "--seed", "3", "--state", "pending", "-y")
-    assert "1 pack released" in place.scorer("resume", "--state", "pending", "-y")
+    assert "1 held job released" in place.scorer("resume", "--state", "pending", "-y")
     assert place.states() == {"pending": 2, "lost": 2, "missing": 4}
 
 
