@@ -52,9 +52,9 @@ def test_what_slurm_holds_is_told_and_released_by_resume(held, accounted):
     shown = held.scorer("status")
     assert "JobHeldUser (2 packs)" in shown
     assert f"Slurm holds some jobs. Release them with: scorer resume {held.name}" in shown
-    assert "2 packs to be released" in held.scorer("resume", "--dry-run")
+    assert "2 held jobs would be released" in held.scorer("resume", "--dry-run")
     assert "JobHeldUser (2 packs)" in held.scorer("status")
-    assert "2 packs released" in held.scorer("resume", "-y")
+    assert "2 held jobs released" in held.scorer("resume", "-y")
     assert "JobHeldUser" not in held.scorer("status")
     assert sorted(held.jobs()) == sorted(jobs), "none was submitted again"
 
