@@ -278,6 +278,7 @@ def test_a_folder_that_cannot_be_read_is_a_failure_that_names_the_file(folder):
     assert "pack.json: missing, or names no run" in state["error"]
 
 
+@pytest.mark.slow
 def test_a_job_whose_folder_is_renamed_stops_in_one_line_and_the_next_one_goes_on_there(reference, folder, tmp_path):
     process = start(folder, "--submission", "1", "--heartbeat-seconds", "0.1")
     wait_for(lambda: folder.committed_step() > 0)
