@@ -79,7 +79,7 @@ class SlurmBackend:
         after = [*earlier, *(array.job for array in submission.arrays if array.job)]
         runner = submission
         if submission.code.exists() and not snapshot.is_startable(submission.code):
-            code = snapshot.save_snapshot(submission.folder.parent.parent / "code")
+            code = snapshot.save_snapshot(submission.sweep_folder / "code")
             runner = submission.model_copy(update={"code": code})  # the arrays keep the code they were submitted with
         try:
             job = script.executor(runner, submission.report_job, is_array=False, after=after)

@@ -144,7 +144,7 @@ def array_body(submission: Submission, array: JobArray) -> str:
         lines.append(f"command=({shlex.join(submission.command)})")
         on_kill = f"code={INTERRUPTED}"
     else:
-        packs = shlex.quote(str(submission.folder.parent.parent / "packs"))
+        packs = shlex.quote(str(submission.sweep_folder / "packs"))
         lines += [
             f"mapfile -t packs < {folder}/packs.txt || exit 1",  # a node without this folder cannot train
             f"pack={packs}/${{packs[{array.first} + SLURM_ARRAY_TASK_ID]}}",

@@ -98,7 +98,7 @@ def main() -> int:
 
 def _packs(submission: Submission, lock: Lock) -> int:
     profile = submission.profile
-    folders = [PackFolder(submission.folder.parent.parent / "packs" / name) for name in submission.packs]
+    folders = [PackFolder(submission.sweep_folder / "packs" / name) for name in submission.packs]
     places = {folder: index for index, folder in enumerate(folders)}
     shown: dict[str, str] = {}
 

@@ -62,6 +62,11 @@ class Submission(BaseModel):
     environment: list[str] = []  # names of the profile's variables; only ENVIRONMENT has their values
 
     @property
+    def sweep_folder(self) -> Path:
+        """The folder of the sweep or search that this submission belongs to."""
+        return self.folder.parent.parent
+
+    @property
     def name(self) -> str:
         """The number of the submission, unique within a sweep. `max_attempts` applies to each submission."""
         return self.folder.name
