@@ -292,6 +292,28 @@ class DevCluster:
             return dict(line.split() for line in lines)
         return {}
 
+    def described(self) -> str:
+        """Its nodes, its queue and the end of its controller's log, for whoever asks why a test failed."""
+        shown = []
+        for command in ("sinfo --Node --long", "sinfo --list-reasons --long", "squeue --array"):
+            with suppress(ClusterError):
+                shown.append(self.command(*command.split()))
+        log = (self.folder / "slurmctld.log").read_text(errors="replace").splitlines()
+        return "\n".join([*shown, *log[-60:]])
+
+    def cancel_all(self) -> None:
+        """Every job of every user."""
+        with suppress(ClusterError):  # a job may end by itself in between
+            jobs = self.command("squeue", "--noheader", "--format=%A").split()
+            if jobs:
+                self.command("scancel", *jobs)
+
+    def resume_nodes(self) -> None:
+        """Put nodes back to work that Slurm has drained because a job on them was killed while it started."""
+        for node, state in self.node_states().items():
+            if state.startswith("drain"):
+                self.command("scontrol", "update", f"nodename={node}", "state=resume")
+
 
 def _is_of_node(pid: int, node: str) -> bool:
     """A step of the node (slurmstepd names its slurmd), or a job's process on it."""

@@ -1,14 +1,14 @@
 """Real Slurm clusters for the tests, skipped, with the reason, where none can run."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.devcluster.cluster import DevCluster, why_not
 from tests.devcluster.settings import Partition, Settings, Wrapper
-from tests.slurm.workplace import LONG, uninterrupted, wait_for
+from tests.slurm.workplace import long_sweep, metrics, train_here, wait_for
 
 
 def _running(tmp_path_factory: pytest.TempPathFactory, settings: Settings) -> Iterator[DevCluster]:
@@ -71,23 +71,38 @@ def foreign(tmp_path_factory) -> Iterator[DevCluster]:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> dict[str, bytes]:
     """What the small sweep computes where nothing happens to it."""
-    return uninterrupted(tmp_path_factory.mktemp("uninterrupted"))
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    train_here(folder)
+    return metrics(folder / "small" / "packs")
 
 
 @pytest.fixture(scope="session")
 def long(tmp_path_factory) -> dict[str, bytes]:
     """The same of the sweep that lasts long enough to be interrupted often."""
-    return uninterrupted(tmp_path_factory.mktemp("uninterrupted"), LONG)
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    train_here(folder, long_sweep())
+    return metrics(folder / "small" / "packs")
 
 
 @pytest.fixture
 def clean(accounted) -> Iterator[DevCluster]:
     """The cluster with accounting; afterwards its queue is emptied."""
     yield accounted
-    jobs = accounted.command("squeue", "--noheader", "--format=%A").split()
-    if jobs:
-        accounted.command("scancel", *jobs)
+    accounted.cancel_all()
     wait_for(lambda: not accounted.command("squeue", "--noheader"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that fails on a cluster shows the cluster, and leaves no job behind that would disturb the next test."""
+    report = yield
+    arguments = getattr(item, "funcargs", {})
+    for cluster in {id(value): value for value in arguments.values() if isinstance(value, DevCluster)}.values():
+        if report.failed:
+            report.sections.append((f"Slurm in {cluster.folder}", cluster.described()))
+            cluster.cancel_all()
+            cluster.resume_nodes()
+    return report
 
 
 @pytest.fixture

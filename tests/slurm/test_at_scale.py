@@ -24,7 +24,8 @@ QUESTIONS = ("REQUEST_JOB_INFO", "REQUEST_JOB_USER_INFO", "REQUEST_JOB_INFO_SING
 def place(unaccounted, tmp_path_factory):
     """The grid in packs as they come; its jobs wait for an hour, so they never start."""
     folder = tmp_path_factory.mktemp("scale")
-    place = Workplace(unaccounted, folder, {"name": "scale", "seeds": RUNS}, sbatch={"begin": "now+1hour"})
+    sweep = {"name": "scale", "seeds": RUNS, "total_steps": 60_000}
+    place = Workplace(unaccounted, folder, sweep, sbatch={"begin": "now+1hour"})
     yield place
     place.run("cancel", "-y")
 

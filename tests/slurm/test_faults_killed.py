@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.devcluster import processes
-from tests.slurm.workplace import LONG, Workplace, metrics, wait_for
+from tests.slurm.workplace import Workplace, long_sweep, metrics, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 KILLS = 20
@@ -34,7 +34,7 @@ def test_killed_at_twenty_random_moments(unaccounted, long, tmp_path):
     """Mostly the process that trains, and the job requeues itself; every fourth time the whole job, and it is lost."""
     dice, kills, resumed = random.Random(0), 0, 0
     for life in range(KILLS):
-        place = Workplace(unaccounted, tmp_path / str(life), LONG)
+        place = Workplace(unaccounted, tmp_path / str(life), long_sweep())
         place.scorer("submit")
         while kills < KILLS and killed(place, dice, whole_job=kills % 4 == 3):
             kills += 1
@@ -57,7 +57,7 @@ def killed(place: Workplace, dice: random.Random, whole_job: bool) -> bool:
             return bool(place.pack.done())
         return not while_training or (place.training() and place.pack.state()["pid"] in place.processes())
 
-    wait_for(started_again)
+    wait_for(started_again, progress=place.progress)
     with suppress(AssertionError):  # the moment has come
         wait_for(lambda: place.pack.done(), seconds=dice.uniform(0.0, 4.0))
     if place.pack.done():
@@ -67,6 +67,7 @@ def killed(place: Workplace, dice: random.Random, whole_job: bool) -> bool:
     else:
         place.kill_trainer()
     wait_for(lambda: not place.jobs("RUNNING", "COMPLETING") or place.pack.done(), every=0.3)
+    place.cluster.resume_nodes()
     wait_for(lambda: revived(place), every=0.5)
     return True
 
@@ -88,7 +89,7 @@ def revived(place: Workplace) -> bool:
 def test_preempted_by_the_high_partition(unaccounted, long, tmp_path, partition):
     """With a grace period it commits on the signal, its only progress here; without one, it keeps its last commits."""
     graced = partition == "low-grace"
-    place = Workplace(unaccounted, tmp_path, LONG, partition=partition, commit_seconds=1000 if graced else 0.4)
+    place = Workplace(unaccounted, tmp_path, long_sweep(), partition=partition, commit_seconds=1000 if graced else 0.4)
     place.scorer("submit")
     for attempt in (1, 2):
         before = place.pack.committed_step()
@@ -109,14 +110,14 @@ def test_preempted_by_the_high_partition(unaccounted, long, tmp_path, partition)
 def test_a_time_limit_shorter_than_the_run(unaccounted, long, tmp_path):
     """Slurm looks at limits twice a minute, so an attempt lasts 30 s; the slow setup leaves it a part of them only."""
     limited = {"time": 1, "signal_seconds": 55, "commit_seconds": 1000, "setup": ["sleep 12"]}
-    place = Workplace(unaccounted, tmp_path, LONG, **limited)
+    place = Workplace(unaccounted, tmp_path, long_sweep(), **limited)
     place.scorer("submit")
 
     def finished() -> bool:
         place.hasten()
         return revived(place) and bool(place.pack.done())
 
-    wait_for(finished, seconds=900, every=1)
+    wait_for(finished, every=1, progress=place.progress)
     assert place.attempts() - 1 >= 3
     assert metrics(place.packs) == long
 

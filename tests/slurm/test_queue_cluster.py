@@ -98,9 +98,7 @@ def capped(clean):
     clean.command("sacctmgr", "-i", "modify", "qos", "capped", "set", "MaxSubmitJobsPerUser=3")
     clean.command("sacctmgr", "-i", "modify", "user", "root", "set", "qos+=capped")
     yield clean
-    jobs = clean.command("squeue", "--noheader", "--format=%A").split()
-    if jobs:
-        clean.command("scancel", *jobs)
+    clean.cancel_all()
     wait_for(lambda: not clean.command("squeue", "--noheader"))
     clean.command("sacctmgr", "-i", "delete", "qos", "capped")
 
@@ -142,7 +140,7 @@ def test_after_a_job_or_after_all_jobs_of_another_sweep(clean, tmp_path):
     second.scorer("submit", "--after", array, "--variant", "scorer")
     (newest,) = {job.partition("_")[0] for job in second.jobs()} - {array}
     assert re.findall(r"afterany:(\d+)", dependencies(clean)[newest]) == [array]
-    clean.command("scancel", *clean.command("squeue", "--noheader", "--format=%A").split())
+    clean.cancel_all()
     wait_for(lambda: not names(clean))
     ended = second.run("retry", "--after", "first")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (2, 1)

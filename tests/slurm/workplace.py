@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -27,25 +29,54 @@ from tests.devcluster.settings import ClusterError
 ROOT = Path(__file__).parent.parent.parent
 PATIENCE_SECONDS = 240.0
 
-# Some seconds at least on a fast machine: it is to be interrupted while it trains.
+# Long enough to be interrupted while it trains; on a slow machine `Workplace` makes it shorter.
 SMALL: dict[str, Any] = {
     "name": "small", "question": "?", "tasks": ["minatar/breakout"], "seeds": [0, 1], "total_steps": 60_000,
     "base": {"ratio": 5, "num_envs": 8, "update_every": 8, "learning_starts": 200, "batch_size": 16,
              "replay_size": 1_600, "log_points": 20, "phi_widths": [24, 24], "theta_widths": [24],
              "target_every": 400},
 }  # fmt: skip
-LONG = {"total_steps": 240_000}  # half a minute at least on a fast machine, and not so long that it is compiled
+SMALL_SECONDS, LONG_SECONDS = 12.0, 60.0  # of training on this machine
+LONG_STEPS = 240_000  # at most: not so long that it is compiled
 PROFILE: dict[str, Any] = {
     "scheduler": "slurm", "partition": "low", "gpus": 1, "cpus": 1, "time": 30, "device": "cpu",
     "commit_seconds": 0.4, "signal_seconds": 30, "max_attempts": 200, "lanes": 32,
 }  # fmt: skip
 
 
-def wait_for(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS, every: float = 0.1) -> None:
-    end = time.monotonic() + seconds
+def wait_for(
+    condition: Callable[[], object],
+    seconds: float = PATIENCE_SECONDS,
+    every: float = 0.1,
+    progress: Callable[[], object] = lambda: None,
+) -> None:
+    """Until the condition holds; it fails after `seconds` in which `progress` has not changed."""
+    seen, end = progress(), time.monotonic() + seconds
     while not condition():
+        now = progress()
+        if now != seen:
+            seen, end = now, time.monotonic() + seconds
         assert time.monotonic() < end, "what was waited for did not come"
         time.sleep(every)
+
+
+@lru_cache
+def _steps_per_second() -> float:
+    """How fast this machine trains each run of the small sweep, as it is loaded now."""
+    with TemporaryDirectory() as folder:
+        (pack,) = train_here(Path(folder), {"total_steps": 8_000})
+        state = pack.state()
+        return float(state["steps_per_second"] / state["lanes"])
+
+
+def steps_in(seconds: float, at_most: int) -> int:
+    """How many steps of the small sweep take so long on this machine, so that a slow machine need not wait longer."""
+    return min(at_most, max(8_000, int(_steps_per_second() * seconds) // 4_000 * 4_000))
+
+
+def long_sweep() -> dict[str, Any]:
+    """What makes the small sweep long enough to be interrupted often."""
+    return {"total_steps": steps_in(LONG_SECONDS, LONG_STEPS)}
 
 
 def metrics(packs: Path) -> dict[str, bytes]:
@@ -70,7 +101,7 @@ class Workplace:
         folder.mkdir(parents=True, exist_ok=True)
         self.profile, self.sweep = folder / "dev.yaml", folder / "sweep.yaml"
         self.profile.write_text(yaml.safe_dump({**PROFILE, **profile}))
-        content = SMALL | (sweep or {})
+        content = _definition(sweep)
         self.name = content["name"]
         self.sweep.write_text(yaml.safe_dump(content))
 
@@ -166,7 +197,12 @@ class Workplace:
             self.hasten()
             return self.training(attempt) and self.step() >= step
 
-        wait_for(reached, every=0.2)
+        wait_for(reached, every=0.2, progress=self.progress)
+
+    def progress(self) -> list[object]:
+        """What changes as long as its packs are started or train."""
+        states = [folder.state() for folder in pack_folders(self.packs)]
+        return [(state.get("attempt"), state.get("phase"), state.get("step")) for state in states]
 
     def wait_until_done(self, runs: int) -> None:
         """Until that many runs are finished, requeued jobs spared their waiting."""
@@ -175,7 +211,7 @@ class Workplace:
             self.hasten()
             return sum(len(folder.done()) for folder in pack_folders(self.packs)) == runs
 
-        wait_for(finished, every=0.5)
+        wait_for(finished, every=0.5, progress=self.progress)
 
     def wait_until_done_or_lost(self) -> None:
         """Until its runs are finished, or nothing of it is in Slurm."""
@@ -184,7 +220,7 @@ class Workplace:
             self.hasten()
             return self.states().keys() <= {"done", "lost"}
 
-        wait_for(over, every=1)
+        wait_for(over, every=1, progress=self.progress)
 
     def wait_until_empty(self) -> None:
         """Until Slurm has nothing of ours any more, the report included."""
@@ -211,20 +247,25 @@ class Workplace:
                 os.kill(pid, signal.SIGKILL)
 
 
-def uninterrupted(folder: Path, sweep: dict[str, Any] | None = None) -> dict[str, bytes]:
-    """The metrics of the same sweep on this machine, without Slurm and without a fault."""
+def _definition(sweep: dict[str, Any] | None) -> dict[str, Any]:
+    """The small sweep with these changes, and so short that it does not take long."""
+    content = SMALL | (sweep or {})
+    if "total_steps" not in (sweep or {}):
+        content["total_steps"] = steps_in(SMALL_SECONDS, SMALL["total_steps"])
+    return content
+
+
+def train_here(folder: Path, sweep: dict[str, Any] | None = None) -> list[PackFolder]:
+    """The packs of the small sweep with these changes, trained on this machine without Slurm and without a fault."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump(SMALL | (sweep or {})))
+    path.write_text(yaml.safe_dump(_definition(sweep)))
     plan = make_plan(loading.load(str(path)), folder, PROFILE["lanes"])
     plan.write()
     for pack in plan.packs:
-        subprocess.run(
-            [sys.executable, "-m", "slurm.jobs.train_pack", str(pack.folder.path), "--device", "cpu"],
-            cwd=ROOT,
-            check=True,
-        )
-    return metrics(plan.folder / "packs")
+        command = [sys.executable, "-m", "slurm.jobs.train_pack", str(pack.folder.path), "--device", "cpu"]
+        subprocess.run(command, cwd=ROOT, check=True)
+    return pack_folders(plan.folder / "packs")
 
 
 def says(*lines: str) -> str:
