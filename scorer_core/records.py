@@ -17,7 +17,7 @@ what each damage leads to. No torch here.
 import os
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,10 @@ HALVED = "halved.json"  # names the two packs that replaced a pack which ran out
 
 
 class PackFolder:
-    """The folder of one pack. Every process may read it; only the one that holds `lock` may write."""
+    """The folder of one pack. Every process may read it; only the one that holds `lock` may write.
+
+    A write while the lock is held raises MovedError if the folder was moved since.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -147,6 +150,9 @@ class PackFolder:
             finally:
                 self._lock = None
 
+    def _in_place(self) -> AbstractContextManager[None]:
+        return self._lock.in_place() if self._lock else nullcontext()
+
     # --- done ---
 
     def done(self) -> dict[str, dict[str, Any]]:
@@ -165,13 +171,11 @@ class PackFolder:
 
         Raises:
             RecordError: if a committed part is damaged, or done.json cannot be written.
-            MovedError: if the folder was moved since it was locked.
         """
-        if self._lock:
-            self._lock.check_place()
-        parts = {name: self._parts.check(name, checksum) for name, checksum in self._committed_parts().items()}
-        write_json(self.path / "done.json", {"finished": now(), "runs": statuses, "parts": parts})
-        self._commits.remove()
+        with self._in_place():
+            parts = {name: self._parts.check(name, checksum) for name, checksum in self._committed_parts().items()}
+            write_json(self.path / "done.json", {"finished": now(), "runs": statuses, "parts": parts})
+            self._commits.remove()
 
     def reopen(self) -> None:
         """Remove done.json of a pack whose runs a search ended early and now trains further."""
@@ -200,11 +204,10 @@ class PackFolder:
 
         Raises:
             RecordError: if it cannot be written.
-            MovedError: if the folder was moved since it was locked.
         """
-        if self._lock:
-            self._lock.check_place()
-        write_json(self.path / "state.json", {"time": now(), "host": socket.gethostname(), "pid": os.getpid(), **state})
+        record = {"time": now(), "host": socket.gethostname(), "pid": os.getpid(), **state}
+        with self._in_place():
+            write_json(self.path / "state.json", record)
 
     # --- attempts ---
 
@@ -234,20 +237,18 @@ class PackFolder:
 
         Raises:
             RecordError: if one of them cannot be written; the last commit stays whole.
-            MovedError: if the folder was moved since it was locked.
         """
-        if self._lock:
-            self._lock.check_place()
-        if self._committed is None:
-            self._committed = self._committed_parts()
-        parts = dict(self._committed)
-        if rows.num_rows:
-            from scorer_core.metric_rows import to_parquet  # imports pyarrow
+        with self._in_place():
+            if self._committed is None:
+                self._committed = self._committed_parts()
+            parts = dict(self._committed)
+            if rows.num_rows:
+                from scorer_core.metric_rows import to_parquet  # imports pyarrow
 
-            name, checksum = self._parts.write(step, to_parquet(rows))
-            parts[name] = checksum
-        self._commits.write(Commit(step, parts, checkpoint))
-        self._committed = parts
+                name, checksum = self._parts.write(step, to_parquet(rows))
+                parts[name] = checksum
+            self._commits.write(Commit(step, parts, checkpoint))
+            self._committed = parts
 
     def last_commit(self) -> Commit | None:
         """The newest commit that is whole; None to start from step 0. Everything after it is removed.
@@ -296,9 +297,8 @@ class PackFolder:
         if not table.num_rows:
             return schema.empty_table()
         if pack.of_version_1:
-            table = metric_rows.rows_of_version_1(table, self._names(pack), self.configs()[0].num_envs).select(
-                schema.names
-            )
+            old = metric_rows.rows_of_version_1(table, self._names(pack), self.configs()[0].num_envs)
+            table = old.select(schema.names)
         return metric_rows.sorted_rows(table, run_ids, self._parts.folder)
 
     def last_row(self, run_id: str) -> dict[str, Any]:

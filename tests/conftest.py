@@ -30,3 +30,9 @@ def call(monkeypatch, capsys):
         return code, printed.out, printed.err
 
     return call
+
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """Packs of this process update with Python code: for a few updates, tracing takes longer than all of them."""
+    monkeypatch.setattr("scorer_core.pack.trace", lambda function, _: function)

@@ -80,6 +80,7 @@ def trained(latin_1, tmp_path_factory) -> tuple[Path, dict[str, str], tuple[int,
     return path, variables, shell('"$PYTHON" -m cli.main run "$FILE" --outputs "$OUT" > /dev/full', **variables)
 
 
+@pytest.mark.slow
 def test_a_full_stdout_does_not_stop_training_or_the_report_and_is_exit_code_1(trained):
     path, _, (code, out, err) = trained
     assert (code, out) == (1, "")
@@ -87,6 +88,7 @@ def test_a_full_stdout_does_not_stop_training_or_the_report_and_is_exit_code_1(t
     assert "Für welches Verhältnis – 中?" in (path.parent / "out/mine/report/report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_in_a_latin_1_locale_files_are_read_as_utf_8_and_the_terminal_gets_what_it_has(trained):
     _, variables, _ = trained
     code, out, err = shell('"$PYTHON" -m cli.main plan "$FILE" --outputs "$OUT"', **variables)

@@ -154,6 +154,7 @@ gymnasium.register("Flaky-v0", entry_point="flaky:Flaky")
 REASON = "lost [connection] to device [/dev/ttyUSB0]"
 
 
+@pytest.mark.slow
 def test_the_reason_of_a_failed_pack_is_printed_as_it_is(tmp_path, monkeypatch, wide):
     (tmp_path / "flaky.py").write_text(FLAKY)
     monkeypatch.chdir(tmp_path)

@@ -62,6 +62,21 @@ class Lock:
                 "was committed stays in the moved folder"
             )
 
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """For writing beside the lock: its file must be in its place before, and if the write fails, also afterwards.
+
+        Raises:
+            MovedError: if it is not (`check_place`), whatever the failed write reported.
+            RecordError: if the write fails for another reason.
+        """
+        self.check_place()
+        try:
+            yield
+        except RecordError:
+            self.check_place()
+            raise
+
     def release(self) -> None:
         """Let go of the lock; nothing happens if it is not held."""
         if self._file is not None:

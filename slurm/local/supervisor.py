@@ -103,13 +103,13 @@ def _packs(submission: Submission, lock: Lock) -> int:
     shown: dict[str, str] = {}
 
     def show(outcome: LaunchState) -> None:
-        lock.check_place()
         states = {str(places[folder]): "running" for folder in outcome.running}
         states |= {str(places[folder]): "pending" for folder in outcome.waiting}
-        if states != shown:
-            write_json(submission.folder / "queue.json", states)
-            shown.clear()
-            shown.update(states)
+        with lock.in_place():
+            if states != shown:
+                write_json(submission.folder / "queue.json", states)
+                shown.clear()
+                shown.update(states)
 
     show(LaunchState(waiting=folders))
     launcher = LocalLauncher(
@@ -135,16 +135,16 @@ def _workers(submission: Submission, lock: Lock) -> int:
     running: dict[int, subprocess.Popen[bytes]] = {}
     failed = 0
     while running or (attempts and not stop_signals):
-        lock.check_place()
         free = 0 if stop_signals else max(0, bound - len(running))
-        for worker in [w for w in attempts if w not in running][:free]:
-            attempts[worker] += 1
-            with open_log(submission.folder / "logs" / f"worker-{worker}.log") as log:
-                running[worker] = subprocess.Popen(submission.command, stdout=log, stderr=log, start_new_session=True)
-        write_json(
-            submission.folder / "queue.json",
-            {str(worker): "running" if worker in running else "pending" for worker in attempts},
-        )
+        with lock.in_place():
+            for worker in [w for w in attempts if w not in running][:free]:
+                attempts[worker] += 1
+                with open_log(submission.folder / "logs" / f"worker-{worker}.log") as log:
+                    running[worker] = subprocess.Popen(
+                        submission.command, stdout=log, stderr=log, start_new_session=True
+                    )
+            states = {str(worker): "running" if worker in running else "pending" for worker in attempts}
+            write_json(submission.folder / "queue.json", states)
         time.sleep(1.0)
         for worker, code in _ended(running):
             again = code == INTERRUPTED or code < 0

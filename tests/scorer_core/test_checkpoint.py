@@ -23,6 +23,7 @@ from scorer_core.support.errors import RecordError
 from scorer_core.support.files import replace_file
 from scorer_core.train import split_pack, train
 
+pytestmark = pytest.mark.usefixtures("untraced")
 CPU = torch.device("cpu")
 OUTPUTS = Path(__file__).parent.parent / "data" / "outputs-0.1"
 CUT = sorted(path.name for path in (OUTPUTS / "cut" / "packs").iterdir())

@@ -136,6 +136,7 @@ def text(rows: list[dict[str, Any]]) -> list[str]:
     return [repr(row) for row in rows]
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("settings", SAME, ids=str)
 def test_settings_that_compute_the_same_are_one_run(settings):
     configs = [run(**SMALL | some) for some in settings]
@@ -144,6 +145,7 @@ def test_settings_that_compute_the_same_are_one_run(settings):
     assert all(other == first for other in others)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("settings", DIFFERENT, ids=str)
 def test_settings_that_compute_something_else_are_another_run(settings):
     one, other = (run(**SMALL | some) for some in settings)

@@ -158,6 +158,23 @@ def test_what_is_written_to_a_pack_whose_folder_was_renamed_is_refused_and_makes
     assert PackFolder(moved / folder.pack_id).committed_step() == 100
 
 
+def test_a_write_during_which_the_folder_is_renamed_fails_because_of_that(folder, monkeypatch):
+    """The rename waits until the file is in its place, and comes before the folder is flushed."""
+    moved, replace = folder.path.parent.with_name("moved"), os.replace
+
+    def replace_and_rename(source, target):
+        replace(source, target)
+        folder.path.parent.rename(moved)
+
+    with folder.lock():
+        folder.commit(100, rows(100), b"state")
+        monkeypatch.setattr(os, "replace", replace_and_rename)
+        with pytest.raises(MovedError, match="was moved or removed while a job used it"):
+            folder.write_state(phase="training")
+    assert list(moved.parent.iterdir()) == [moved]
+    assert PackFolder(moved / folder.pack_id).committed_step() == 100
+
+
 def test_a_pack_that_is_not_there_is_not_locked_and_not_made(tmp_path):
     gone = PackFolder(tmp_path / "packs" / "0123456789abcdef")
     with pytest.raises(MovedError, match="0123456789abcdef: there is no such folder"), gone.lock():

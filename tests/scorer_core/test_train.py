@@ -15,6 +15,7 @@ from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from scorer_core.train import split_pack, train
 
+pytestmark = pytest.mark.usefixtures("untraced")
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
     "task": "minatar/breakout", "num_envs": 6, "update_every": 6, "total_steps": 600, "learning_starts": 30,

@@ -190,6 +190,7 @@ def test_a_run_without_rows_earns_none():
     assert verdicts({name: column[:0] for name, column in healthy().items()}, CONFIG) == []
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_pack_says_its_verdicts_while_it_runs_and_when_it_is_done(tmp_path):
     small: dict[str, Any] = {
         "task": "minatar/breakout", "num_envs": 4, "update_every": 4, "total_steps": 2000, "learning_starts": 40,

@@ -192,7 +192,7 @@ def test_scorer_run_killed_at_twenty_random_moments_ends_with_the_metrics_of_an_
     assert resumed >= 5
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGUSR2])
 def test_told_to_stop_it_commits_says_75_and_later_goes_on(folder, reference, number):
     process = start(folder, "--commit-seconds", "1000")
     wait_for(lambda: step_of(folder) > 200)
@@ -228,6 +228,7 @@ def test_two_processes_on_one_pack_train_it_once(folder, reference):
     assert same_metrics(folder, reference[0])
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_costs_a_commit_and_a_warning_but_no_bit(folder, reference):
     process = start(folder)
     wait_for(lambda: len(list((folder.path / "checkpoint").glob("*.ckpt"))) == 2)
@@ -240,6 +241,7 @@ def test_a_damaged_newest_checkpoint_costs_a_commit_and_a_warning_but_no_bit(fol
     assert f"{newest}: corrupt checkpoint" in (last_attempt / "stderr.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_it_with_the_last_commit_intact(reference, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

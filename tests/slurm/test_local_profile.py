@@ -133,6 +133,7 @@ def _go_on(process: int) -> None:
         os.kill(process, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_resume_waits_until_a_cancelled_pack_has_stopped_and_then_submits_it(place, call, monkeypatch, request):
     place.submit(*LONG, "--variant", "scorer")
     wait_for(lambda: place.training() == 1)
@@ -170,6 +171,7 @@ def test_a_pack_that_waits_for_a_process_leaves_the_queue_when_it_is_cancelled(p
     assert place.status()["counts"] == {"running": 2, "cancelled": 2}
 
 
+@pytest.mark.slow
 def test_jobs_of_a_renamed_sweep_stop_and_make_no_new_folder_and_resume_goes_on_there(place):
     place = Place(place.folder, processes=1)
     place.submit(*LONG)
@@ -194,6 +196,7 @@ def test_jobs_of_a_renamed_sweep_stop_and_make_no_new_folder_and_resume_goes_on_
     assert moved.state()["step"] >= committed
 
 
+@pytest.mark.slow
 def test_a_pack_that_is_killed_is_started_again_and_the_supervisor_s_death_loses_nothing(place):
     place.submit(*LONG)
     wait_for(lambda: place.training() == 2 and all(pack.committed_step() for pack in place.packs))
@@ -208,6 +211,7 @@ def test_a_pack_that_is_killed_is_started_again_and_the_supervisor_s_death_loses
     wait_for(lambda: place.training() == 2)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_an_older_version_submitted_is_resumed_with_the_current_code(place):
     place.submit(*LONG, "--variant", "scorer")
     (pack,) = place.packs

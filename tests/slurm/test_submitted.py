@@ -8,6 +8,7 @@ from scorer_core.pack_folders import pack_folders
 from tests.slurm.workplace import Workplace, metrics, wait_for
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_submitted_and_requeued_by_hand_it_ends_in_the_report_and_is_not_submitted_twice(accounted, small, tmp_path):
     place = Workplace(accounted, tmp_path)

@@ -38,6 +38,7 @@ def test_a_shipped_sweep_says_what_the_paper_found_and_its_cost_as_planned(name,
     assert 1 / 4 < plan.seconds / 3600 / hours < 4
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("name", shipped())
 def test_a_shipped_sweep_trains_when_shrunken(name, tmp_path):
     plan = make_plan(load(name, SHRINK), tmp_path)

@@ -186,6 +186,7 @@ def train_to(folder: PackFolder, until: int | None = None) -> bool:
     return train(folder, torch.device("cpu"), commit_seconds=60.0, should_stop=lambda: False, until=until)
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize("environment", [StateLostAndKept, WithEngine])
 def test_a_resumed_pack_leaves_the_rows_of_an_uninterrupted_one(environment, tmp_path):
     task = task_of(environment, max_episode_steps=7)
