@@ -4,42 +4,35 @@ import platform
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
-from cli import (
-    cancel,
-    clean,
-    logs,
-    plan,
-    profile,
-    report,
-    resubmit,
-    run,
-    search,
-    search_results,
-    status,
-    submit,
-    sweeps,
-)
 from cli.console import FAILED, USAGE, err
 from scorer_core.support import streams
 from scorer_core.support.errors import RecordError, UserCodeError, reason
 from sweeps.errors import DefinitionError
 
-app = typer.Typer(
-    help="Run sweeps and ablations of SCORER: from a YAML file to figures with confidence intervals.",
-    epilog="Example: scorer run quickstart    or, on a cluster: scorer submit quickstart --profile mycluster",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-)
-for commands in (sweeps, plan, run, submit, status, logs, resubmit, cancel, clean, report):
-    app.add_typer(commands.app)
-search.app.add_typer(search_results.app)
-app.add_typer(search.app, name="search")
-app.add_typer(profile.app, name="profile")
+# In the order of `--help`; each module defines the command of its name, and maybe related ones.
+MODULES = ("sweeps", "plan", "run", "submit", "status", "logs", "resubmit", "cancel", "clean", "report", "search",
+           "profile")  # fmt: skip
+GROUPS = ("search", "profile")  # these have subcommands
+
+
+def make_app(modules: Sequence[str] = MODULES) -> typer.Typer:
+    """The command line with the commands of these modules of this package."""
+    app = typer.Typer(
+        help="Run sweeps and ablations of SCORER: from a YAML file to figures with confidence intervals.",
+        epilog="Example: scorer run quickstart    or, on a cluster: scorer submit quickstart --profile mycluster",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+    )
+    for name in modules:
+        app.add_typer(import_module(f"cli.{name}").app, name=name if name in GROUPS else None)
+    return app
 
 
 def main() -> None:
@@ -56,7 +49,8 @@ def _run() -> int | str | None:
     try:
         for argument in sys.argv:
             argument.encode()
-        app()
+        # The other commands are not imported: that would take longer than most commands themselves.
+        make_app([name for name in MODULES if name in sys.argv[1:2]] or MODULES)()
     except SystemExit as stopped:
         return stopped.code
     except UnicodeEncodeError as error:

@@ -9,6 +9,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
+from cli import search_results
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, err, exit_with_error, out
 from cli.options import SEARCH_FORMS, CommitSeconds, Device, Outputs, Overrides, SearchArgument
 from cli.sweep_argument import named_search, search_folder
@@ -44,6 +45,7 @@ app = typer.Typer(
     "`scorer search NAME` is short for `scorer search run NAME`.",
     epilog="Example: scorer search ratio_search --trials 200",
 )
+app.add_typer(search_results.app)
 
 
 @app.command(epilog="Example: scorer search ratio_search --trials 200 -s seeds=5")

@@ -74,7 +74,7 @@ class RunConfig(BaseModel):
     multiples it crosses.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     task: Annotated[str, AfterValidator(check_task)] = shape(
         description="minatar/<game>, gymnax/<game>, or a gymnasium id with a Box observation and a Discrete action"

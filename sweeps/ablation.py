@@ -13,7 +13,7 @@ class Ablate(BaseModel):
     "all", and one variant per toggle with all other toggles. `both`: all of these.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     from_: Annotated[str, Field(alias="from")]
     toggle: Annotated[list[Annotated[dict[str, Any], Field(min_length=1)]], Field(min_length=1)]

@@ -35,7 +35,7 @@ class Sweep(BaseModel):
     `reported` has numbers of others, by source, variant and task: an IQM and half the width of its interval (returns).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: FolderName
     question: Text

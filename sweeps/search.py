@@ -32,7 +32,7 @@ class Objective(BaseModel):
     there is none. Rows before the first finished episode have no return and are left out.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: Name
     threshold: Number | None = None
@@ -70,7 +70,7 @@ def _listed(value: Any) -> Any:
 class Search(BaseModel):
     """The definition as written. A trial is one point of `space` on every task with every seed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: Annotated[FolderName, Field(max_length=72)]  # its confirmation's name is 8 characters longer
     question: Text

@@ -21,7 +21,7 @@ class Dimension(BaseModel):
     `when` names an earlier field and values: this field is searched only if the earlier one has one of the values.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     form: Form
     values: list[Any]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cli import console
+from cli import console, main
 from scorer_core.support.secrets import secret_lines
 
 ROOT = Path(__file__).parent.parent
@@ -106,6 +106,18 @@ def test_what_a_login_node_imports_loads_no_torch_and_no_terminal_library(module
     code = f"import sys, {modules}; print(*(set(sys.modules) & {unwanted}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("command", main.MODULES)
+def test_each_module_of_commands_is_found_by_its_name(command):
+    assert main.make_app([command]).registered_groups
+
+
+def test_a_command_loads_the_module_of_no_other_command():
+    code = "import sys; from cli import main; sys.argv = ['scorer', 'plan', '--help']\ntry: main.main()\n"
+    code += "finally: print(*(f'cli.{name}' for name in main.MODULES if f'cli.{name}' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "cli.plan"
 
 
 def test_no_module_writes_or_escapes_markup():

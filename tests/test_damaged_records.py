@@ -115,7 +115,8 @@ def outputs(tmp_path_factory) -> Path:
 @pytest.fixture
 def call(monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
     """Run the command line in this process; its exit code and what it prints."""
-    monkeypatch.setattr(main, "app", typer.main.get_command(main.app))  # made once: it takes as long as a command
+    command = typer.main.get_command(main.make_app())
+    monkeypatch.setattr(main, "make_app", lambda *_: command)  # made once: it takes as long as a command
 
     def call(*words: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["scorer", *map(str, words)])

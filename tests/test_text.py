@@ -26,7 +26,7 @@ FAST = {"report": ["--figure", "intervals", "--format", "png", "--reps", 100]}
 
 def invoke(*words: object, code: int = 0) -> str:
     """What a command prints, as one line per line of a wide screen."""
-    done = CliRunner().invoke(main.app, list(map(str, words)))
+    done = CliRunner().invoke(main.make_app(), list(map(str, words)))
     assert done.exit_code == code, (done.output, done.exception)
     return done.output
 
@@ -183,7 +183,7 @@ def executed(text: str) -> list[str]:
         words += map(str, FAST.get(words[1], []))
         if "PACK" in words or "NAME" in words or words[1] in ("resume", "retry") or ".." in words:
             continue
-        done = CliRunner().invoke(main.app, words[1:], input="n\n")
+        done = CliRunner().invoke(main.make_app(), words[1:], input="n\n")
         assert done.exit_code != 2, (command, done.output)
         assert not done.exception or isinstance(done.exception, SystemExit), command
         verbs.append(words[1])

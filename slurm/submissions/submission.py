@@ -43,7 +43,7 @@ class Submission(BaseModel):
     `arrays` and `report_job` have other names in the file, because jobs in the queue may run an older version.
     """
 
-    model_config = ConfigDict(populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True, defer_build=True)
 
     folder: Path = Field(exclude=True)
     time: Time = Field(default_factory=now)

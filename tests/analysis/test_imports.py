@@ -267,9 +267,9 @@ def test_a_long_import_is_drawn_at_few_steps(tmp_path):
 
 
 def scorer(*arguments):
-    from cli.main import app
+    from cli.main import make_app
 
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(make_app(), [str(argument) for argument in arguments])
 
 
 def test_the_command_prints_how_files_were_read_and_what_was_replaced(tmp_path, folder, monkeypatch):

@@ -129,18 +129,19 @@ def check_command(work: Path, words: list[str], given: Input) -> Iterator[str]:
 
 @cache
 def _command():
-    return typer.main.get_command(main.app)
+    return typer.main.get_command(main.make_app())
 
 
 def call(words: list[str]) -> tuple[int, str, str, str]:
     """Exit code, stdout, stderr and what went wrong with `scorer WORDS`."""
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    code, fault, app, argv = 0, "", main.app, sys.argv
+    code, fault, make_app, argv = 0, "", main.make_app, sys.argv
+    command = _command()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings(), _time_limit():
             warnings.simplefilter("error")
-            main.app, sys.argv = _command(), ["scorer", *words]  # type: ignore[assignment]
+            main.make_app, sys.argv = lambda *_: command, ["scorer", *words]  # type: ignore[assignment]
             main.main()
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -153,7 +154,7 @@ def call(words: list[str]) -> tuple[int, str, str, str]:
         ours = [f"{Path(f.filename).name}:{f.lineno}" for f in frames if "site-packages" not in f.filename]
         fault = f"{type(error).__name__}: {str(error)[:300]} at {' '.join(ours[-6:])}"
     finally:
-        main.app, sys.argv = app, argv
+        main.make_app, sys.argv = make_app, argv
     texts = [stream.buffer.getvalue().decode(errors="replace") for stream in (out, err)]  # type: ignore[attr-defined]
     return code, texts[0], texts[1], fault
 

@@ -158,7 +158,7 @@ def test_resume_takes_the_values_from_the_private_file(tmp_path):
 
 def call(*words: object) -> str:
     """What a command prints."""
-    done = CliRunner().invoke(main.app, [str(word) for word in words])
+    done = CliRunner().invoke(main.make_app(), [str(word) for word in words])
     assert done.exit_code == 0, done.output
     return done.output
 
