@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from scorer_core.support.text import count
+from scorer_core.support.text import count, folded
 from slurm.status import STATES, PackStatus, RunStatus, SweepStatus
 from sweeps.errors import DefinitionError
 from sweeps.grid import GridRun
@@ -42,9 +42,14 @@ class Filter:
         """The same filter for these runs. A word that is the exact name of a variant or task is not a pattern.
 
         Raises:
-            DefinitionError: if no variant or task of `runs` matches a word.
+            DefinitionError: if no variant, task or seed of `runs` matches a word.
         """
         runs = list(runs)
+        for word in self.seeds:
+            low, high = _range(word.removeprefix("!"))
+            if runs and not any(low <= run.seed <= high for run in runs):
+                seeds = sorted({run.seed for run in runs})
+                raise DefinitionError(f"--seed {word}: matches none of this sweep; choose from: {folded(seeds)}")
         variants = {name for run in runs for name in (run.variant, run.base_name)}
         tasks = {name for run in runs for name in (run.task, run.task.rpartition("/")[2])}
         return replace(
@@ -121,4 +126,7 @@ def _range(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", text)
     if not match:
         raise DefinitionError(f"--seed {text}: is neither a number nor a range such as 0-4")
-    return int(match.group(1)), int(match.group(2) or match.group(1))
+    low, high = int(match.group(1)), int(match.group(2) or match.group(1))
+    if low > high:
+        raise DefinitionError(f"--seed {text}: the range is empty; write the smaller number first")
+    return low, high

@@ -1,6 +1,7 @@
 """The command line: the list of all commands, and how an error ends them."""
 
 import platform
+import signal
 import sys
 import tempfile
 import traceback
@@ -64,7 +65,9 @@ def _run() -> int | str | None:
     except RecordError as error:
         code, message = FAILED, str(error)
     except KeyboardInterrupt:
-        raise
+        return 128 + signal.SIGINT  # as typer does while a command runs
+    except OSError as error:
+        code, message = FAILED, f"{error.filename}: {error.strerror}" if error.filename else _unexpected(error)
     except BaseException as error:
         code, message = FAILED, _unexpected(error)
     else:

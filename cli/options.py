@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from scorer_core.support import commands
+from slurm.profile import checked_device
 from slurm.status import STATES
 from sweeps.errors import DefinitionError
 
@@ -47,17 +48,29 @@ def _outputs(given: Path) -> Path:
     return given
 
 
+def _device(name: str) -> str:
+    try:
+        return checked_device(name)
+    except ValueError as error:
+        raise DefinitionError(f"--device: {error}") from None
+
+
 Outputs = Annotated[
     Path, typer.Option(envvar="SCORER_OUTPUTS", callback=_outputs, help="Folder that holds all sweeps and searches.")
 ]
 Lanes = Annotated[
-    int | None, typer.Option(min=1, help="Maximum runs per pack (default: the layout estimated to finish first).")
+    int | None, typer.Option(min=1, help="Maximum runs per pack (default: chosen for the shortest time).")
 ]
 Processes = Annotated[
     int | None, typer.Option(min=1, help="Packs trained in parallel, one core each (default: all cores).")
 ]
 Device = Annotated[
-    str, typer.Option(help="Device to train on; choose from: cpu, cuda, cuda:N, auto (a GPU if there is one).")
+    str,
+    typer.Option(
+        metavar="DEVICE",
+        callback=_device,
+        help="Device to train on; choose from: cpu, cuda, cuda:N, auto (a GPU if there is one).",
+    ),
 ]
 CommitSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")]
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, SplitTable, out, print_json
 from cli.options import AsJson, Lanes, Outputs, Overrides, Processes, SweepArgument
-from cli.sweep_argument import SHOWN_CHANGES
+from cli.sweep_argument import SHOWN_CHANGES, definition
 from scorer_core.provenance import git_error
 from scorer_core.support.commands import shown_path
 from scorer_core.support.text import count, duration, folded
@@ -47,7 +47,7 @@ def plan(
     Also shows which two-timescale conditions hold. Writes nothing.
     """
     source = folders.source(sweep, outputs, overrides or ())
-    loaded, outputs = folders.load(sweep, outputs, overrides or ())
+    loaded, outputs = definition(sweep, outputs, overrides or ())
     where = load_profile(profile) if profile else HERE
     planned = plan_for(loaded, outputs, where, lanes, processes=processes)
     changes = folders.changes(sweep, planned.folder, overrides or ())

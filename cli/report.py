@@ -19,8 +19,8 @@ from sweeps import folders
 from sweeps.left_out import left_out, on_disk
 
 app = typer.Typer()
-COLUMN = "COLUMN|=value"
-
+COLUMN = "COLUMN|=VALUE"
+VENUES = ", ".join(get_args(Venue))
 
 # Old spellings of options; the help does not list them.
 RENAMED = {
@@ -37,7 +37,7 @@ RENAMED = {
 
 
 @app.command(
-    epilog="Example: scorer report quickstart --figure intervals --venue iclr --strict",
+    epilog="Example: scorer report quickstart --figure intervals --venue iclr",
     context_settings={"token_normalize_func": lambda name: RENAMED.get(name, name)},
 )
 def report(
@@ -45,12 +45,18 @@ def report(
     overrides: Overrides = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
     figure: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Draw only this figure (an unknown name lists the choices).")
+        str | None, typer.Option(metavar="NAME", help="Draw only this figure; docs/results.md lists the names.")
     ] = None,
-    venue: Annotated[Venue, typer.Option(help="Use the text width of this venue's LaTeX template.")] = "page",
+    venue: Annotated[
+        Venue, typer.Option(metavar="VENUE", help=f"Use the text width of this LaTeX template: {VENUES}.")
+    ] = "page",
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="Write figures in this format: pdf, svg or png (default: all). Repeatable."),
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="Write figures in this format: pdf, svg or png (default: all). Repeatable.",
+        ),
     ] = None,
     score: Annotated[
         Score,

@@ -10,6 +10,7 @@ from cli.options import CommitSeconds, Device, Lanes, Outputs, Overrides, Proces
 from cli.plan import print_estimate, print_plan
 from cli.progress import ProgressBars
 from cli.report import report_on
+from cli.sweep_argument import definition
 from scorer_core.provenance import CODE_ROOT, code_version
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import command
@@ -39,7 +40,7 @@ def run(
 
     Interrupted runs continue from their checkpoints.
     """
-    loaded, outputs = folders.load(sweep, outputs, overrides or ())
+    loaded, outputs = definition(sweep, outputs, overrides or ())
     planned = make_plan(loaded, outputs, lanes, compile, processes)
     # Printed before the frozen definition is replaced: it may have the names of runs that this one no longer has.
     changes = folders.changes(sweep, planned.folder, overrides or ())

@@ -29,8 +29,7 @@ Reads files and calls squeue once. The states, and the command that continues ru
 
 \b
 State      Meaning                                   To continue
-missing    not submitted yet                         submit
-           rejected by Slurm                         resume
+missing    not submitted, or rejected by Slurm       submit
 pending    in the queue                              (if held: resume)
 running    training
 done       finished                                  report

@@ -13,10 +13,11 @@ from cli.options import After, DryRun, Outputs, Overrides, ProfileName, Seeds, S
 from cli.plan import cluster_estimate, plan_for, print_notes, print_problems
 from cli.slurm_queue import jobs_to_wait_for, slurm_or_exit
 from cli.submit_view import dry_run_text, interrupted_note, order_notes, outdated_code, submit_summary
+from cli.sweep_argument import definition
 from scorer_core.support.commands import command_on
 from scorer_core.support.text import count
 from slurm.backend import SchedulerError, SubmissionUnknownError, backend_of
-from slurm.profile import Profile, load_profile
+from slurm.profile import Profile, load_profile, profiles
 from slurm.status import read_status
 from slurm.submissions.submission import new, sweep_lock
 from slurm.submit import (
@@ -55,7 +56,7 @@ def submit(
     where = load_profile(profile)
     wanted = make_filter(variants, tasks, seeds)
     source = folders.source(sweep, outputs, overrides or ())
-    loaded, outputs = folders.load(sweep, outputs, overrides or ())
+    loaded, outputs = definition(sweep, outputs, overrides or ())
     runs = [grid_run(run) for run in loaded.runs]
     wanted = wanted.among(runs)
     only = None if wanted.empty else {run.run_id for run in runs if wanted.matches_grid_run(run)}
@@ -119,7 +120,9 @@ def submit_runs(
         chosen = select_packs(planned, found, states, space)
         print_problems(planned.problems)
         print_notes(planned, source, changes)
-        out.print("\n".join(submit_summary(planned, chosen)))
+        name = profile.name if profile.name in profiles() else "NAME"
+        first = not any(submission.packs for submission in found.submissions)
+        out.print("\n".join(submit_summary(planned, chosen, name if first else None)))
         if chosen.packs and not backend.on_this_machine:
             selected = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
             out.print("\n".join(cluster_estimate(selected, profile)))

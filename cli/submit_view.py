@@ -15,8 +15,11 @@ FILES_OF_A_PACK = 5  # pack.json, lock, state.json, done.json, and the report of
 FILES_OF_AN_ATTEMPT = 3
 
 
-def submit_summary(planned: Plan, chosen: Selection) -> list[str]:
-    """A line for each group of packs: submitted, already queued, over the limit, skipped."""
+def submit_summary(planned: Plan, chosen: Selection, profile: str | None) -> list[str]:
+    """A line for each group of packs: submitted, already queued, over the limit, skipped.
+
+    `profile` is part of the command that submits the skipped packs, unless the sweep was submitted before.
+    """
     runs = {pack.folder.pack_id: len(pack.configs) for pack in planned.packs}
     lines = [
         f"To submit: {count(len(chosen.packs), 'pack')}, {count(sum(runs[name] for name in chosen.packs), 'run')}."
@@ -29,7 +32,7 @@ def submit_summary(planned: Plan, chosen: Selection) -> list[str]:
             "finished."
         )
     for state, many in chosen.skipped.items():
-        retry = command_on("retry", planned.folder, "--state", state)
+        retry = command_on("retry", planned.folder, "--state", state, *(["--profile", profile] if profile else []))
         again = f"Resubmit with: {retry}" if state != "unknown" else "Submit again when Slurm responds."
         lines.append(f"Skipped: {count(many, f'{state} pack')}. {again}")
     return lines

@@ -7,13 +7,27 @@ print how a definition differs from the one that is frozen in the folder of its 
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli.console import FAILED, err, exit_with_error
+from cli.console import FAILED, USAGE, err, exit_with_error
 from scorer_core.support.commands import command, command_on, shown_path
 from scorer_core.support.text import folded
 from sweeps import folders, loading
+from sweeps.definition import Sweep
 from sweeps.errors import DefinitionError
 
 SHOWN_CHANGES = 6
+
+
+def definition(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> tuple[Sweep, Path]:
+    """`folders.load`: the definition of a sweep, and the folder of outputs in which its runs are trained.
+
+    Raises:
+        DefinitionError: if there is none, or it is not valid.
+    """
+    try:
+        return folders.load(sweep, outputs, overrides)
+    except DefinitionError:
+        _refuse_search(sweep, outputs)
+        raise
 
 
 def submitted_folder(sweep: str, outputs: Path) -> Path:
@@ -70,4 +84,4 @@ def _refuse_search(name: str, outputs: Path) -> None:
     folder = search_folder(name, outputs)
     if folder:
         shown = command_on("search show", folder)
-        exit_with_error(f"{name}: is a search, and this command takes a sweep. See the search with: {shown}", FAILED)
+        exit_with_error(f"{name}: is a search, and this command takes a sweep. See the search with: {shown}", USAGE)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -97,6 +98,17 @@ Option = Annotated[Any, BeforeValidator(_option)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
+def checked_device(name: str) -> str:
+    """`name` as it is.
+
+    Raises:
+        ValueError: if it is not cpu, cuda, cuda:N or auto.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"unknown device '{name}'; choose from: cpu, cuda, cuda:N, auto")
+    return name
+
+
 class Profile(BaseModel):
     """The resources that jobs request, and how jobs run."""
 
@@ -140,7 +152,9 @@ class Profile(BaseModel):
     processes: Count | None = Field(
         default=None, description="local only: packs trained in parallel (default: one per core)"
     )
-    device: Line = Field(default="auto", description="cpu, cuda, or auto: a GPU if the job has one")
+    device: Annotated[str, AfterValidator(checked_device)] = Field(
+        default="auto", description="cpu, cuda, or auto: a GPU if the job has one"
+    )
     lanes: Count | None = Field(
         default=None, description="maximum runs per pack (default: 30 on a cluster; locally, the fastest layout)"
     )

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 MAX_MESSAGE = 1_000  # characters
 
@@ -21,8 +22,11 @@ def shortened(text: str, most: int) -> str:
 
 
 def one_line(error: ValidationError) -> str:
-    """The first fault that pydantic found, in one line: the field, then what is wrong with it."""
-    first = error.errors(include_url=False)[0]
+    """One fault that pydantic found, in one line: the field, then what is wrong with it.
+
+    An unknown key comes first: it is often the misspelled name of a field that is then missing.
+    """
+    first = first_fault(error)
     field = ".".join(shortened(str(place), 100) for place in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
@@ -30,6 +34,12 @@ def one_line(error: ValidationError) -> str:
     elif field and first["type"] != "value_error" and first["type"] != "missing":
         message += f", not {value_in_words(first['input'])}"
     return f"{field}: {message}" if field else message
+
+
+def first_fault(error: ValidationError) -> ErrorDetails:
+    """The first unknown key; if there is none, the first fault."""
+    faults = error.errors(include_url=False)
+    return next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
 
 
 def value_in_words(value: Any) -> str:

@@ -10,6 +10,7 @@ from scorer_core.support.commands import shown_path
 from sweeps import loading
 from sweeps.definition import Sweep
 from sweeps.errors import DefinitionError
+from sweeps.text_types import is_folder_name
 
 
 def sweep_folder(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> Path:
@@ -25,8 +26,11 @@ def sweep_folder(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> Pa
         if (folder / "sweep.yaml").exists():
             return folder.resolve()
     if Path(sweep).suffix or is_definition(sweep):
-        name = loading.read(sweep, overrides)[0].get("name", "")
-        return outputs / str(name)  # without expanding the grid
+        raw, read = loading.read(sweep, overrides)
+        try:
+            return outputs / is_folder_name(str(raw.get("name", "")))  # without expanding the grid
+        except ValueError as error:
+            raise DefinitionError(f"{read}: name: {error}") from None
     there = sorted(path.parent.name for path in outputs.glob("*/sweep.yaml"))
     raise DefinitionError(
         f"{sweep}: not a file, not a built-in sweep, and not a sweep in {outputs}; sweeps there: "
@@ -75,7 +79,7 @@ def changes(sweep: str, folder: Path, overrides: Sequence[str] = ()) -> list[str
     compared: no run and no score depends on them. Empty for an existing sweep, or if a definition is not valid.
     """
     kept = folder / "sweep.yaml"
-    if not is_definition(sweep) or not kept.exists():
+    if not is_definition(sweep) or (Path(sweep) / "sweep.yaml").exists() or not kept.exists():
         return []
     try:
         before, now = (

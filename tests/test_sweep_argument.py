@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from cli import main
 from sweeps import folders
 
 SMALL = {
@@ -128,13 +129,67 @@ def test_an_unknown_sweep_is_refused_with_the_names_of_those_that_exist(command,
     )
 
 
-def test_a_command_on_sweeps_names_the_command_for_a_search(call, tmp_path):
+@pytest.mark.parametrize("command", ["status", "plan", "run", "report"])
+def test_a_command_on_sweeps_names_the_command_for_a_search(command, call, tmp_path):
     (tmp_path / "ratio_search").mkdir()
     shutil.copy(Path(folders.__file__).parent / "ratio_search.yaml", tmp_path / "ratio_search" / "search.yaml")
-    for name in ("ratio_search", tmp_path / "ratio_search"):
-        code, _, err = call("status", name, "--outputs", tmp_path)
-        assert code == 1
+    for name in (["ratio_search"] if command in ("status", "report") else []) + [tmp_path / "ratio_search"]:
+        code, _, err = call(command, name, "--outputs", tmp_path)
+        assert code == 2
         assert err == (
             f"{name}: is a search, and this command takes a sweep. See the search with: "
             f"scorer search show ratio_search --outputs {tmp_path}\n"
         )
+
+
+def test_a_frozen_definition_is_not_compared_with_itself(call, trained, monkeypatch):
+    monkeypatch.chdir(trained.outputs)
+    assert "differs" not in "".join(call("plan", "quickstart")[1:])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["status", "renamed", "--seed", "7"], "--seed 7: matches none of this sweep; choose from: 0\n"),
+        (["status", "renamed", "--seed", "5-3"], "--seed 5-3: the range is empty; write the smaller number first\n"),
+        (
+            ["run", "renamed", "--device", "gpu"],
+            "--device: unknown device 'gpu'; choose from: cpu, cuda, cuda:N, auto\n",
+        ),
+        (["plan", "KEY"], "KEY: seads: unknown key\n"),
+        (["status", "OUTSIDE"], "OUTSIDE: name: '../renamed' cannot be a folder's name; "),
+        (["submit", "renamed", "--profile", "DEVICE"], "DEVICE: device: unknown device 'gpu'; choose from: "),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(words, message, call, trained, tmp_path):
+    written = {
+        "KEY": "name: key\nquestion: q\ntasks: [minatar/breakout]\ntotal_steps: 800\nseads: 1\n",
+        "OUTSIDE": "name: ../renamed\nquestion: q\n",
+        "DEVICE": "scheduler: local\ndevice: gpu\n",
+    }
+    for name, text in written.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+        message = message.replace(name, str(tmp_path / f"{name}.yaml"))
+    words = [str(tmp_path / f"{word}.yaml") if word in written else word for word in words]
+    code, _, err = call(*words, "--outputs", trained.outputs)
+    assert code == 2
+    assert err.startswith(message)
+    assert len(err.splitlines()) == 1
+
+
+def test_a_folder_that_may_not_be_read_is_one_line(call, trained, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "exists", refuse)  # root may read every folder
+    code, _, err = call("status", "renamed", "--outputs", trained.outputs)
+    assert code == 1
+    assert err == "renamed/sweep.yaml: Permission denied\n"
+
+
+def test_ctrl_c_before_a_command_begins_gives_no_traceback(call, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "make_app", interrupted)
+    assert call("status") == (130, "", "")

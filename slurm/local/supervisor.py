@@ -121,6 +121,8 @@ def _packs(submission: Submission, lock: Lock) -> int:
         print(f"pack {folder.pack_id} failed: {why}", file=sys.stderr)
     if outcome.waiting or not all(folder.cancelled for folder in outcome.interrupted):
         return INTERRUPTED
+    if all(folder.cancelled for folder in folders):
+        return 0  # as on Slurm, where the report job is cancelled with the last job that it waits for
     return subprocess.run(report_command(submission)).returncode or bool(outcome.failed)
 
 

@@ -169,6 +169,11 @@ def test_a_pack_that_waits_for_a_process_leaves_the_queue_when_it_is_cancelled(p
     assert "1 pack cancelled" in place.call("cancel", "mine", "--state", "pending", "-y")
     wait_for(lambda: "pending" not in place.status()["counts"])
     assert place.status()["counts"] == {"running": 2, "cancelled": 2}
+    place.call("cancel", "mine", "-y")
+    (submission,) = submissions(place.outputs / "mine")
+    wait_for(lambda: not local.alive(submission))
+    assert (submission.folder / "logs" / "supervisor.log").read_text() == "", "it draws no report of nothing"
+    assert "report" not in place.call("status", "mine")
 
 
 @pytest.mark.slow
