@@ -57,7 +57,7 @@ def start(folder: PackFolder, *options: str) -> subprocess.Popen[bytes]:
 
 def code_of(process: subprocess.Popen[bytes]) -> int:
     """How an attempt ended, once it has; whatever it has to say belongs in its own log."""
-    _, complaint = process.communicate(timeout=200)
+    _, complaint = process.communicate(timeout=800)
     assert not complaint, complaint
     return process.returncode
 
@@ -220,7 +220,7 @@ def test_it_stops_by_itself_when_the_process_that_wanted_it_is_gone(folder):
 
 def test_two_processes_on_one_pack_train_it_once(folder, reference):
     first, second = start(folder), start(folder)
-    ends = [(process.communicate(timeout=200)[1].decode(), process.returncode) for process in (first, second)]
+    ends = [(process.communicate(timeout=800)[1].decode(), process.returncode) for process in (first, second)]
     refused = f"{folder.path}: another process is training this pack\n", 1
     assert ("", 0) in ends
     assert set(ends) <= {("", 0), refused}

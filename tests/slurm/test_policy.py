@@ -128,7 +128,7 @@ def test_a_pack_that_only_fits_by_halves_ends_with_the_metrics_of_an_unlimited_o
     big: dict[str, Any] = SETTINGS | {"replay_size": 2_000_000, "total_steps": 2_000, "learning_starts": 200}
     configs = [RunConfig(**big, seed=seed) for seed in range(8)]
     whole, folder = (PackFolder.create(tmp_path / name, configs) for name in ("whole", "packs"))
-    assert code_of(start(whole)) == 0
+    assert code_of(start(whole, "--commit-seconds", "1000")) == 0
     limit = 7 * 10**9
     command = [sys.executable, "-m", "slurm.jobs.train_pack", str(folder.path), "--device", "cpu", "--submission", "1"]
     subprocess.run(command, check=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
