@@ -5,8 +5,6 @@ import sys
 import tempfile
 import traceback
 
-import typer
-
 from cli import (
     cancel,
     clean,
@@ -23,13 +21,15 @@ from cli import (
     sweeps,
 )
 from cli.console import FAILED, USAGE, err
+from cli.help import App
 from scorer_core.support import streams
 from scorer_core.support.errors import RecordError, UserCodeError, reason
 from sweeps.errors import DefinitionError
 
-app = typer.Typer(
-    help="Run sweeps and ablations of SCORER: from a YAML file to figures with confidence intervals.",
-    epilog="Example: scorer run quickstart    or, on a cluster: scorer submit quickstart --profile mycluster",
+app = App(
+    help="Run sweeps and ablations of SCORER: from a YAML file to figures with confidence intervals.\n\n"
+    "Exit codes of all commands: 0 done; 1 something failed; 2 wrong usage or definition; 75 interrupted.",
+    epilog="Example: scorer run quickstart\n\nExample: scorer submit quickstart --profile mycluster",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",

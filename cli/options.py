@@ -48,18 +48,25 @@ def _outputs(given: Path) -> Path:
 
 
 Outputs = Annotated[
-    Path, typer.Option(envvar="SCORER_OUTPUTS", callback=_outputs, help="Folder that holds all sweeps and searches.")
+    Path,
+    typer.Option(
+        metavar="FOLDER", envvar="SCORER_OUTPUTS", callback=_outputs, help="Folder that holds all sweeps and searches."
+    ),
 ]
 Lanes = Annotated[
-    int | None, typer.Option(min=1, help="Maximum runs per pack (default: the layout estimated to finish first).")
+    int | None,
+    typer.Option(min=1, metavar="N", help="Maximum runs per pack (default: chosen for the shortest estimated time)."),
 ]
 Processes = Annotated[
-    int | None, typer.Option(min=1, help="Packs trained in parallel, one core each (default: all cores).")
+    int | None, typer.Option(min=1, metavar="N", help="Packs trained in parallel, one core each (default: all cores).")
 ]
 Device = Annotated[
-    str, typer.Option(help="Device to train on; choose from: cpu, cuda, cuda:N, auto (a GPU if there is one).")
+    str,
+    typer.Option(
+        metavar="DEVICE", help="Device to train on; choose from: cpu, cuda, cuda:N, auto (a GPU if there is one)."
+    ),
 ]
-CommitSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")]
+CommitSeconds = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Seconds between checkpoints.")]
 
 ProfileName = Annotated[
     str,
