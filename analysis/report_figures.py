@@ -250,7 +250,7 @@ def heat_maps(summary: Summary, venue: Venue, pair: tuple[str, str]) -> ReportFi
         ax.set_title(figure_text(f"{family} {_title(summary, panel)}".strip()))
     caption = _caption(
         summary,
-        f"IQM for each {pair[0]} and {pair[1]}. Colours go from the lowest to the highest cell of a task. The "
+        f"IQM for each {pair[0]} and {pair[1]}. Colors go from the lowest to the highest cell of a task. The "
         "confidence intervals are in the results table.",
     )
     return ReportFigure(figure, caption, method(summary, summary.settings.reps, scale=_joins_tasks(summary)))

@@ -2,7 +2,7 @@
 
 rliable draws from numpy's global generator, one repetition after another, and calls a slow statistic for each. Here the
 same stream is drawn in blocks from a private generator, and the statistics of all repetitions are computed at once, up
-to rounding errors. An interval bound depends on two neighbouring order statistics, so only repetitions within rounding
+to rounding errors. An interval bound depends on two neighboring order statistics, so only repetitions within rounding
 error of these are computed again with rliable's own function.
 
 `seed` is that of `numpy.random.seed(seed)` before one call of the rliable function named in each docstring.

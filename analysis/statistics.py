@@ -177,7 +177,7 @@ def iqm_of_each(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def _iqm_block(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """In order of increasing scores, `seen` counts the draws so far; the draws between the cuts are averaged.
 
-    The sum over kept draws is a sum by parts, over the gaps between neighbouring runs.
+    The sum over kept draws is a sum by parts, over the gaps between neighboring runs.
     """
     total, columns = values.shape
     order = np.argsort(values, axis=0, kind="stable")

@@ -8,7 +8,8 @@
 - progress: `status.py`, `logs.py`
 - results: `report.py` (report, export, import), `search_results.py` (search show)
 
-Commands share `options.py` (options and their help), `sweep_argument.py` (which sweep is meant), `filters.py` (which
-runs are meant), `slurm_queue.py` (calls of Slurm) and `console.py` (terminal, exit codes). Files named `*_view.py`,
-`*_table.py` and `*progress.py` draw. What a command computes belongs in the other packages.
+Commands share `help.py` (the style of `--help`), `options.py` (options and their help), `sweep_argument.py` (which
+sweep is meant), `filters.py` (which runs are meant), `slurm_queue.py` (calls of Slurm) and `console.py` (terminal, exit
+codes). Files named `*_view.py`, `*_table.py` and `*progress.py` draw. What a command computes belongs in the other
+packages.
 """

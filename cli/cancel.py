@@ -7,6 +7,7 @@ import typer
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, confirm, exit_with_error, out
 from cli.filters import describe_packs, make_filter, matching_packs
+from cli.help import App
 from cli.options import Outputs, Seeds, States, SweepArgument, Tasks, Variants, Yes
 from cli.slurm_queue import in_queue, slurm_or_exit
 from cli.sweep_argument import search_folder, submitted_folder
@@ -17,7 +18,7 @@ from slurm.cluster import cancelling
 from slurm.status import read_status
 from slurm.submissions.submission import submissions, sweep_lock
 
-app = typer.Typer()
+app = App()
 
 
 @app.command(epilog="Example: scorer cancel ratio --variant 'scorer ratio=0.5' -y")

@@ -1,9 +1,8 @@
 """`scorer clean`: delete files of a sweep."""
 
-import typer
-
 from cli.console import DEFAULT_OUTPUTS, confirm, out
 from cli.filters import describe_packs, make_filter, matching_packs
+from cli.help import App
 from cli.options import Outputs, Seeds, States, SweepArgument, Tasks, Variants, Yes
 from cli.sweep_argument import submitted_folder
 from scorer_core.support.text import count
@@ -11,11 +10,11 @@ from slurm.status import read_status
 from slurm.submissions import cleaning
 from slurm.submissions.submission import sweep_lock
 
-app = typer.Typer()
+app = App()
 NOT_IN_QUEUE = ("done", "diverged", "failed", "lost", "damaged", "cancelled", "missing")
 
 
-@app.command(epilog="Example: scorer clean ratio    or: scorer clean ratio --state failed")
+@app.command(epilog="Example: scorer clean ratio\n\nExample: scorer clean ratio --state failed")
 def clean(
     sweep: SweepArgument,
     outputs: Outputs = DEFAULT_OUTPUTS,
@@ -27,7 +26,8 @@ def clean(
 ) -> None:
     """Delete old logs of finished packs, unused code snapshots and temporary files.
 
-    With a filter: delete all records, results included, of the packs that hold a selected run.
+    With a filter: delete all records, results included, of the packs that hold a selected run. This also deletes the
+    other runs of these packs. Packs that are running or pending are kept.
     """
     folder = submitted_folder(sweep, outputs)
     wanted = make_filter(variants, tasks, seeds, states)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.console import DEFAULT_OUTPUTS, out
+from cli.help import App
 from cli.options import Outputs
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import logs_command
@@ -18,12 +19,12 @@ from slurm.backend import backend_of
 from slurm.jobs.policy import halves
 from slurm.submissions.submission import submissions
 
-app = typer.Typer()
+app = App()
 POLL_SECONDS = 1.0
 STREAMS = ("stdout.log", "stderr.log")
 
 
-@app.command(epilog="Example: scorer logs 3f2a -f    or: scorer logs ratio/3f2a --attempt 1")
+@app.command(epilog="Example: scorer logs 3f2a -f\n\nExample: scorer logs ratio/3f2a --attempt 1")
 def logs(
     name: Annotated[
         str,
@@ -36,7 +37,7 @@ def logs(
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Keep printing new output, including later attempts.")
     ] = False,
-    attempt: Annotated[int | None, typer.Option(min=1, help="Attempt number (default: the last).")] = None,
+    attempt: Annotated[int | None, typer.Option(min=1, metavar="N", help="Attempt number (default: the last).")] = None,
 ) -> None:
     """Print the log of a pack's last attempt, or the Slurm log if no attempt has started."""
     print_logs(find_pack(outputs, name), attempt, follow)

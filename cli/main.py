@@ -8,9 +8,8 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-import typer
-
 from cli.console import FAILED, USAGE, err
+from cli.help import App
 from scorer_core.support import streams
 from scorer_core.support.errors import RecordError, UserCodeError, reason
 from sweeps.errors import DefinitionError
@@ -21,11 +20,12 @@ MODULES = ("sweeps", "plan", "run", "submit", "status", "logs", "resubmit", "can
 GROUPS = ("search", "profile")  # these have subcommands
 
 
-def make_app(modules: Sequence[str] = MODULES) -> typer.Typer:
+def make_app(modules: Sequence[str] = MODULES) -> App:
     """The command line with the commands of these modules of this package."""
-    app = typer.Typer(
-        help="Run sweeps and ablations of SCORER: from a YAML file to figures with confidence intervals.",
-        epilog="Example: scorer run quickstart    or, on a cluster: scorer submit quickstart --profile mycluster",
+    app = App(
+        help="Run sweeps and ablations of SCORER: from a YAML file to figures with confidence intervals.\n\n"
+        "Exit codes of all commands: 0 done; 1 something failed; 2 wrong usage or definition; 75 interrupted.",
+        epilog="Example: scorer run quickstart\n\nExample: scorer submit quickstart --profile mycluster",
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode="rich",

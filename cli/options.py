@@ -56,13 +56,17 @@ def _device(name: str) -> str:
 
 
 Outputs = Annotated[
-    Path, typer.Option(envvar="SCORER_OUTPUTS", callback=_outputs, help="Folder that holds all sweeps and searches.")
+    Path,
+    typer.Option(
+        metavar="FOLDER", envvar="SCORER_OUTPUTS", callback=_outputs, help="Folder that holds all sweeps and searches."
+    ),
 ]
 Lanes = Annotated[
-    int | None, typer.Option(min=1, help="Maximum runs per pack (default: chosen for the shortest time).")
+    int | None,
+    typer.Option(min=1, metavar="N", help="Maximum runs per pack (default: chosen for the shortest estimated time)."),
 ]
 Processes = Annotated[
-    int | None, typer.Option(min=1, help="Packs trained in parallel, one core each (default: all cores).")
+    int | None, typer.Option(min=1, metavar="N", help="Packs trained in parallel, one core each (default: all cores).")
 ]
 Device = Annotated[
     str,
@@ -72,7 +76,7 @@ Device = Annotated[
         help="Device to train on; choose from: cpu, cuda, cuda:N, auto (a GPU if there is one).",
     ),
 ]
-CommitSeconds = Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")]
+CommitSeconds = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Seconds between checkpoints.")]
 
 ProfileName = Annotated[
     str,

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, SplitTable, out, print_json
+from cli.help import App
 from cli.options import AsJson, Lanes, Outputs, Overrides, Processes, SweepArgument
 from cli.sweep_argument import SHOWN_CHANGES, definition
 from scorer_core.provenance import git_error
@@ -25,7 +26,7 @@ from sweeps.left_out import left_out, on_disk
 from sweeps.plan import Plan, PlannedPack, make_plan
 from sweeps.timescale import timescales
 
-app = typer.Typer()
+app = App()
 HERE = Profile(name="local", scheduler="local")
 
 

@@ -7,13 +7,14 @@ import typer
 from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, err, out, print_json
+from cli.help import App
 from cli.options import AsJson, Outputs
 from slurm.backend import Finding, backend_of
 from slurm.profile import load_profile
 
-app = typer.Typer(
-    help="Check a profile: where and how jobs run.",
-    epilog="Example: scorer profile check my-cluster --probe",
+app = App(
+    help="Check a profile. A profile says where and how jobs run.",
+    epilog="Example: scorer profile check mycluster --probe",
     no_args_is_help=True,
 )
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
@@ -24,15 +25,17 @@ def _group() -> None:
     """Check a profile: where and how jobs run."""
 
 
-@app.command(epilog="Example: scorer profile check my-cluster --probe")
+@app.command(epilog="Example: scorer profile check mycluster --probe")
 def check(
-    profile: Annotated[str, typer.Argument(metavar="PROFILE", help="Name of a profile, or path of a YAML file.")],
+    profile: Annotated[str, typer.Argument(metavar="NAME|PATH", help="Name of a profile, or path of a YAML file.")],
     outputs: Outputs = DEFAULT_OUTPUTS,
     probe: Annotated[
         bool,
         typer.Option("--probe", help="Also submit a short job that checks Python, GPU, shared folder and file locks."),
     ] = False,
-    wait: Annotated[float, typer.Option(min=1, help="Maximum seconds to wait for the job of --probe.")] = 600.0,
+    wait: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="Maximum time to wait for the job of --probe.")
+    ] = 600.0,
     as_json: AsJson = False,
 ) -> None:
     """Check a profile against the cluster's limits and preemption rules, with advice for each problem.

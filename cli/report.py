@@ -11,6 +11,7 @@ from rich.text import Text
 
 from analysis.choices import CURVE_REPS, REPS, Format, Scheme, Score, Venue
 from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, err, exit_with_error, out
+from cli.help import App
 from cli.options import Outputs, Overrides, SweepArgument
 from cli.sweep_argument import existing_folder
 from scorer_core.support.commands import command, shown_path
@@ -18,9 +19,9 @@ from scorer_core.support.text import count
 from sweeps import folders
 from sweeps.left_out import left_out, on_disk
 
-app = typer.Typer()
+app = App()
 COLUMN = "COLUMN|=VALUE"
-VENUES = ", ".join(get_args(Venue))
+
 
 # Old spellings of options; the help does not list them.
 RENAMED = {
@@ -48,31 +49,42 @@ def report(
         str | None, typer.Option(metavar="NAME", help="Draw only this figure; docs/results.md lists the names.")
     ] = None,
     venue: Annotated[
-        Venue, typer.Option(metavar="VENUE", help=f"Use the text width of this LaTeX template: {VENUES}.")
+        Venue,
+        typer.Option(
+            metavar="VENUE",
+            help="Use the text width of this LaTeX template; choose from: page, iclr, neurips, icml, twocolumn.",
+        ),
     ] = "page",
     formats: Annotated[
         list[str] | None,
         typer.Option(
             "--format",
             metavar="FORMAT",
-            help="Write figures in this format: pdf, svg or png (default: all). Repeatable.",
+            help="Write figures in this format; choose from: pdf, svg, png (default: all). Repeatable.",
         ),
     ] = None,
     score: Annotated[
         Score,
         typer.Option(
-            help="Compare runs by this score. final: mean return over the last 10 % of training; best: highest logged "
-            "return; auc: mean return over all of training."
+            metavar="SCORE",
+            help="Compare runs by this score; choose from: final (mean return over the last 10 % of training), best "
+            "(highest logged return), auc (mean return over all of training).",
         ),
     ] = "final",
     normalize: Annotated[
         Scheme | None,
-        typer.Option(help="Normalize scores across tasks (default: references for several tasks, none for one)."),
+        typer.Option(
+            metavar="SCHEME",
+            help="Normalize scores across tasks; choose from: references, baseline, paper, none (default: references "
+            "for several tasks, none for one).",
+        ),
     ] = None,
-    bootstrap_seed: Annotated[int, typer.Option(min=0, help="Set the seed of the bootstrap.")] = 0,
-    reps: Annotated[int, typer.Option(min=100, help="Set the bootstrap repetitions for tables and bars.")] = REPS,
+    bootstrap_seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the bootstrap.")] = 0,
+    reps: Annotated[
+        int, typer.Option(min=100, metavar="N", help="Number of bootstrap repetitions for tables and bars.")
+    ] = REPS,
     curve_reps: Annotated[
-        int, typer.Option(min=100, help="Set the bootstrap repetitions for curves and profiles.")
+        int, typer.Option(min=100, metavar="N", help="Number of bootstrap repetitions for curves and profiles.")
     ] = CURVE_REPS,
     thresholds: Annotated[
         list[str] | None,
@@ -87,12 +99,14 @@ def report(
         bool, typer.Option(help="Draw performance profiles of mean scores per task, not of runs.")
     ] = False,
     few_seeds_correction: Annotated[
-        bool, typer.Option(help="Widen confidence intervals for few seeds (see docs/statistics.md).")
+        bool, typer.Option(help="Do not widen confidence intervals for few seeds (see docs/statistics.md).")
     ] = True,
     simultaneous_bands: Annotated[
         bool, typer.Option(help="Draw bands that cover a curve at all steps at once (max-t), not pointwise.")
     ] = False,
-    strict: Annotated[bool, typer.Option(help="Fail if there is a serious caveat.")] = False,
+    strict: Annotated[
+        bool, typer.Option(help="Exit code 1 if there is a serious caveat, such as fewer than 5 seeds.")
+    ] = False,
 ) -> None:
     """Create figures, tables and an HTML page from all finished runs."""
     from analysis.summary import Settings
@@ -121,7 +135,8 @@ def export(
     overrides: Overrides = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
     to: Annotated[
-        Path | None, typer.Option(help="Write into this folder (default: report/export in the sweep's folder).")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write into this folder (default: report/export in the sweep's folder)."),
     ] = None,
 ) -> None:
     """Export runs and curves as CSV and Parquet, and score matrices for rliable as NumPy arrays."""
@@ -147,22 +162,20 @@ Example: scorer import quickstart s0/progress.csv s1/progress.csv --variant =sb3
 @app.command("import", epilog=IMPORT_EXAMPLES)
 def import_(
     sweep: SweepArgument,
-    sources: Annotated[list[Path], typer.Argument(metavar="CSV", help="CSV files; all are imported, or none.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="FILE", help="CSV files; all are imported, or none.")],
     overrides: Overrides = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
     variant: Annotated[
-        str | None, typer.Option(metavar=COLUMN, help="Name the column of the variant; =NAME: the variant of all rows.")
+        str | None, typer.Option(metavar=COLUMN, help="Column of the variant; =VALUE: the variant of all rows.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(metavar=COLUMN, help="Name the column of the task; =TASK: the task of all rows.")
+        str | None, typer.Option(metavar=COLUMN, help="Column of the task; =VALUE: the task of all rows.")
     ] = None,
     seed: Annotated[
-        str | None, typer.Option(metavar=COLUMN, help="Name the column of the seed; =N: the seed of all rows.")
+        str | None, typer.Option(metavar=COLUMN, help="Column of the seed; =VALUE: the seed of all rows.")
     ] = None,
-    step: Annotated[str | None, typer.Option(metavar="COLUMN", help="Name the column of the environment step.")] = None,
-    score: Annotated[
-        str | None, typer.Option("--return", metavar="COLUMN", help="Name the column of the return.")
-    ] = None,
+    step: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column of the environment step.")] = None,
+    score: Annotated[str | None, typer.Option("--return", metavar="COLUMN", help="Column of the return.")] = None,
 ) -> None:
     """Add runs of another codebase (CSV) to the figures and tables of a sweep.
 
@@ -170,11 +183,11 @@ def import_(
 
     Wide format: a column of steps, then one column seed_<n> per seed.
 
-    Chart exports of W&B and SB3's progress.csv and monitor.csv can be imported too.
+    Other formats: chart exports of W&B, and SB3's progress.csv and monitor.csv.
 
     Columns with known names are found, such as step, global_step or env_id. Use an option for another name.
 
-    =value gives one value for the whole file: --variant =ppo --seed =0 (in zsh: '=ppo')
+    =VALUE gives one value for the whole file: --variant =ppo --seed =0 (in zsh: '=ppo')
 
     Without a column of seeds, the seed is read from the name of the file or of its folder.
     """

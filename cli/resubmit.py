@@ -10,6 +10,7 @@ import typer
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, confirm, err, exit_with_error, out
 from cli.filters import Filter, make_filter
+from cli.help import App
 from cli.options import After, DryRun, LastProfile, Outputs, Seeds, States, SweepArgument, Tasks, Variants, Yes
 from cli.slurm_queue import slurm_or_exit
 from cli.status_view import damage
@@ -24,7 +25,7 @@ from slurm.status import SweepStatus, read_status
 from slurm.submissions.submission import submit_command
 from sweeps import loading
 
-app = typer.Typer()
+app = App()
 STOP_PATIENCE_SECONDS = 60.0  # for packs that are cancelled and still run
 LONGEST_PAUSE_SECONDS = 8.0  # between two calls of squeue
 
@@ -47,6 +48,8 @@ def resume(
     Runs continue from their checkpoints. Packs that Slurm rejected are submitted too.
 
     Runs that were never submitted are skipped (use `scorer submit`), and so are failed runs (use `scorer retry`).
+
+    Asks before it submits.
     """
     wanted = make_filter(variants, tasks, seeds, states)
     _resubmit(sweep, outputs, profile, wanted, ("missing", "lost", "cancelled"), dry_run, after, yes, as_submitted=True)
@@ -67,7 +70,7 @@ def retry(
 ) -> None:
     """Resubmit failed, cancelled and lost runs with the current code.
 
-    Runs continue from their checkpoints. The count of attempts restarts at zero.
+    Runs continue from their checkpoints. The count of attempts restarts at zero. Does not ask before it submits.
     """
     chosen = (states or []) + (["failed"] if failed else [])
     wanted = make_filter(variants, tasks, seeds, chosen)

@@ -6,6 +6,7 @@ import typer
 from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, err, exit_with_error, out
+from cli.help import App
 from cli.options import CommitSeconds, Device, Lanes, Outputs, Overrides, Processes, SweepArgument
 from cli.plan import print_estimate, print_plan
 from cli.progress import ProgressBars
@@ -20,7 +21,7 @@ from slurm.local.launcher import LaunchState, LocalLauncher
 from sweeps import folders
 from sweeps.plan import Compile, make_plan
 
-app = typer.Typer()
+app = App()
 
 
 @app.command(epilog="Example: scorer run quickstart -s seeds=5 --processes 2")
@@ -32,7 +33,10 @@ def run(
     processes: Processes = None,
     device: Device = "auto",
     compile: Annotated[
-        Compile, typer.Option(help="Use torch.compile; auto: for runs long enough to repay compiling.")
+        Compile,
+        typer.Option(
+            metavar="MODE", help="Use torch.compile; choose from: auto (for runs long enough to repay it), on, off."
+        ),
     ] = "auto",
     commit_seconds: CommitSeconds = 60.0,
 ) -> None:

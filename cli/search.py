@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
-from typer.core import TyperGroup
 
 from cli import search_results
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, err, exit_with_error, out
+from cli.help import App, Group
 from cli.options import SEARCH_FORMS, CommitSeconds, Device, Outputs, Overrides, SearchArgument
 from cli.sweep_argument import named_search, search_folder
 from scorer_core.support.commands import command, command_on
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 JOBS = 4  # workers under a profile without --workers
 
 
-class SearchGroup(TyperGroup):
+class SearchGroup(Group):
     """The commands of `scorer search`. `scorer search NAME` is short for `scorer search run NAME`."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -38,7 +38,7 @@ class SearchGroup(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-app = typer.Typer(
+app = App(
     cls=SearchGroup,
     no_args_is_help=True,
     help="Search for the best ratio, or other settings, with Optuna.\n\n"
@@ -53,14 +53,18 @@ def run(
     search: Annotated[str, typer.Argument(metavar="SEARCH", help=SEARCH_FORMS)],
     overrides: Overrides = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Total number of trials; raise it to extend a search.")
+        int | None, typer.Option(min=1, metavar="N", help="Total number of trials; raise it to extend a search.")
     ] = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
     lanes: Annotated[
-        int | None, typer.Option(min=1, help=f"Maximum runs per pack (default: the profile's, or {LANES_OF_A_SEARCH}).")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help=f"Maximum runs per pack (default: the profile's, or {LANES_OF_A_SEARCH})."
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Parallel workers (default: one per core; 4 jobs with --profile).")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Parallel workers (default: one per core; 4 jobs with --profile)."),
     ] = None,
     profile: Annotated[
         str | None,
@@ -168,16 +172,21 @@ def summary(search: definitions.Search, per_batch: int) -> str:
 @app.command(epilog="Example: scorer search confirm ratio_search --top 3 --seeds 30")
 def confirm(
     search: SearchArgument = None,
-    top: Annotated[int, typer.Option(min=1, help="Number of best trials to confirm.")] = 3,
+    top: Annotated[int, typer.Option(min=1, metavar="N", help="Number of best trials to confirm.")] = 3,
     seeds: Annotated[
-        int, typer.Option(min=2, help="Number of new seeds per trial; the search has used none of them.")
+        int,
+        typer.Option(min=2, metavar="N", help="Number of new seeds per trial; the search has used none of them."),
     ] = 30,
     outputs: Outputs = DEFAULT_OUTPUTS,
     profile: Annotated[
         str | None, typer.Option(metavar="NAME|PATH", help="Submit under this profile (default: train here).")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Write the sweep and show the command that trains it.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Write the sweep's definition and show the command that trains it; train and submit nothing.",
+        ),
     ] = False,
 ) -> None:
     """Retrain the best trials and the default on new seeds, as a sweep.

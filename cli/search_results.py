@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, err, out, print_json, table
+from cli.help import App
 from cli.options import AsJson, Outputs, SearchArgument
 from cli.sweep_argument import existing_folder, named_search
 from scorer_core.support.commands import command_on, shown_path
@@ -15,7 +16,7 @@ from scorer_core.support.text import count
 if TYPE_CHECKING:
     from analysis.search_summary import SearchSummary
 
-app = typer.Typer()
+app = App()
 
 
 @app.command(epilog="Example: scorer search show ratio_search --against ratio")
@@ -25,11 +26,14 @@ def show(
     against: Annotated[
         str | None, typer.Option(metavar="SWEEP", help="Compare the slices with this trained sweep.")
     ] = None,
-    rows: Annotated[int, typer.Option(min=0, help="List this many trials, best first.")] = 10,
-    figures: Annotated[bool, typer.Option(help="Draw figures into report/.")] = True,
+    rows: Annotated[int, typer.Option(min=0, metavar="N", help="List this many trials, best first.")] = 10,
+    figures: Annotated[bool, typer.Option(help="Do not draw figures into report/.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Show the best trials, importances, slices and confirmation; draw figures. Exit code 1: all trials failed."""
+    """Show the best trials, importances, slices and confirmation; draw figures.
+
+    Exit code 1 if all trials failed.
+    """
     from analysis.search_summary import summarize_search  # a second of imports
     from sweeps.studies import find_study
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from cli import usage_view
 from cli.console import DEFAULT_OUTPUTS, out, print_json
 from cli.filters import make_filter
+from cli.help import App
 from cli.options import AsJson, Outputs, Seeds, States, SweepArgument, Tasks, Variants
 from cli.status_view import status_json, status_notes, status_table
 from cli.sweep_argument import submitted_folder
@@ -20,7 +21,7 @@ from slurm.status import SweepStatus, read_status
 from sweeps.left_out import OnDisk, left_out
 from sweeps.loading import load_submitted
 
-app = typer.Typer()
+app = App()
 WATCH_SECONDS = 30.0  # between two calls of squeue
 
 HELP = """Show the state of every run and what needs attention.
@@ -29,21 +30,21 @@ Reads files and calls squeue once. The states, and the command that continues ru
 
 \b
 State      Meaning                                   To continue
-missing    not submitted, or rejected by Slurm       submit
-pending    in the queue                              (if held: resume)
-running    training
 done       finished                                  report
 diverged   finished, with NaN or infinite values     report
+running    training
+pending    in the queue                              (if held: resume)
 failed     ended with an error                       logs, then retry
-lost       killed, or out of time                    resume (or retry)
-cancelled  by scorer cancel                          resume (or retry)
+lost       killed, or out of time                    resume, submit or retry
 damaged    a file cannot be read                     clean --state damaged,
                                                      then resume
+cancelled  by scorer cancel                          resume or retry
 unknown    Slurm did not respond, or the job has     status, again later
            just ended
+missing    not submitted, or rejected by Slurm       submit
 
-resume uses the code that was submitted; retry uses the current code. For runs that `scorer run` started, repeat
-`scorer run` instead."""
+resume uses the code that was submitted; submit and retry use the current code. For runs that `scorer run` started,
+repeat `scorer run` instead."""
 
 
 @app.command(help=HELP, epilog="Example: scorer status ratio --watch --state running --state failed")

@@ -9,6 +9,7 @@ import typer
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, exit_with_error, out
 from cli.filters import make_filter
+from cli.help import App
 from cli.options import After, DryRun, Outputs, Overrides, ProfileName, Seeds, SweepArgument, Tasks, Variants
 from cli.plan import cluster_estimate, plan_for, print_notes, print_problems
 from cli.slurm_queue import jobs_to_wait_for, slurm_or_exit
@@ -33,7 +34,7 @@ from sweeps import folders
 from sweeps.definition import Sweep
 from sweeps.grid import grid_run
 
-app = typer.Typer()
+app = App()
 
 
 @app.command(epilog="Example: scorer submit ratio --profile mycluster --dry-run")
@@ -42,16 +43,19 @@ def submit(
     profile: ProfileName,
     overrides: Overrides = None,
     outputs: Outputs = DEFAULT_OUTPUTS,
-    lanes: Annotated[int | None, typer.Option(min=1, help="Maximum runs per pack (default: the profile's).")] = None,
+    lanes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Maximum runs per pack (default: the profile's).")
+    ] = None,
     variants: Variants = None,
     tasks: Tasks = None,
     seeds: Seeds = None,
     after: After = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Submit all unfinished runs to a cluster or to this machine, and return.
+    """Submit all missing and lost runs to a cluster or to this machine, and return.
 
-    Finished, running and pending runs are skipped, and so are failed and cancelled ones: `scorer retry` is for these.
+    Lost runs continue from their checkpoints, with the current code (`scorer resume`: with the code of their
+    submission). Failed and cancelled runs are skipped: `scorer retry` is for these.
     """
     where = load_profile(profile)
     wanted = make_filter(variants, tasks, seeds)

@@ -7,6 +7,7 @@ import typer
 from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, out, print_json, table
+from cli.help import App
 from cli.options import AsJson, Outputs
 from cli.plan import print_problems
 from scorer_core.support.errors import RecordError
@@ -14,7 +15,7 @@ from scorer_core.support.text import count
 from sweeps import loading, search
 from sweeps.plan import find_run
 
-app = typer.Typer()
+app = App()
 T = TypeVar("T")
 
 

@@ -102,7 +102,7 @@ class RunConfig(BaseModel):
 
     follower_objective: Annotated[str, one_of(FOLLOWER_OBJECTIVES)] = shape(
         "variance",
-        "f in (1 - follower_weight) msbe + follower_weight f; `msbe` or a number (weight of the variance) set both",
+        "f in (1 - follower_weight) msbe + follower_weight f; or `msbe`, or a number w: (1 - w) msbe + w be_variance",
     )
     leader_penalty: Annotated[str, one_of(LEADER_PENALTIES, "none")] = shape(
         "none", "penalty on the features, added to the leader's msbe"
@@ -128,7 +128,7 @@ class RunConfig(BaseModel):
         "value in `return` of an environment before its first episode has ended; zero as in the official code",
     )
 
-    seed: Seed = lane(0)
+    seed: Seed = lane(0, "of all random numbers of the run; a definition sets `seeds`")
     leader_lr: Rate = lane(1e-4, "initial learning rate of the leader; under `monolithic` of both networks")
     follower_lr: Rate = lane(5e-4, "initial learning rate of the follower")
     lr_end: Fraction = lane(0.0, "linear: learning rates at the end, as a fraction of the initial ones")
@@ -139,8 +139,8 @@ class RunConfig(BaseModel):
     leader_penalty_weight: Weight = lane(0.0, "coefficient of leader_penalty")
     max_grad_norm: Rate = lane(0.5, "maximum global norm of each network's gradient")
     gamma: Fraction = lane(0.99, "discount")
-    epsilon_start: Fraction = lane(1.0)
-    epsilon_end: Fraction = lane(0.01)
+    epsilon_start: Fraction = lane(1.0, "probability of a random action at the start")
+    epsilon_end: Fraction = lane(0.01, "probability of a random action from epsilon_steps on")
     epsilon_steps: Count = lane(250_000, "environment steps from epsilon_start to epsilon_end")
     target_every: Count = lane(16_000, "environment steps between copies to the targets")
 

@@ -53,7 +53,7 @@ def inverted(players: Players, batches: Batches, rates: Rates, lane: Lane, shape
 
 
 def synchronous(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
-    """No leader: both minimise msbe, each with the other network as it was before the update."""
+    """No leader: both minimize msbe, each with the other network as it was before the update."""
     led, leader = descend("theta", leading_control_loss, players, batches.leader, rates.leader, lane, shape)
     followed, follower = descend("phi", follower_loss, players, batches.followers[0], rates.follower, lane, shape)
     return led._replace(phi=followed.phi, phi_adam=followed.phi_adam), leader, follower

@@ -153,7 +153,7 @@ def ranks(gram: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Srank [...] and effective rank [...] of features with the Gram matrices `gram` [..., D, D]; NaN if not finite.
 
     srank: the smallest number of singular values with SRANK_SHARE of their sum (Kumar et al. 2021). Effective rank: exp
-    of the entropy of the normalised singular values (Roy and Vetterli 2007). In float64, on the CPU.
+    of the entropy of the normalized singular values (Roy and Vetterli 2007). In float64, on the CPU.
     """
     matrices = gram.cpu().numpy()
     finite = np.asarray(np.isfinite(matrices).all((-2, -1)))

@@ -10,7 +10,7 @@
 Each network's gradient is with respect to its own parameters only; the other network and Y are constants. couplings.py
 says which network leads, in which order they step, and on which loss; `update` runs one of them.
 
-All functions are pure, for one run; pack.py vectorises them. B: transitions in a batch, D: features, A: actions.
+All functions are pure, for one run; pack.py vectorizes them. B: transitions in a batch, D: features, A: actions.
 """
 
 from collections.abc import Callable, Sequence

@@ -51,7 +51,7 @@ _LOGGED = (
         "be_variance", "BE variance", "reward^2",
         "variance of the Bellman error over a batch of the leader, mean since the last log point",
     ),
-    ("leader_loss", "leader loss", "reward^2", "loss that the leader minimises, mean since the last log point"),
+    ("leader_loss", "leader loss", "reward^2", "loss that the leader minimizes, mean since the last log point"),
     ("follower_loss", "follower loss", "reward^2", "loss of the follower's first step, mean since the last log point"),
     (
         "leader_grad_norm", "leader gradient norm", "loss per parameter",
@@ -79,7 +79,7 @@ _DIAGNOSTICS = (
     ),
     (
         "effective_rank", "effective rank", "singular values",
-        "exp of the entropy of the features' normalised singular values (Roy and Vetterli 2007)",
+        "exp of the entropy of the features' normalized singular values (Roy and Vetterli 2007)",
     ),
     (
         "dormant", "dormant fraction", "fraction of units",

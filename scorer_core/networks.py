@@ -1,7 +1,7 @@
 """The networks of ONE run: perception f_phi computes features z, control Q_theta computes action values.
 
 A network is one function that calls `dense` once per layer; a call with zeros gives the sizes of its layers. The
-parameters of a network are ONE vector, so that its optimiser, clipping and target copy are one operation each; `layers`
+parameters of a network are ONE vector, so that its optimizer, clipping and target copy are one operation each; `layers`
 gives it as (weight [inputs, outputs], bias [outputs]) per layer. B: observations, D: features, A: actions.
 """
 

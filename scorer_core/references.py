@@ -2,7 +2,7 @@
 
 # Mean return of uniformly random actions, by the action set. MinAtar: `minatar` 1.0.15, sticky actions 0.1, difficulty
 # ramping, 3,000 episodes (freeway 400). gymnax: our own games under its rules, 3,000 episodes. CartPole and Acrobot:
-# gymnasium 1.2, 20,000 and 600 episodes. Atari: the table that human-normalised scores are computed with (Mnih et al.
+# gymnasium 1.2, 20,000 and 600 episodes. Atari: the table that human-normalized scores are computed with (Mnih et al.
 # 2015; Agarwal et al. 2021).
 RANDOM: dict[str, dict[str, float]] = {
     "minatar/asterix": {"minimal": 0.51, "full": 0.52},

@@ -12,7 +12,7 @@ from typing import Any
 
 from scorer_core.support.errors import user_code
 
-# (delta [B], z [B, D]) -> f []; the follower minimises (1 - follower_weight) msbe + follower_weight f.
+# (delta [B], z [B, D]) -> f []; the follower minimizes (1 - follower_weight) msbe + follower_weight f.
 FOLLOWER_OBJECTIVES = {
     "variance": "scorer_core.objectives:variance",
     "norm": "scorer_core.objectives:norm_loss",

@@ -155,7 +155,7 @@ def _stalled(rows: Mapping[str, np.ndarray], config: RunConfig) -> bool:
 def _error_of_a_tenth(returns: np.ndarray, tenths: np.ndarray) -> float:
     """The standard error of a tenth's mean, from differences, so that a steady rise adds nothing.
 
-    Differences of neighbouring tenths show it also where rows are correlated. Differences of neighbouring rows show it
+    Differences of neighboring tenths show it also where rows are correlated. Differences of neighboring rows show it
     more exactly where rows are independent, because there are more of them. The larger error counts. If a run rises
     once, suddenly, the difference of its last and first tenth is 3 standard errors; STALLED_ERRORS must be below that.
     """

@@ -114,15 +114,15 @@ class Profile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    name: Line
-    scheduler: Literal["slurm", "local"]
+    name: Line = Field(description="shown in messages; by default the name of the file")
+    scheduler: Literal["slurm", "local"] = Field(description="local: jobs are processes on this machine")
 
-    partition: Line | None = None
-    account: Line | None = None
-    qos: Line | None = None
-    constraint: Line | None = None
+    partition: Line | None = Field(default=None, description="sbatch's --partition")
+    account: Line | None = Field(default=None, description="sbatch's --account")
+    qos: Line | None = Field(default=None, description="sbatch's --qos")
+    constraint: Line | None = Field(default=None, description="sbatch's --constraint")
     gpus: Line | None = Field(default=None, description="GPUs per job: a number, or type:number")
-    cpus: Count = 1
+    cpus: Count = Field(default=1, description="CPU cores per job")
     memory: Annotated[str, Field(pattern=r"^\d+[KMGT]?$")] | None = Field(
         default=None, description="memory per node, e.g. 8G"
     )
@@ -159,11 +159,11 @@ class Profile(BaseModel):
         default=None, description="maximum runs per pack (default: 30 on a cluster; locally, the fastest layout)"
     )
     commit_seconds: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] = Field(
-        default=300.0, description="seconds between commits"
+        default=300.0, description="seconds between checkpoints"
     )
     signal_seconds: Annotated[int, Field(ge=1, le=65535)] = Field(
         default=120,
-        description="seconds before the time limit at which a job is signalled to commit; Slurm may be a minute early",
+        description="seconds before the time limit at which a job saves and stops; Slurm may be a minute early",
     )
     max_attempts: Count = Field(
         default=20, description="maximum number of starts of a job, including requeues and preemptions"

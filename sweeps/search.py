@@ -72,25 +72,47 @@ class Search(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    name: Annotated[FolderName, Field(max_length=72)]  # its confirmation's name is 8 characters longer
-    question: Text
-    tasks: list[str]
-    total_steps: Count
-    seeds: Any  # validated with the sweep of a trial
-    trials: Annotated[Count, Field(le=1_000_000)]
-    base: Settings = {}
-    space: Annotated[dict[str, Dimension], Field(min_length=1)]
-    scale: dict[
-        str, Annotated[tuple[Number, Number], AfterValidator(_zero_below_one)]
-    ] = {}  # by task: the returns that become 0 and 1
-    objective: Annotated[list[Objective], BeforeValidator(_listed), Field(min_length=1)] = [Objective(name="iqm_final")]
-    direction: Annotated[list[Direction], BeforeValidator(_listed)] | None = None
-    sampler: Sampler = "tpe"
-    sampler_seed: Annotated[int, Field(ge=0, lt=2**62, strict=True)] = 0
-    pruner: Literal["none", "wilcoxon", "halving"] = "none"
-    rungs: list[Fraction] = [0.25, 0.5]  # where trials are pruned, as fractions of total_steps
-    p_threshold: Fraction = 0.1  # wilcoxon: prune if the p-value is below
-    keep_fraction: Fraction = 0.5  # halving: fraction of the trials that continue after a rung
+    # The name of its confirmation is 8 characters longer.
+    name: Annotated[FolderName, Field(max_length=72)] = Field(description="the folder in outputs/")
+    question: Text = Field(description="shown by `scorer sweeps` and in the report")
+    tasks: list[str] = Field(description="every trial is trained on all of them")
+    total_steps: Count = Field(description="environment steps per run")
+    seeds: Any = Field(description="a number of seeds per trial, or a list")  # validated with the sweep of a trial
+    trials: Annotated[Count, Field(le=1_000_000)] = Field(description="total number of trials")
+    base: Settings = Field(default={}, description="settings of all trials; the default that the search improves")
+    space: Annotated[dict[str, Dimension], Field(min_length=1)] = Field(
+        description="by setting: a list of choices, or {FORM: [low, high]} where FORM is uniform, log, integer or "
+        "log_integer; with `when: {SETTING: VALUE}` only where an earlier setting has this value"
+    )
+    scale: dict[str, Annotated[tuple[Number, Number], AfterValidator(_zero_below_one)]] = Field(
+        default={}, description="by task: the returns that become 0 and 1; needed with several tasks"
+    )
+    objective: Annotated[list[Objective], BeforeValidator(_listed), Field(min_length=1)] = Field(
+        default=[Objective(name="iqm_final")],
+        description="IQM over the runs of: iqm_final (mean return over the last 10 % of training), auc (mean "
+        "return over all of training), {time_to_threshold: RETURN} (the first logged step with this return); a list "
+        "gives a Pareto front",
+    )
+    direction: Annotated[list[Direction], BeforeValidator(_listed)] | None = Field(
+        default=None,
+        description="maximize or minimize, one per objective; by default time_to_threshold is minimized and the others "
+        "are maximized",
+    )
+    sampler: Sampler = Field(default="tpe", description="Optuna's sampler")
+    sampler_seed: Annotated[int, Field(ge=0, lt=2**62, strict=True)] = Field(default=0, description="its seed")
+    pruner: Literal["none", "wilcoxon", "halving"] = Field(
+        default="none",
+        description="halving keeps the best trials at each rung; wilcoxon stops a trial that is worse than the best "
+        "one in a signed-rank test on pairs of runs; with one objective only",
+    )
+    rungs: list[Fraction] = Field(
+        default=[0.25, 0.5],
+        description="both pruners: the fractions of total_steps at which trials are compared and pruned",
+    )
+    p_threshold: Fraction = Field(default=0.1, description="wilcoxon: a trial is pruned if its p-value is below")
+    keep_fraction: Fraction = Field(
+        default=0.5, description="halving: fraction of the trials that continue after a rung"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

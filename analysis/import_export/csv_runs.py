@@ -24,7 +24,7 @@ from analysis.load import ReportError
 
 Row = tuple[str, str, int, int]  # variant, task, seed, step
 
-MOST_STEPS = 2**53  # beyond this, neighbouring steps are one floating-point number
+MOST_STEPS = 2**53  # beyond this, neighboring steps are one floating-point number
 LONGEST_NAME = 200  # characters
 
 

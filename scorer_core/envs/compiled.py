@@ -75,7 +75,7 @@ class CompiledEnvironments:
         self._meanings = meanings_of(actions)
         self._seeds = seeds.to(device, torch.int64).contiguous()
         self._step = torch.zeros(1, dtype=torch.int64, device=device)
-        # On CUDA neighbouring threads read neighbouring numbers.
+        # On CUDA neighboring threads read neighboring numbers.
         self._states = (
             torch.zeros((module.STATE_SIZE, *shape), dtype=STATE_DTYPE, device=device).permute(1, 2, 0)
             if device.type == "cuda"
@@ -131,7 +131,7 @@ class CompiledEnvironments:
 
 
 def meanings_of(actions: Sequence[int]) -> int:
-    """What each action of a set means, packed into one number: a look-up that loops can vectorise."""
+    """What each action of a set means, packed into one number: a look-up that loops can vectorize."""
     return sum(meaning << BITS_PER_ACTION * n for n, meaning in enumerate(actions))
 
 

@@ -112,7 +112,7 @@ def read_pixel(picture: np.ndarray, at: int | np.uint64) -> int:
 def stuck_action(last: int, chosen: int, key: np.uint64, first_draw: int, rules: Rules) -> int:
     """The action that happens: the chosen one, or by chance the last one, which outlives the end of an episode.
 
-    By arithmetic, so that the loop over environments is vectorised: 0.2 ns each, with a choice 0.8.
+    By arithmetic, so that the loop over environments is vectorized: 0.2 ns each, with a choice 0.8.
     """
     stuck = int(chance(key, first_draw + STICKY, rules.sticky_probability))
     return last * stuck + chosen * (1 - stuck)

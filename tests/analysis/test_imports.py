@@ -316,5 +316,5 @@ def test_a_report_prints_an_imported_name_as_it_is(tmp_path):
 
 def test_help_has_an_example_and_explains_a_fixed_value():
     found = scorer("import", "--help").output
-    assert "=value gives one value for the whole file" in found
+    assert "=VALUE gives one value for the whole file" in found
     assert "scorer import quickstart" in found

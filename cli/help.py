@@ -1,0 +1,55 @@
+"""How `--help` shows options and arguments: a flag without a value, all others with a word in capitals.
+
+typer would print Python types, such as `<bool>` for a flag and `<list[Path]>` for files.
+"""
+
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+def _nothing(**_: Any) -> None:
+    """What `param.display_type_rich(ctx=...)` returns if there is no type to show."""
+
+
+def without_types(params: list[Any]) -> list[Any]:
+    """The same parameters; the help of a flag or an argument shows no type. Other options have a metavar."""
+    for param in params:
+        if param.param_type_name == "argument":
+            param.display_type_rich = _nothing
+        elif param.is_flag:
+            param.metavar = ""
+    return params
+
+
+class Command(TyperCommand):
+    """A command whose help shows one form of each switch: the one that changes the default."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return without_types(super().get_params(ctx))
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for param in self.params:  # read only for the help from here on: the command ends after it
+            switch: Any = param
+            if switch.secondary_opts:
+                switch.opts = switch.secondary_opts if switch.default else switch.opts
+                switch.secondary_opts, switch.show_default = [], False
+        super().format_help(ctx, formatter)
+
+
+class Group(TyperGroup):
+    """A group of commands, with the same kind of help."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return without_types(super().get_params(ctx))
+
+
+class App(typer.Typer):
+    """typer.Typer for commands with this help."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"cls": Group, **settings})
+
+    def command(self, name: str | None = None, **settings: Any) -> Any:
+        return super().command(name, **{"cls": Command, **settings})
