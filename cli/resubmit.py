@@ -48,8 +48,6 @@ def resume(
     Runs continue from their checkpoints. Packs that Slurm rejected are submitted too.
 
     Runs that were never submitted are skipped (use `scorer submit`), and so are failed runs (use `scorer retry`).
-
-    Asks before it submits.
     """
     wanted = make_filter(variants, tasks, seeds, states)
     _resubmit(sweep, outputs, profile, wanted, ("missing", "lost", "cancelled"), dry_run, after, yes, as_submitted=True)

@@ -59,11 +59,11 @@ class Commits:
             try:
                 return self._read(path, parts)
             except DamagedError as error:
-                log.warning("%s; going back to the commit before", error)
+                log.warning("%s; going back to the checkpoint before", error)
                 set_aside(path)
         dropped = len(parts.paths())
         if checkpoints or dropped:
-            message = "%s: no commit is whole: %d metrics parts are dropped, and training starts again from step 0"
+            message = "%s: no checkpoint is whole: %d metrics parts are dropped, and training starts again from step 0"
             log.warning(message, self.folder.parent, dropped)
         return None
 

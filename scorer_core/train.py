@@ -120,8 +120,8 @@ def _restore(pack: Pack, folder: PackFolder, commit: Commit, lanes: Sequence[int
             raise ValueError(f"'vector_step' is {pack.vector_step}, which is not step {commit.step}")
     except ValueError as error:
         raise RecordError(
-            f"{file}: {error}; resume with the version of scorer that wrote it (attempts/*/provenance.json names its"
-            f" commit), or delete {folder.path} to train its runs again"
+            f"{file}: {error}; resume with the version of scorer that wrote it (attempts/*/provenance.json names "
+            f"its git commit), or delete {folder.path} to train its runs again"
         ) from error
 
 
@@ -144,7 +144,7 @@ def split_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:
     """
     commit = old.last_commit()
     if commit is None:
-        raise RecordError(f"{old.path}: it has no commit from which its runs could continue")
+        raise RecordError(f"{old.path}: it has no checkpoint from which its runs could continue")
     run_ids, place = new.run_ids(), {run_id: lane for lane, run_id in enumerate(old.run_ids())}
     pack = Pack(new.configs(), device, new.compiled(), run_ids)
     _restore(pack, old, commit, [place[run_id] for run_id in run_ids])

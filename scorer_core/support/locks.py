@@ -59,7 +59,7 @@ class Lock:
         if moved:
             raise MovedError(
                 f"{self.path.parent}: this folder, or the lock in it, was moved or removed while a job used it; what "
-                "was committed stays in the moved folder"
+                "was saved stays in the moved folder"
             )
 
     @contextmanager

@@ -31,7 +31,7 @@ REASONS = (
     ),
     (
         r"due to time limit",
-        "The time limit ended a job before its commit. Set a larger `signal_seconds` in the profile, then: "
+        "The time limit ended a job before its checkpoint. Set a larger `signal_seconds` in the profile, then: "
         "{retry_changed}",
     ),
     (r"due to (preemption|node fail\w*|job requeue)", ""),

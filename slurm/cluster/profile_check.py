@@ -96,7 +96,7 @@ def _on_partition(profile: Profile, partition: dict[str, str], nodes: list[Node]
     if limit not in UNLIMITED and not _is_time(limit):
         yield Finding("note", "time", f"{name} has MaxTime {limit}", "scorer cannot read this time")
     elif limit not in UNLIMITED and minutes(limit) < profile.time:
-        advice = f"set `time: {limit}`; a longer pack commits, is requeued and continues"
+        advice = f"set `time: {limit}`; a longer pack is requeued and continues from its checkpoint"
         yield Finding("problem", "time", f"{name} allows {limit}, the profile requests {profile.time} min", advice)
     else:
         yield Finding("ok", "time", f"{profile.time} min of {limit.lower() if limit in UNLIMITED else limit} allowed")
@@ -144,7 +144,7 @@ def _preemption(
     partitions: list[dict[str, str]],
     nodes: list[Node],
 ) -> Finding:
-    """Whether jobs can be preempted, whether they have time to commit, and whether Slurm requeues them."""
+    """Whether jobs can be preempted, whether they have time to write a checkpoint, and whether Slurm requeues them."""
     kind = config.get("PreemptType", "preempt/none")
     if kind == "preempt/none":
         return Finding("ok", "preemption", "off: jobs are not preempted")
@@ -167,7 +167,7 @@ def _preemption(
     if grace < SHORT_GRACE_SECONDS:
         advice = f"each preemption loses at most {profile.commit_seconds:.0f} s of work (`commit_seconds`)"
         return Finding("note", "preemption", f"{who} after {grace} s", advice)
-    return Finding("ok", "preemption", f"{who} after {grace} s, which is enough to commit")
+    return Finding("ok", "preemption", f"{who} after {grace} s, which is enough to write a checkpoint")
 
 
 def _array_size(config: dict[str, str]) -> Finding:

@@ -144,7 +144,7 @@ def main() -> int:
     parser.add_argument("--trials-per-batch", type=int, default=1, help="trials claimed at a time")
     parser.add_argument("--lanes", type=int, default=LANES_OF_A_SEARCH, help="maximum runs per pack")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one (default)")
-    parser.add_argument("--commit-seconds", type=float, default=300.0, help="seconds between commits")
+    parser.add_argument("--commit-seconds", type=float, default=300.0, help="seconds between checkpoints")
     parser.add_argument("--parent", type=int, help="commit and stop if this process ends")
     arguments = parser.parse_args()
     check_code()

@@ -41,7 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the folder of the pack")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one (default)")
-    parser.add_argument("--commit-seconds", type=float, default=300.0, help="seconds between commits")
+    parser.add_argument("--commit-seconds", type=float, default=300.0, help="seconds between checkpoints")
     parser.add_argument("--heartbeat-seconds", type=float, default=1.0, help="seconds between heartbeats")
     parser.add_argument("--parent", type=int, help="commit and stop if this process ends")
     parser.add_argument("--submission", default="", help="the submission, whose attempts --max-attempts limits")

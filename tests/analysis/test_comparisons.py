@@ -37,9 +37,9 @@ def test_a_variant_equal_to_its_baseline_differs_by_nothing():
     assert found.improvement.value == 0.5
 
 
-@pytest.mark.parametrize(("shift", "verdict"), [(3.0, "better"), (-3.0, "worse"), (0.0, "not significant")])
-def test_verdicts(shift, verdict):
-    assert only(paired(0.0, shift=shift)).result == verdict
+@pytest.mark.parametrize(("shift", "result"), [(3.0, "better"), (-3.0, "worse"), (0.0, "not significant")])
+def test_results(shift, result):
+    assert only(paired(0.0, shift=shift)).result == result
 
 
 def test_the_family_s_intervals_grow_with_the_family():
@@ -77,7 +77,7 @@ def test_one_seed_is_compared_without_an_interval():
     found = only({name: matrix[:1] for name, matrix in paired(0.0).items()})
     assert np.isnan(found.simultaneous.low)
     assert np.isnan(found.difference.low)
-    assert found.result == "too few seeds"  # no verdict, because experiments with one seed are not simulated
+    assert found.result == "too few seeds"  # no claim, because experiments with one seed are not simulated
     assert found.no_claim == "too few seeds (1 seed: not simulated)"
 
 
@@ -97,20 +97,20 @@ def test_three_seeds_of_one_task_give_no_claim_but_the_simulated_rate():
     assert re.fullmatch(r"too few seeds \(3 seeds: \d+(\.\d)? % false claims in simulation\)", found.no_claim)
 
 
-def test_two_seeds_get_a_difference_with_an_interval_but_no_verdict():
+def test_two_seeds_get_a_difference_with_an_interval_but_no_claim():
     found = only(paired(0.0, seeds=2, shift=100.0))
     assert np.isfinite([found.simultaneous.low, found.simultaneous.high]).all()
     assert found.result == "too few seeds"
     assert found.no_claim == "too few seeds (2 seeds: not simulated)"
 
 
-@pytest.mark.parametrize(("rate", "verdict"), [(0.08, "better"), (0.081, "too few seeds")])
-def test_there_is_no_verdict_where_the_measured_rate_of_false_claims_is_above_8_percent(rate, verdict, monkeypatch):
+@pytest.mark.parametrize(("rate", "result"), [(0.08, "better"), (0.081, "too few seeds")])
+def test_there_is_no_claim_where_the_measured_rate_of_false_claims_is_above_8_percent(rate, result, monkeypatch):
     monkeypatch.setattr(false_claims, "measured", lambda: {(1, 3): 0.0, (2, 3): 0.0, (5, 3): rate})
     found = only(paired(0.0, shift=10.0))
-    assert found.result == verdict
+    assert found.result == result
     assert found.no_claim == (
-        "" if verdict == "better" else "too few seeds (20 seeds: 8.1 % false claims in simulation)"
+        "" if result == "better" else "too few seeds (20 seeds: 8.1 % false claims in simulation)"
     )
 
 

@@ -16,6 +16,7 @@ from analysis.style import styled
 from analysis.summary import Settings, summarize
 from analysis.tables import escape_latex, results_grid
 from tests.analysis.synthetic import ODD_NAMES, make_sweep
+from tools.page import DOCS
 
 QUICK = Settings(reps=2000, curve_reps=200)
 
@@ -193,6 +194,9 @@ def test_axes_call_for_figures_of_their_own(tmp_path):
         "curves",
         "profiles",
     ]
+    described = (DOCS / "results.md").read_text().partition("| figure |")[2].partition("\n\n")[0]
+    drawn = [name for name in figure_builders(summary) if not {"ratio", "gamma"} & set(name.split("-"))]
+    assert re.findall(r"^\| `(\w+)` \|", described, re.MULTILINE) == [*drawn, "losses", "diagnostics"]
     with styled():
         ratio, crossed = (figure_builders(summary)[name](summary, "iclr") for name in ("ratio", "ratio-gamma"))
     assert ratio.figure.axes[0].get_xscale() == "log"

@@ -284,7 +284,7 @@ def test_where_no_commit_is_whole_training_starts_again_and_a_warning_says_so(fo
     flip(folder.parts()[0])
     with caplog.at_level(logging.WARNING, logger="scorer"):
         assert folder.last_commit() is None
-    assert "no commit is whole: 2 metrics parts are dropped, and training starts again from step 0" in caplog.text
+    assert "no checkpoint is whole: 2 metrics parts are dropped, and training starts again from step 0" in caplog.text
     assert folder.parts() == []
     folder.commit(50, rows(50), b"state 50")
     assert folder.last_commit().step == 50

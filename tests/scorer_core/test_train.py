@@ -95,7 +95,7 @@ def test_a_pack_does_not_finish_with_a_part_that_was_damaged_while_it_trained(tm
 
 def test_a_pack_that_has_committed_nothing_cannot_be_parted(tmp_path):
     old = PackFolder.create(tmp_path, CONFIGS)
-    with pytest.raises(RecordError, match="it has no commit from which"):
+    with pytest.raises(RecordError, match="it has no checkpoint from which"):
         split_pack(old, PackFolder.create(tmp_path, CONFIGS[:2]), CPU)
 
 
