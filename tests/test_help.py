@@ -18,7 +18,7 @@ def commands(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[
         yield from commands(below, (*words, name))
 
 
-COMMANDS = dict(commands(typer.main.get_command(main.app)))
+COMMANDS = dict(commands(typer.main.get_command(main.make_app())))
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
