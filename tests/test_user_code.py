@@ -229,7 +229,7 @@ def exits(*_):
 
 
 def test_an_unexpected_error_is_one_line_that_names_the_file_with_its_traceback(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(main, "app", raising(ZeroDivisionError("a bug [/red]\nof two lines")))
+    monkeypatch.setattr(main, "make_app", raising(ZeroDivisionError("a bug [/red]\nof two lines")))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["scorer"])
     with pytest.raises(SystemExit) as stopped:
