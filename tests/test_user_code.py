@@ -80,7 +80,7 @@ class Walk(gymnasium.Env):
 
 
 def raising(error):
-    def fault():
+    def fault(*_):
         raise error
 
     return fault
