@@ -122,7 +122,7 @@ def test_an_answer_without_a_number_is_not_known_and_no_refusal(answer):
 @pytest.fixture
 def planned(tmp_path) -> Plan:
     """One pack of two runs."""
-    return make_plan(parse(SMALL, "small.yaml"), tmp_path, 32)
+    return make_plan(parse(SMALL | {"total_steps": 60_000}, "small.yaml"), tmp_path, 32)
 
 
 def send(planned: Plan, profile: Profile = SLURM) -> submit.SubmitResult:

@@ -31,13 +31,15 @@ PATIENCE_SECONDS = 240.0
 
 # Long enough to be interrupted while it trains; on a slow machine `Workplace` makes it shorter.
 SMALL: dict[str, Any] = {
-    "name": "small", "question": "?", "tasks": ["minatar/breakout"], "seeds": [0, 1], "total_steps": 60_000,
+    "name": "small", "question": "?", "tasks": ["minatar/breakout"], "seeds": [0, 1],
     "base": {"ratio": 5, "num_envs": 8, "update_every": 8, "learning_starts": 200, "batch_size": 16,
              "replay_size": 1_600, "log_points": 20, "phi_widths": [24, 24], "theta_widths": [24],
              "target_every": 400},
 }  # fmt: skip
 SMALL_SECONDS, LONG_SECONDS = 12.0, 60.0  # of training on this machine
-LONG_STEPS = 240_000  # at most: not so long that it is compiled
+# At least and at most: the speed is measured once, and another process may slow the machine in that moment; a longer
+# run would be compiled.
+SMALL_STEPS, LONG_STEPS = (16_000, 60_000), (60_000, 240_000)
 PROFILE: dict[str, Any] = {
     "scheduler": "slurm", "partition": "low", "gpus": 1, "cpus": 1, "time": 30, "device": "cpu",
     "commit_seconds": 0.4, "signal_seconds": 30, "max_attempts": 200, "lanes": 32,
@@ -69,9 +71,10 @@ def _steps_per_second() -> float:
         return float(state["steps_per_second"] / state["lanes"])
 
 
-def steps_in(seconds: float, at_most: int) -> int:
+def steps_in(seconds: float, bounds: tuple[int, int]) -> int:
     """How many steps of the small sweep take so long on this machine, so that a slow machine need not wait longer."""
-    return min(at_most, max(8_000, int(_steps_per_second() * seconds) // 4_000 * 4_000))
+    at_least, at_most = bounds
+    return min(at_most, max(at_least, int(_steps_per_second() * seconds) // 4_000 * 4_000))
 
 
 def long_sweep() -> dict[str, Any]:
@@ -251,7 +254,7 @@ def _definition(sweep: dict[str, Any] | None) -> dict[str, Any]:
     """The small sweep with these changes, and so short that it does not take long."""
     content = SMALL | (sweep or {})
     if "total_steps" not in (sweep or {}):
-        content["total_steps"] = steps_in(SMALL_SECONDS, SMALL["total_steps"])
+        content["total_steps"] = steps_in(SMALL_SECONDS, SMALL_STEPS)
     return content
 
 
