@@ -30,7 +30,7 @@ def accounted(tmp_path_factory) -> Iterator[DevCluster]:
 @pytest.fixture(scope="session")
 def unaccounted(tmp_path_factory) -> Iterator[DevCluster]:
     """A cluster that keeps no accounts: a job that has ended is forgotten after a while, and sacct only fails."""
-    yield from _running(tmp_path_factory, Settings(accounting=False, grace=4, kill_wait=2))
+    yield from _running(tmp_path_factory, Settings(accounting=False, grace=4, kill_wait=20))
 
 
 GPU_NODES = ("gn-a100-01", "gn-a100-02")

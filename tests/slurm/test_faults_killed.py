@@ -85,31 +85,23 @@ def revived(place: Workplace) -> bool:
     return bool(place.jobs())
 
 
-@pytest.fixture
-def patient(unaccounted):
-    """The cluster, with a grace period in which a slow machine too can write a checkpoint."""
-    unaccounted.command("scontrol", "update", "partitionname=low-grace", "gracetime=60")
-    yield unaccounted
-    unaccounted.command("scontrol", "update", "partitionname=low-grace", "gracetime=4")
-
-
 @pytest.mark.parametrize("partition", ["low", "low-grace"])
-def test_preempted_by_the_high_partition(patient, long, tmp_path, partition):
+def test_preempted_by_the_high_partition(unaccounted, long, tmp_path, partition):
     """With a grace period it commits on the signal, its only progress here; without one, it keeps its last commits."""
     graced = partition == "low-grace"
-    place = Workplace(patient, tmp_path, long_sweep(), partition=partition, commit_seconds=1000 if graced else 0.4)
+    place = Workplace(unaccounted, tmp_path, long_sweep(), partition=partition, commit_seconds=1000 if graced else 0.4)
     place.scorer("submit")
     for attempt in (1, 2):
         before = place.pack.committed_step()
         place.wait_until_training(attempt, step=0 if graced else before + 400)  # that it does not say between commits
-        high = patient.command(
+        high = unaccounted.command(
             "sbatch", "--parsable", "--partition=high", "--gpus-per-node=2", "--nodes=2", "--output=/dev/null",
             "--wrap=sleep 600",
         ).strip()  # fmt: skip
         wait_for(lambda: place.jobs("PENDING"))
         assert place.states() == {"pending": 2}
         assert place.pack.committed_step() > before
-        patient.command("scancel", high)
+        unaccounted.command("scancel", high)
     place.wait_until_done(2)
     assert place.attempts() >= 3
     assert metrics(place.packs) == long
