@@ -3,6 +3,7 @@
 typer would print Python types, such as `<bool>` for a flag and `<list[Path]>` for files.
 """
 
+from copy import copy
 from typing import Any
 
 import typer
@@ -23,6 +24,16 @@ def without_types(params: list[Any]) -> list[Any]:
     return params
 
 
+def _in_one_form(param: Any) -> Any:
+    """A switch with the form only that changes its default; any other parameter as it is."""
+    if not param.secondary_opts:
+        return param
+    switch = copy(param)
+    switch.opts = switch.secondary_opts if switch.default else switch.opts
+    switch.secondary_opts, switch.show_default = [], False
+    return switch
+
+
 class Command(TyperCommand):
     """A command whose help shows one form of each switch: the one that changes the default."""
 
@@ -30,12 +41,9 @@ class Command(TyperCommand):
         return without_types(super().get_params(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        for param in self.params:  # read only for the help from here on: the command ends after it
-            switch: Any = param
-            if switch.secondary_opts:
-                switch.opts = switch.secondary_opts if switch.default else switch.opts
-                switch.secondary_opts, switch.show_default = [], False
-        super().format_help(ctx, formatter)
+        shown = copy(self)  # the command itself accepts both forms
+        shown.params = [_in_one_form(param) for param in self.params]
+        super(Command, shown).format_help(ctx, formatter)
 
 
 class Group(TyperGroup):

@@ -26,7 +26,7 @@ def one_line(error: ValidationError) -> str:
 
     An unknown key comes first: it is often the misspelled name of a field that is then missing.
     """
-    first = first_fault(error)
+    first = reported_fault(error)
     field = ".".join(shortened(str(place), 100) for place in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
@@ -36,7 +36,7 @@ def one_line(error: ValidationError) -> str:
     return f"{field}: {message}" if field else message
 
 
-def first_fault(error: ValidationError) -> ErrorDetails:
+def reported_fault(error: ValidationError) -> ErrorDetails:
     """The first unknown key; if there is none, the first fault."""
     faults = error.errors(include_url=False)
     return next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])

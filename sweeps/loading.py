@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from scorer_core.support.commands import command
 from sweeps.definition import SETTINGS, Sweep
-from sweeps.errors import DefinitionError, first_fault, one_line
+from sweeps.errors import DefinitionError, one_line, reported_fault
 from sweeps.old_names import renamed, renamed_override
 from sweeps.reading import apply_override, read_mapping, read_text
 
@@ -87,7 +87,7 @@ def parse(raw: Mapping[str, Any], source: str) -> Sweep:
         sweep.runs  # noqa: B018, validates every cell before anything is written
     except ValidationError as error:
         hint = ""
-        fault = first_fault(error)
+        fault = reported_fault(error)
         if fault["type"] == "extra_forbidden" and fault["loc"][0] in SETTINGS:
             hint = f"; did you mean base.{fault['loc'][0]}?"
         raise DefinitionError(f"{source}: {one_line(error)}{hint}") from None

@@ -54,3 +54,10 @@ def test_status_explains_the_states_in_the_order_of_its_columns(call):
     shown = call("status", "--help")[1]
     explained = [word for word in re.findall(r"^ *(\w+)", shown.partition("State ")[2], re.MULTILINE) if word in STATES]
     assert tuple(explained) == STATES
+
+
+def test_showing_the_help_takes_no_form_of_a_switch_away():
+    report = typer.main.get_command(main.make_app(["report"])).commands["report"]  # type: ignore[attr-defined]
+    before = [(param.name, list(param.opts), list(param.secondary_opts)) for param in report.params]
+    report.main(["--help"], standalone_mode=False)
+    assert [(param.name, param.opts, param.secondary_opts) for param in report.params] == before

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from scorer_core.metrics import TABLE, Kind
-from tools.page import DOCS, replace_generated
+from tools.page import DOCS, replace_generated, table
 
 PAGE, PART = DOCS / "metrics.md", "metrics"
 TITLES = {
@@ -19,13 +19,12 @@ def tables() -> str:
     blocks = []
     for kind, title in TITLES.items():
         rows = [
-            f"| `{metric.name}` | {metric.label} | {metric.unit} | {metric.meaning} |"
+            (f"`{metric.name}`", metric.label, metric.unit, metric.meaning)
             for metric in TABLE.values()
             if metric.kind == kind
         ]
-        head = [f"### {title}\n", "| column | label | unit | meaning |", "| --- | --- | --- | --- |"]
-        blocks.append("\n".join([*head, *rows]))
-    return "\n\n".join(blocks) + "\n"
+        blocks.append(f"### {title}\n\n" + table(("column", "label", "unit", "meaning"), rows))
+    return "\n".join(blocks)
 
 
 def write(page: Path = PAGE) -> str:

@@ -1,7 +1,7 @@
 """The tables of all settings, presets and keys: `python -m tools.settings_page` writes them into docs/settings.md."""
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -13,7 +13,7 @@ from scorer_core.registry import COUPLINGS, FOLLOWER_OBJECTIVES, LEADER_PENALTIE
 from scorer_core.settings import PRESETS
 from slurm.profile import Profile
 from sweeps.search import Objective, Search
-from tools.page import DOCS, replace_generated
+from tools.page import DOCS, replace_generated, table
 
 PAGE = DOCS / "settings.md"
 NAMES: dict[str, Iterable[str]] = {  # settings whose values are names of scorer_core/registry.py
@@ -37,7 +37,7 @@ def settings() -> str:
         extra = field.json_schema_extra
         kind = str(extra["kind"]) if isinstance(extra, Mapping) else ""
         rows.append((f"`{name}`", _default(field), kind.upper(), _meaning(name, field)))
-    return _table(("setting", "default", "kind", "meaning"), rows)
+    return table(("setting", "default", "kind", "meaning"), rows)
 
 
 def presets() -> str:
@@ -46,13 +46,13 @@ def presets() -> str:
         (f"`{field}`", *(_written(preset[field]) for preset in PRESETS.values()))
         for field in next(iter(PRESETS.values()))
     ]
-    return _table(("setting", *(f"`{name}`" for name in PRESETS)), rows)
+    return table(("setting", *(f"`{name}`" for name in PRESETS)), rows)
 
 
 def keys(model: type[BaseModel]) -> str:
     """The keys of a definition or profile: default and meaning."""
     rows = [(f"`{name}`", _default(field), _meaning(name, field)) for name, field in model.model_fields.items()]
-    return _table(("key", "default", "meaning"), rows)
+    return table(("key", "default", "meaning"), rows)
 
 
 def _meaning(name: str, field: FieldInfo) -> str:
@@ -81,16 +81,6 @@ def _written(value: Any) -> str:
         inside = ", ".join(map(_written, value))
         return inside if isinstance(value[0], Objective) else f"[{inside}]"
     return str(value)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """`text` where Markdown would take | for the end of a cell and <game> for HTML."""
-    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def write(page: Path = PAGE) -> None:

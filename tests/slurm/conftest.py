@@ -96,12 +96,11 @@ def clean(accounted) -> Iterator[DevCluster]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that fails on a cluster shows the cluster, and leaves no job behind that would disturb the next test."""
     report = yield
-    arguments = getattr(item, "funcargs", {})
-    for cluster in {id(value): value for value in arguments.values() if isinstance(value, DevCluster)}.values():
-        if report.failed:
-            report.sections.append((f"Slurm in {cluster.folder}", cluster.described()))
-            cluster.cancel_all()
-            cluster.resume_nodes()
+    arguments = getattr(item, "funcargs", {}).values() if report.failed else ()
+    for cluster in {argument for argument in arguments if isinstance(argument, DevCluster)}:
+        report.sections.append((f"Slurm in {cluster.folder}", cluster.described()))
+        cluster.cancel_all()
+        cluster.resume_nodes()
     return report
 
 

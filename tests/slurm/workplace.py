@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
              "replay_size": 1_600, "log_points": 20, "phi_widths": [24, 24], "theta_widths": [24],
              "target_every": 400},
 }  # fmt: skip
-SMALL_SECONDS, LONG_SECONDS = 12.0, 60.0  # of training on this machine
+SMALL_SECONDS, LONG_SECONDS = 12.0, 120.0  # of training on this machine
 # At least and at most: the speed is measured once, and another process may slow the machine in that moment; a longer
 # run would be compiled.
 SMALL_STEPS, LONG_STEPS = (16_000, 60_000), (60_000, 240_000)
