@@ -4,6 +4,7 @@ typer would print Python types, such as `<bool>` for a flag and `<list[Path]>` f
 """
 
 from copy import copy
+from inspect import cleandoc
 from typing import Any
 
 import typer
@@ -34,6 +35,12 @@ def _in_one_form(param: Any) -> Any:
     return switch
 
 
+def _unwrapped(text: str) -> str:
+    """One line per paragraph, because typer keeps the line breaks of the source; a table begins with a backspace."""
+    paragraphs = cleandoc(text).split("\n\n")
+    return "\n\n".join(p if p.startswith("\b") else p.replace("\n", " ") for p in paragraphs)
+
+
 class Command(TyperCommand):
     """A command whose help shows one form of each switch: the one that changes the default."""
 
@@ -43,6 +50,7 @@ class Command(TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         shown = copy(self)  # the command itself accepts both forms
         shown.params = [_in_one_form(param) for param in self.params]
+        shown.help = _unwrapped(self.help or "")
         super(Command, shown).format_help(ctx, formatter)
 
 

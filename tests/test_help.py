@@ -61,3 +61,10 @@ def test_showing_the_help_takes_no_form_of_a_switch_away():
     before = [(param.name, list(param.opts), list(param.secondary_opts)) for param in report.params]
     report.main(["--help"], standalone_mode=False)
     assert [(param.name, param.opts, param.secondary_opts) for param in report.params] == before
+
+
+def test_a_paragraph_is_wrapped_at_the_width_of_the_terminal_only(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    shown = call("clean", "--help")[1]
+    assert "of the packs that hold a selected run. This also deletes the other runs of these packs." in shown
+    assert re.search(r"^ *diverged +finished, with NaN", call("status", "--help")[1], re.MULTILINE), "a table stays"
