@@ -69,11 +69,20 @@ def provenance(device: str) -> dict[str, Any]:
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "device": device,
-        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "slurm_job_id": slurm_job_id(),
         **code_version(CODE_ROOT),
         "python": platform.python_version(),
         "packages": packages(),
     }
+
+
+def slurm_job_id() -> str | None:
+    """The id of this job, of a task of an array as ARRAY_INDEX; None outside of Slurm.
+
+    Its number alone would not name the last task of an array: it is the id of the whole array.
+    """
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def read_provenance(attempt: Path) -> dict[str, Any]:

@@ -36,7 +36,8 @@ trap 'receive USR2' USR2   # the time limit is near: commit, then requeue
 trap 'receive TERM' TERM   # cancelled or preempted: commit; the sender decides whether to requeue"""
 
 # A second signal interrupts only `wait`, so the shell waits again. If the signal kills Python before its handler is
-# installed, the job counts as interrupted, not as killed.
+# installed, the job counts as interrupted, not as killed. The job id of the last task is that of its array: as an
+# argument of scontrol it means all tasks. A requeue ends this shell with TERM, so after TERM it asks for no second one.
 RUN = """\
 run() {{
   "$@" & child=$! code=127
@@ -51,7 +52,8 @@ fi
 if [ $code = {again} ] && [ "$received" != TERM ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {most} ]; then
   for pause in 0 2 5 15 30; do   # the controller may be restarting
     sleep $pause
-    scontrol requeue "$SLURM_JOB_ID" && break
+    [ "$received" != TERM ] || break
+    scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID" && break
   done
 fi
 [ $code != 0 ] || [ -s "$log" ] || rm -f "$log"

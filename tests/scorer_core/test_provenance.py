@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scorer_core import provenance as module
-from scorer_core.provenance import SNAPSHOT, code_version, git_error, packages
+from scorer_core.provenance import SNAPSHOT, code_version, git_error, packages, slurm_job_id
 from tests.fake_secrets import fake
 
 
@@ -202,3 +202,12 @@ def test_the_command_line_is_recorded_without_its_secrets(monkeypatch):
     )
     recorded = module.provenance("cpu")["argv"]
     assert recorded == ["scorer", "--api-key", "***", "postgresql://me:***@host/db", "--lanes", "3"]
+
+
+def test_a_task_of_an_array_is_recorded_by_array_and_index(monkeypatch):
+    """The number of its last task is that of the whole array."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert slurm_job_id() == "7"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "2")
+    assert slurm_job_id() == "7_2"

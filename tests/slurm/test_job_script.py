@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from slurm.backend import SchedulerError
+from slurm.cluster.script import LISTEN, array_body
 from slurm.local import supervisor as local
 from slurm.profile import Profile
 from slurm.submissions import snapshot
-from slurm.submissions.submission import Submission, setup
+from slurm.submissions.submission import JobArray, Submission, setup
 
 
 def submission_of(code: Path, **profile: Any) -> Submission:
@@ -101,3 +102,29 @@ def test_a_setup_line_that_fails_here_is_named_by_submit(tmp_path):
     submission.folder.mkdir(parents=True)
     with pytest.raises(SchedulerError, match="setup line 1 failed with exit code 127: module load cuda"):
         local.start(submission)
+
+
+@pytest.mark.parametrize(
+    ("scontrol", "calls"),
+    [
+        ("exit 0", ["requeue 7_2"]),
+        ('[ "$(wc -l < calls)" -ge 2 ]', ["requeue 7_2"] * 2),
+        ("kill -s TERM $PPID; exit 1", ["requeue 7_2"]),  # it was requeued: Slurm ends the job before it answers
+    ],
+)
+def test_an_interrupted_job_requeues_itself_by_its_index_until_slurm_has_accepted(tmp_path, scontrol, calls):
+    """The number alone, for the last task of an array, would requeue all its tasks."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> calls\n{scontrol}\n')
+    (tmp_path / "bin" / "scontrol").chmod(0o755)
+    submission = Submission(
+        folder=tmp_path, profile=Profile(name="p", scheduler="slurm"), code=tmp_path, command=["sh", "-c", "exit 75"]
+    )
+    body = "\n".join([LISTEN, array_body(submission, JobArray(name="a", first=0, count=3))])
+    job = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    done = subprocess.run(
+        ["bash", "-c", body], cwd=tmp_path, capture_output=True, text=True,
+        env={"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", **job},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (75, "")
+    assert (tmp_path / "calls").read_text().splitlines() == calls

@@ -96,6 +96,20 @@ def metrics(packs: Path) -> dict[str, bytes]:
     return runs
 
 
+def hasten(cluster: DevCluster, ours: Callable[[str], bool]) -> None:
+    """Spare the requeued jobs with names of `ours` the two minutes that Slurm lets them wait, but for a few seconds.
+
+    In the second of the requeue itself their node would still refuse them: «Job credential revoked».
+    """
+    lines = cluster.command("squeue", "--noheader", "--array", "--format=%i|%S|%r|%j").splitlines()
+    for job, start, reason, name in (line.split("|") for line in lines):
+        if reason != "BeginTime" or not ours(name) or start == "N/A":
+            continue
+        if (datetime.fromisoformat(start) - datetime.now()).total_seconds() > 10:
+            with suppress(ClusterError):  # it may have started by itself
+                cluster.command("scontrol", "update", f"jobid={job}", "starttime=now+3")
+
+
 class Workplace:
     """One folder with a definition and a profile; `scorer` runs a command as a user would."""
 
@@ -170,17 +184,7 @@ class Workplace:
         return name.startswith(f"scorer-{self.name}-") and not name.endswith("-report")
 
     def hasten(self) -> None:
-        """Spare a requeued job the two minutes that Slurm lets it wait, but for a few seconds.
-
-        In the second of the requeue itself its node would still refuse it: «Job credential revoked».
-        """
-        lines = self.cluster.command("squeue", "--noheader", "--array", "--format=%A|%S|%r|%j").splitlines()
-        for job, start, reason, name in (line.split("|") for line in lines):
-            if reason != "BeginTime" or not self._ours(name) or start == "N/A":
-                continue
-            if (datetime.fromisoformat(start) - datetime.now()).total_seconds() > 10:
-                with suppress(ClusterError):  # it may have started by itself
-                    self.cluster.command("scontrol", "update", f"jobid={job}", "starttime=now+3")
+        hasten(self.cluster, self._ours)
 
     def step(self) -> int:
         """Of the one pack: how far it is, by its last commit or heartbeat."""
