@@ -118,6 +118,10 @@ class RunConfig(BaseModel):
     normalise_input: Switch = shape(True, "divide the observation by its mean absolute value")
     normalise_features: Switch = shape(True, "divide the features by their mean absolute value")
 
+    matmul: Literal["float32", "tf32"] = shape(
+        "float32", "matrix products on a GPU; tf32 rounds their factors, as JAX and so the official code do there"
+    )
+
     replay_size: Count = shape(100_000, "transitions in the replay, all environments together")
     batch_size: Size = shape(64, "transitions per gradient step")
     learning_starts: Whole = shape(10_000, "environment steps before the first update", ge=0, le=10**15)

@@ -24,9 +24,11 @@ from scorer_core.metric_rows import SCHEMA
 from scorer_core.metrics import DIAGNOSTICS, METRICS
 from scorer_core.networks import Shape
 from scorer_core.replay import Replay, num_transitions, ring_rows, sample
+from scorer_core.support.errors import RecordError
 from scorer_core.tracing import CudaGraph, trace
 
 LEARNED = ("td_error", "msbe", "be_variance", "leader_loss", "follower_loss", "leader_grad_norm", "follower_grad_norm")
+TF32_SINCE = (8, 0)  # compute capability: NVIDIA A100
 
 # Otherwise MKL may choose its code by the address of a matrix (on an AMD EPYC, for instance), which changes the last
 # bits. MKL reads this variable at its first product and knows these two values.
@@ -53,8 +55,10 @@ class Pack:
             run_ids: names of the runs in their metrics (default: those of `configs`).
 
         Raises:
-            RecordError: if its environments cannot be made, or cannot be saved and restored exactly.
+            RecordError: if its environments cannot be made, or cannot be saved and restored exactly; if the device has
+                no TF32 and the runs ask for it.
         """
+        set_matmul_precision(configs[0].matmul, device)
         self.run_ids = list(run_ids) if run_ids else [config.run_id for config in configs]
         self.configs, self.config, self.device, self.compiled = list(configs), configs[0], device, compiled
         batch = self.configs * 2 if len(self.configs) == 1 and _needs_twin_lane(self.config, compiled) else self.configs
@@ -330,6 +334,23 @@ def _import_parts(config: RunConfig) -> None:
 def _needs_twin_lane(config: RunConfig, compiled: bool) -> bool:
     """Would a batch of one lane have other last bits? A compiler and MKL (for a layer of one output) use other code."""
     return compiled or config.algorithm.startswith("dueling") or 1 in (*config.phi_widths, *config.theta_widths)
+
+
+def set_matmul_precision(matmul: str, device: torch.device) -> None:
+    """Compute the matrix products of this process on a GPU in `matmul`, `float32` or `tf32`.
+
+    Raises:
+        RecordError: if it is `tf32` and the device has none: float32 is another run.
+    """
+    if matmul == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < TF32_SINCE):
+        raise RecordError(
+            f"matmul: tf32 needs a GPU of compute capability {'.'.join(map(str, TF32_SINCE))} or newer, not this "
+            f"{torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'}; use matmul: float32"
+        )
+    if device.type == "cuda":
+        precision = {"float32": "ieee", "tf32": "tf32"}[matmul]
+        torch.backends.cuda.matmul.fp32_precision = precision
+        torch.backends.cudnn.conv.fp32_precision = precision  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _lanes(values: Iterable[float]) -> Tensor:

@@ -37,7 +37,7 @@ def test_the_identity_depends_on_every_field():
         "follower_lr": 1e-3, "lr_end": 0.5, "follower_objective": "norm", "follower_weight": 0.5,
         "schedule": "constant", "network": "cnn", "max_grad_norm": 1.0, "gamma": 0.9,
         "epsilon_start": 0.5, "epsilon_end": 0.1, "epsilon_steps": 10, "target_every": 10,
-        "return_before_first_episode": "zero",
+        "return_before_first_episode": "zero", "matmul": "tf32",
     }  # fmt: skip
     # Fields that only matter beside another: the other first.
     beside: dict[str, tuple[dict[str, Any], Any]] = {

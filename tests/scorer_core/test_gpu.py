@@ -5,7 +5,8 @@ import torch
 from torch.fx import GraphModule
 
 from scorer_core.config import RunConfig
-from scorer_core.pack import Pack
+from scorer_core.pack import TF32_SINCE, Pack, set_matmul_precision
+from scorer_core.support.errors import RecordError
 from tests.scorer_core.test_pack import LANES, bits, config, rows_of, same
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
@@ -70,3 +71,24 @@ def test_a_recorded_step_holds_no_constant_that_a_graph_would_have_to_fetch_from
         assert isinstance(recorded, GraphModule)
         constants = [node.target for node in recorded.graph.nodes if node.op == "get_attr"]
         assert constants == [], name
+
+
+@needs_gpu
+def test_on_a_gpu_tf32_rounds_the_factors_of_matrix_products_and_float32_does_not():
+    if torch.cuda.get_device_capability() < TF32_SINCE:
+        pytest.skip("this GPU has no TF32")
+    a, b = (torch.rand(256, 256, dtype=torch.float64, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    errors = []
+    for matmul in ("float32", "tf32"):
+        set_matmul_precision(matmul, torch.device("cuda"))
+        product = (a.float().cuda() @ b.float().cuda()).double().cpu()
+        errors.append(float(((product - a @ b) / (a @ b)).abs().max()))
+    assert errors[0] < 1e-5 < errors[1] < 1e-2
+
+
+def test_tf32_on_a_cpu_is_refused_because_float32_is_another_run():
+    assert config(matmul="tf32").run_id != config().run_id == config(matmul="float32").run_id
+    with pytest.raises(
+        RecordError, match=r"^matmul: tf32 needs a GPU of compute capability 8\.0 or newer, not this CPU"
+    ):
+        Pack([config(matmul="tf32")], torch.device("cpu"))

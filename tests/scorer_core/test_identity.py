@@ -21,7 +21,7 @@ PINNED_DEFAULTS: dict[str, Any] = {
     "network": "mlp", "phi_widths": (128, 128), "theta_widths": (128,), "activation": "relu",
     "normalise_input": True, "normalise_features": True,
     "replay_size": 100_000, "batch_size": 64, "learning_starts": 10_000, "update_every": 128, "log_points": 100,
-    "return_before_first_episode": "none",
+    "return_before_first_episode": "none", "matmul": "float32",
     "seed": 0, "leader_lr": 1e-4, "follower_lr": 5e-4, "lr_end": 0.0,
     "leader_power": 0.9, "follower_power": 0.6, "decay_rounds": 10_000.0,
     "follower_weight": 1.0, "leader_penalty_weight": 0.0, "max_grad_norm": 0.5, "gamma": 0.99,
@@ -44,6 +44,7 @@ GOLDEN: list[tuple[dict[str, Any], str]] = [
     ({"phi_widths": (64,), "theta_widths": (), "activation": "tanh", "normalise_input": False}, "d0849c97e610d831"),
     ({"leader_penalty": "srank", "leader_penalty_weight": 0.1}, "c39ec920a77ddf54"),
     ({"return_before_first_episode": "zero"}, "8551331d1ce724c2"),
+    ({"matmul": "tf32"}, "103b31d304a1c68b"),
 ]
 
 
