@@ -164,7 +164,8 @@ def test_what_is_installed_is_what_constraints_txt_pins():
 
 def test_every_dependency_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["dev"] + extras["cuda12"] + extras["cuda13"]
     names = {re.split(r"[\[<>=]", requirement)[0].lower() for requirement in wanted}
     assert names <= pinned().keys()
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from llvmlite import ir
-from numba import config, cuda, njit, types
+from numba import config, njit, types
 from numba.extending import intrinsic
 from torch import Tensor
 
@@ -35,7 +35,6 @@ GAMES: dict[str, ModuleType] = {
 ACTION_SETS = ("minimal", "full")
 ENVIRONMENT = int(Stream.ENVIRONMENT)
 BITS_PER_ACTION = 3
-THREADS_PER_BLOCK = 128
 STATE_DTYPE = torch.int16
 CACHE_LINE = 64  # bytes
 LINES_AHEAD = 3  # of a longer state; the processor prefetches a shorter one by itself
@@ -86,12 +85,16 @@ class CompiledEnvironments:
         reward = torch.zeros(shape, dtype=torch.float32, device=device)
         terminated = torch.zeros(shape, dtype=torch.bool, device=device)
         self._result = Step(self._observation, reward, terminated, torch.zeros_like(terminated), None)
-        self._loops = (
-            _on_cuda(module, rules, len(seeds) * num_envs) if device.type == "cuda" else _on_cpu(module, rules)
-        )
+        if device.type == "cuda":
+            from scorer_core.envs import cuda_games
+
+            self._loops = cuda_games.loops(module, rules, len(seeds) * num_envs)
+            self._in_place: Callable[[Tensor], Any] = cuda_games.in_place
+        else:
+            self._loops, self._in_place = _loops(module, rules), Tensor.numpy
         pictures = self._observation.flatten(start_dim=2)
-        self._place = tuple(_in_place(t) for t in (self._seeds, self._step, self._states, pictures))
-        self._outcome = tuple(_in_place(t) for t in (self._taken, reward, terminated))
+        self._place = tuple(map(self._in_place, (self._seeds, self._step, self._states, pictures)))
+        self._outcome = tuple(map(self._in_place, (self._taken, reward, terminated)))
 
     def reset(self) -> Tensor:
         self._step.zero_()
@@ -105,7 +108,7 @@ class CompiledEnvironments:
         if self._step.is_cuda:
             self._step += 1  # on a CPU the loop does it: this would take half of the call
         _, step_all = self._loops
-        step_all(*self._place, _in_place(actions.contiguous()), self._meanings, *self._outcome)
+        step_all(*self._place, self._in_place(actions.contiguous()), self._meanings, *self._outcome)
         return self._result
 
     def state(self) -> dict[str, Any]:
@@ -132,17 +135,12 @@ class CompiledEnvironments:
 
 def meanings_of(actions: Sequence[int]) -> int:
     """What each action of a set means, packed into one number: a look-up that loops can vectorize."""
-    return sum(meaning << BITS_PER_ACTION * n for n, meaning in enumerate(actions))
+    return sum(action << BITS_PER_ACTION * n for n, action in enumerate(actions))
 
 
 @scalar
-def _meaning(meanings: int, action: int) -> int:
+def meaning(meanings: int, action: int) -> int:
     return (meanings >> BITS_PER_ACTION * action) & (2**BITS_PER_ACTION - 1)
-
-
-def _in_place(tensor: Tensor) -> Any:
-    """The memory of the tensor as an array for numba."""
-    return cuda.as_cuda_array(tensor) if tensor.is_cuda else tensor.numpy()
 
 
 def _sources(module: ModuleType) -> int:
@@ -173,7 +171,7 @@ def _prefetch(typing_context: Any, array: Any, index: Any) -> Any:
 
 
 @scalar
-def _advance(
+def advance(
     reset: Callable[..., None],
     step: Callable[..., tuple[int, bool]],
     state: np.ndarray,
@@ -193,7 +191,7 @@ def _advance(
 
 
 @cache
-def _on_cpu(module: ModuleType, rules: Rules) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _loops(module: ModuleType, rules: Rules) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The loops over all environments: reset and step. Parts that the rules do not use are not compiled.
 
     numba names a compiled copy on disk by what the loop closes over. With `sources` among it, and returned to be among
@@ -218,58 +216,15 @@ def _on_cpu(module: ModuleType, rules: Rules) -> tuple[Callable[..., Any], Calla
         for lane in range(seeds.shape[0]):
             key = key_scalar(seeds[lane], clock[0], ENVIRONMENT)
             for n in range(states.shape[1]):
-                chosen = _meaning(meanings, actions[lane, n])
+                chosen = meaning(meanings, actions[lane, n])
                 taken[lane, n] = stuck_action(taken[lane, n], chosen, key, n * draws, rules)
             for n in range(states.shape[1]):
                 ahead = (lane * states.shape[1] + n + ENVIRONMENTS_AHEAD) * size
                 for i in range(lines_ahead):
                     _prefetch(states, ahead + i * line)  # pyright: ignore[reportCallIssue]
-                rewards[lane, n], terminated[lane, n] = _advance(
+                rewards[lane, n], terminated[lane, n] = advance(
                     reset, step, states[lane, n], pictures[lane, n], taken[lane, n], key, n * draws, rules
                 )
         return sources
 
     return reset_all, step_all
-
-
-@cache
-def kernels(module: ModuleType, rules: Rules) -> tuple[Any, Any]:
-    """The same for CUDA, one thread per environment."""
-    reset, step, draws = module.reset, module.step, module.DRAWS
-
-    @cuda.jit
-    def reset_one(seeds, clock, states, pictures):
-        thread: int = cuda.grid(1)  # pyright: ignore[reportCallIssue]
-        if thread < states.shape[0] * states.shape[1]:
-            lane, n = thread // states.shape[1], thread % states.shape[1]
-            key = np.uint64(key_scalar(seeds[lane], clock[0], ENVIRONMENT))
-            reset(states[lane, n], pictures[lane, n], key, n * draws, rules)
-
-    @cuda.jit
-    def step_one(seeds, clock, states, pictures, actions, meanings, taken, rewards, terminated):
-        thread: int = cuda.grid(1)  # pyright: ignore[reportCallIssue]
-        if thread < states.shape[0] * states.shape[1]:
-            lane, n = thread // states.shape[1], thread % states.shape[1]
-            key = np.uint64(key_scalar(seeds[lane], clock[0], ENVIRONMENT))
-            chosen = _meaning(meanings, actions[lane, n])
-            taken[lane, n] = stuck_action(taken[lane, n], chosen, key, n * draws, rules)
-            rewards[lane, n], terminated[lane, n] = _advance(
-                reset, step, states[lane, n], pictures[lane, n], taken[lane, n], key, n * draws, rules
-            )
-
-    return reset_one, step_one
-
-
-def _on_cuda(module: ModuleType, rules: Rules, environments: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The kernels, queued without waiting on the stream torch is on, where a graph may be capturing."""
-    blocks = -(-environments // THREADS_PER_BLOCK)
-
-    def queued(kernel: Any) -> Callable[..., None]:
-        def queue(*arguments: Any) -> None:
-            stream = cuda.external_stream(torch.cuda.current_stream().cuda_stream)
-            kernel[blocks, THREADS_PER_BLOCK, stream](*arguments)
-
-        return queue
-
-    reset_one, step_one = kernels(module, rules)
-    return queued(reset_one), queued(step_one)

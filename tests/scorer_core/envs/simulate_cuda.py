@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from scorer_core.envs.compiled import GAMES, CompiledEnvironments, kernels, meanings_of
+from scorer_core.envs.compiled import GAMES, CompiledEnvironments, meanings_of
+from scorer_core.envs.cuda_games import kernels
 from scorer_core.envs.rules import PROTOCOLS, rules_of
 
 LANES, ENVIRONMENTS, STEPS = 2, 2, 60

@@ -1,22 +1,23 @@
 """What compiled environments promise a pack, whatever the game."""
 
+import json
 import os
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
-from numba import types
-from numba.cuda.compiler import compile_ptx
-from numba.cuda.cudadrv import nvvm
-from numba.cuda.cudadrv.error import NvvmSupportError
 
 from scorer_core.envs import breakout
-from scorer_core.envs.compiled import GAMES, CompiledEnvironments, kernels
+from scorer_core.envs.compiled import GAMES, CompiledEnvironments
 from scorer_core.envs.interface import Step
-from scorer_core.envs.rules import LEFT, PROTOCOLS, RIGHT, rules_of
+from scorer_core.envs.rules import LEFT, PROTOCOLS, RIGHT
 from scorer_core.noise import Stream, uniform
 
+ROOT = Path(__file__).parents[3]
+KERNELS = ("reset_one", "step_one")
 GAMES_AND_PROTOCOLS = [(g, p) for g in GAMES for p in PROTOCOLS if (g, p) != ("seaquest", "gymnax")]
 every_task = pytest.mark.parametrize(("game", "protocol"), GAMES_AND_PROTOCOLS)
 every_game = pytest.mark.parametrize("game", GAMES)
@@ -159,31 +160,29 @@ def test_cuda_kernels_play_the_same_games_in_the_simulator() -> None:
     )
 
 
-def _no_nvvm() -> bool:
-    try:
-        nvvm.NVVM()
-    except NvvmSupportError:
-        return True
-    return False
-
-
-@pytest.mark.skipif(_no_nvvm(), reason="no libnvvm of a CUDA toolkit on this machine")
-@every_task
-def test_cuda_kernels_compile_for_a_gpu_that_is_not_there(
-    game: str, protocol: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """To PTX for an H100 or H200, with the arrays that CompiledEnvironments gives them."""
-    hopper = (9, 0)
-    device = type("Device", (), {"compute_capability": hopper})
-    monkeypatch.setattr("numba.cuda.dispatcher.get_current_device", lambda: device)
-    lanes, actions = types.int64[::1], types.int64[:, ::1]
-    place = (lanes, lanes, types.int16[:, :, :], types.uint8[:, :, ::1])
-    outcome = (actions, types.int64, actions, types.float32[:, ::1], types.boolean[:, ::1])
-    reset_one, step_one = kernels(GAMES[game], rules_of(game, protocol))
-    for kernel, arguments in ((reset_one, place), (step_one, place + outcome)):
-        ptx, _ = compile_ptx(kernel.py_func, arguments, cc=hopper)
-        assert ".target sm_90" in ptx
-        assert ".visible .entry" in ptx
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", ["cuda12", "cuda13"])
+def test_with_either_extra_and_no_toolkit_the_kernels_are_linked_for_gpus_that_are_not_there(extra: str, tmp_path):
+    """In a fresh environment: the compiler is the one that the extra has installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", ROOT / "constraints.txt"]
+    subprocess.run([*pip, *project["optional-dependencies"][extra]], check=True)
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    (packages / "zz-ours.pth").write_text(f"{Path(torch.__file__).parents[1]}\n{ROOT}\n")  # torch, and all but numba
+    hidden = {"CUDA_HOME", "CUDA_PATH", "LD_LIBRARY_PATH", "CONDA_PREFIX", "PYTHONPATH"}
+    done = subprocess.run(
+        [python, "-m", "tests.scorer_core.envs.link_cubins"], cwd=tmp_path, capture_output=True, text=True,
+        env={name: value for name, value in os.environ.items() if name not in hidden},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["target"] == "NVIDIA"
+    for library in seen["libraries"].values():
+        assert Path(library).is_relative_to(packages)
+    gpus = ("7.5", "8.0", "9.0", "10.0")
+    assert seen["bytes"].keys() == {f"{game} {what} {gpu}" for game in GAMES for what in KERNELS for gpu in gpus}
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
