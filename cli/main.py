@@ -10,6 +10,7 @@ from importlib import import_module
 
 from cli.console import FAILED, USAGE, err
 from cli.help import App
+from scorer_core.devices import DeviceError
 from scorer_core.support import streams
 from scorer_core.support.errors import RecordError, UserCodeError, reason
 from sweeps.errors import DefinitionError
@@ -60,7 +61,7 @@ def _run() -> int | str | None:
         else:
             shown = error.object.encode(errors="backslashreplace").decode()
             code, message = USAGE, f"{shown}: this argument is not valid text in the encoding of the locale"
-    except (DefinitionError, UserCodeError) as error:
+    except (DefinitionError, DeviceError, UserCodeError) as error:
         code, message = USAGE, str(error)
     except RecordError as error:
         code, message = FAILED, str(error)

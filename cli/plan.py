@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +12,10 @@ from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, SplitTable, out, print_json
 from cli.help import App
-from cli.options import AsJson, Lanes, Outputs, Overrides, Processes, SweepArgument
+from cli.options import AsJson, Device, Lanes, Outputs, Overrides, Processes, SweepArgument
 from cli.sweep_argument import SHOWN_CHANGES, definition
+from scorer_core import devices
+from scorer_core.devices import DeviceError
 from scorer_core.provenance import git_error
 from scorer_core.support.commands import shown_path
 from scorer_core.support.text import count, duration, folded
@@ -41,6 +43,7 @@ def plan(
         str | None,
         typer.Option(metavar="NAME|PATH", help="Estimate the time under this profile (default: this machine)."),
     ] = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Show the runs of a sweep, how many are left and the estimated time.
@@ -50,13 +53,22 @@ def plan(
     source = folders.source(sweep, outputs, overrides or ())
     loaded, outputs = definition(sweep, outputs, overrides or ())
     where = load_profile(profile) if profile else HERE
-    planned = plan_for(loaded, outputs, where, lanes, processes=processes)
+    if device != "auto":
+        where = where.model_copy(update={"device": device})
+    problems = []
+    try:
+        name, why = device_for(where, loaded.tasks)
+    except DeviceError as error:
+        problems.append(str(error))
+        name, why = where.job_device, ""
+    planned = plan_for(loaded, outputs, where, lanes, processes=processes, device=name)
+    planned = replace(planned, problems=(*planned.problems, *problems))
     changes = folders.changes(sweep, planned.folder, overrides or ())
     if as_json:
         return print_json(plan_json(planned, source, changes))
     print_plan(planned, source, changes)
     if backend_of(where).on_this_machine:
-        print_estimate(planned)
+        print_estimate(planned, name, why)
     else:
         out.print("\n".join(cluster_estimate(planned.packs, where, processes)))
     return print_timescales(planned)
@@ -69,14 +81,28 @@ def plan_for(
     lanes: int | None,
     only: Collection[str] | None = None,
     processes: int | None = None,
+    device: str = "cpu",
 ) -> Plan:
-    """The plan of `sweep` under `profile`. Only a local profile is planned by the cores of this machine.
+    """The plan of `sweep` under `profile` on `device`. Only a local profile is planned by the cores of this machine.
 
     Raises:
         RecordError: if the folder of the packs cannot be read.
     """
     lanes, processes = backend_of(profile).layout(profile, lanes, processes)
-    return make_plan(sweep, outputs, lanes, processes=processes, only=only)
+    return make_plan(sweep, outputs, lanes, processes=processes, only=only, device=device)
+
+
+def device_for(profile: Profile, tasks: Sequence[str]) -> tuple[str, str]:
+    """The device of jobs under `profile`, and the reason. For a cluster only what is installed is checked: jobs use it.
+
+    Raises:
+        DeviceError: if it is a GPU that cannot be used.
+    """
+    if backend_of(profile).on_this_machine:
+        return devices.resolve(profile.job_device, tasks)
+    if profile.job_device.startswith("cuda"):
+        devices.check_installation(tasks)
+    return profile.job_device, "the profile says so"
 
 
 def print_problems(problems: Iterable[str]) -> None:
@@ -137,11 +163,17 @@ def _left_out(planned: Plan, source: str) -> list[str]:
     return left_out(planned.folder, on_disk(planned.folder), planned.run_ids, lambda: planned.sweep, source)
 
 
-def print_estimate(planned: Plan) -> None:
-    """Print how long the packs take on this machine, and the reason for their layout."""
+def print_estimate(planned: Plan, device: str, why: str) -> None:
+    """Print how long the packs take on this machine, the reason for their layout, and the device with the reason."""
     if planned.packs:
         processes = count(planned.layout.processes, "process")
         out.print(f"About {duration(planned.seconds)} with {processes}. {planned.layout.why}")
+        out.print(device_line(device, why))
+
+
+def device_line(device: str, why: str) -> str:
+    """The device and the reason for it."""
+    return f"Device: {device}{why and ': '}{why}."
 
 
 def print_timescales(planned: Plan) -> None:
@@ -190,7 +222,7 @@ def cluster_estimate(packs: Sequence[PlannedPack], profile: Profile, at_once: in
     """The estimated time of `packs` as jobs under a Slurm `profile`, from measured speeds."""
     if not packs:
         return []
-    device = "cuda" if profile.gpus or profile.device.startswith("cuda") else "cpu"
+    device = "cuda" if profile.job_device.startswith("cuda") else "cpu"
     known = device if device in price.measured() else "cpu"
     seconds = [pack.seconds_on(known) for pack in packs]
     attempts = -(-max(seconds) // (60 * profile.time))

@@ -12,6 +12,7 @@ from cli.plan import print_estimate, print_plan
 from cli.progress import ProgressBars
 from cli.report import report_on
 from cli.sweep_argument import definition
+from scorer_core import devices
 from scorer_core.provenance import CODE_ROOT, code_version
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import command
@@ -45,11 +46,12 @@ def run(
     Interrupted runs continue from their checkpoints.
     """
     loaded, outputs = definition(sweep, outputs, overrides or ())
-    planned = make_plan(loaded, outputs, lanes, compile, processes)
+    device, why = devices.resolve(device, loaded.tasks)
+    planned = make_plan(loaded, outputs, lanes, compile, processes, device=device)
     # Printed before the frozen definition is replaced: it may have the names of runs that this one no longer has.
     changes = folders.changes(sweep, planned.folder, overrides or ())
     print_plan(planned, folders.source(sweep, outputs, overrides or ()), changes)
-    print_estimate(planned)
+    print_estimate(planned, device, why)
     try:
         planned.write()
     except RecordError as error:

@@ -12,6 +12,7 @@ from cli import search_results
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, err, exit_with_error, out
 from cli.help import App, Group
 from cli.options import SEARCH_FORMS, CommitSeconds, Device, Outputs, Overrides, SearchArgument
+from cli.plan import HERE, device_for, device_line
 from cli.sweep_argument import named_search, search_folder
 from scorer_core.support.commands import command, command_on
 from scorer_core.support.cores import usable_cores
@@ -96,9 +97,11 @@ def run(
     per_batch = trials_per_batch(definition, study.trials_left(), workers, lanes)
     out.print(summary(definition, per_batch))
     out.print(f"Storage: {study.storage_location}")
+    device, why = device_for(where or HERE.model_copy(update={"device": device}), definition.tasks)
     if where:
         again = command("search", search, *given, "--profile", profile, outputs=outputs)
         return _send(study, where, again, workers, per_batch, lanes)
+    out.print(device_line(device, why))
     here = LocalWorkers(study.folder, per_batch, lanes, device, commit_seconds)
     with SearchProgressBar(study, out) as bars:
         codes = train_here(study, here, workers, bars.show)
@@ -146,7 +149,7 @@ def _send(study: "Study", where: Profile, again: str, workers: int, per_batch: i
             FAILED,
         )
     if there < workers:
-        command = worker_command(study.folder.resolve(), per_batch, lanes, where.device, where.commit_seconds)
+        command = worker_command(study.folder.resolve(), per_batch, lanes, where.job_device, where.commit_seconds)
         try:
             submit_workers(where, command, workers - there, study.folder)
         except SchedulerError as error:

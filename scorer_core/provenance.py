@@ -52,6 +52,7 @@ class ProvenanceRecord(BaseModel):
     host: str = ""
     platform: str = ""
     device: str = ""
+    gpu: dict[str, str] | None = None
     slurm_job_id: str | None = None
     git_commit: str | None = None
     git_diff: str | None = None
@@ -61,14 +62,15 @@ class ProvenanceRecord(BaseModel):
     packages: dict[str, str] = {}
 
 
-def provenance(device: str) -> dict[str, Any]:
-    """The provenance of an attempt that starts now on `device`."""
+def provenance(device: str, gpu: dict[str, str] | None = None) -> dict[str, Any]:
+    """The provenance of an attempt that starts now on `device`; `gpu` has the properties of a GPU and its driver."""
     return {
         "started": now(),
         "argv": mask_words(sys.argv),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "device": device,
+        **({"gpu": gpu} if gpu else {}),
         "slurm_job_id": slurm_job_id(),
         **code_version(CODE_ROOT),
         "python": platform.python_version(),

@@ -68,6 +68,7 @@ class StateRecord(BaseModel):
     lanes: Whole = 0
     steps_per_second: float | None = None
     attempt: int = 0
+    device_name: str = ""
     submission: str = Field(default="", validation_alias=AliasChoices("submission", "series"))  # version 0.1: series
     starts: list[int] = []
     error: str = ""

@@ -38,6 +38,7 @@ SET_BY_SCORER = {
     "no-requeue",
     "parsable",
 }
+GPU_OPTIONS = ("gpus", "gres", "tres-per-")  # of sbatch: options that can request GPUs
 LINE = r"^[^\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]*$"  # no control character except the tab
 FIELDS_OF = {  # fields that only one scheduler uses
     "slurm": (
@@ -153,7 +154,8 @@ class Profile(BaseModel):
         default=None, description="local only: packs trained in parallel (default: one per core)"
     )
     device: Annotated[str, AfterValidator(checked_device)] = Field(
-        default="auto", description="cpu, cuda, or auto: a GPU if the job has one"
+        default="auto",
+        description="cpu, cuda, or auto: cuda if the profile requests GPUs, otherwise a GPU if the job was given one",
     )
     lanes: Count | None = Field(
         default=None, description="maximum runs per pack (default: 30 on a cluster; locally, the fastest layout)"
@@ -192,9 +194,18 @@ class Profile(BaseModel):
         for key in self.sbatch.keys() & twins:
             top = {"mem": "memory", "cpus-per-task": "cpus", "gpus-per-node": "gpus"}.get(key, key)
             raise ValueError(f"sbatch.{key}: set `{top}` at the top level instead")
+        if self.device == "cuda" and self.gpus == "0":
+            raise ValueError("device: cuda needs a GPU; remove `gpus: 0`")
         if "time" not in unused and self.signal_seconds >= 60 * self.time:
             raise ValueError(f"signal_seconds: {self.signal_seconds} s leave no time of {self.time} min")
         return self
+
+    @property
+    def job_device(self) -> str:
+        """The device of its jobs. A job that requests GPUs never trains on the CPU because it finds none."""
+        options = [f"{key}={value}" for key, value in self.sbatch.items() if key.startswith(GPU_OPTIONS)]
+        requested = self.gpus not in (None, "0") or any("gpu" in option for option in options)
+        return "cuda" if self.device == "auto" and requested else self.device
 
 
 def load_profile(name_or_path: str) -> Profile:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from scorer_core.config import RunConfig
 from scorer_core.support.cores import usable_cores
@@ -27,16 +26,12 @@ class Layout:
     why: str
 
 
-def found_device() -> str:
-    """`cuda` if there is a driver of an NVIDIA GPU, otherwise `cpu`; found without torch."""
-    return "cuda" if Path("/dev/nvidiactl").exists() and os.environ.get("CUDA_VISIBLE_DEVICES") != "" else "cpu"
-
-
 def choose(
     configs: Sequence[RunConfig],
     compiled: Callable[[RunConfig], bool],
     lanes: int | None = None,
     processes: int | None = None,
+    device: str = "cpu",
 ) -> Layout:
     """The layout that finishes `configs` first on this machine.
 
@@ -45,8 +40,8 @@ def choose(
         compiled: whether a run's pack is compiled.
         lanes: maximum runs per pack, if it is given.
         processes: packs in parallel, if it is given; by default one per core, or one on a GPU.
+        device: `cpu` or `cuda`.
     """
-    device = found_device()
     processes = processes or (1 if device == "cuda" else usable_cores())
     if not configs:
         return Layout(lanes or 1, processes, "")

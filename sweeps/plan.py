@@ -112,6 +112,7 @@ def make_plan(
     compile: Compile = "auto",
     processes: int | None = None,
     only: Collection[str] | None = None,
+    device: str = "cpu",
 ) -> Plan:
     """The plan of `sweep` with the records in `outputs`. Nothing is written; interrupted packs are continued.
 
@@ -124,6 +125,7 @@ def make_plan(
         compile: `torch.compile` for new packs; `auto` if it saves time.
         processes: packs trained in parallel; by default those of this machine.
         only: run ids; all other runs are left out of the packs.
+        device: `cpu` or `cuda`, on which the packs will train.
 
     Raises:
         RecordError: if the folder of the packs cannot be read.
@@ -162,7 +164,7 @@ def make_plan(
     def compiled(config: RunConfig) -> bool:
         return worth_compiling(config) if compile == "auto" else compile == "on"
 
-    layout = choose(list(missing.values()), compiled, lanes_per_pack, processes)
+    layout = choose(list(missing.values()), compiled, lanes_per_pack, processes, device)
     for alike in by_shape(list(missing.values())):
         rest = iter(alike)
         for size in even(len(alike), layout.lanes):

@@ -1,6 +1,7 @@
 """Every command that takes a sweep accepts a built-in name, a YAML file, and an existing sweep by name or by folder."""
 
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -147,6 +148,12 @@ def test_a_frozen_definition_is_not_compared_with_itself(call, trained, monkeypa
     assert "differs" not in "".join(call("plan", "quickstart")[1:])
 
 
+NO_GPU = (
+    f"{socket.gethostname()} has no NVIDIA driver: libcuda.so.1 was not found. Use a machine with a GPU, or device: "
+    "cpu\n"
+)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -156,6 +163,7 @@ def test_a_frozen_definition_is_not_compared_with_itself(call, trained, monkeypa
             ["run", "renamed", "--device", "gpu"],
             "--device: unknown device 'gpu'; choose from: cpu, cuda, cuda:N, auto\n",
         ),
+        (["run", "renamed", "--device", "cuda"], NO_GPU),
         (["plan", "KEY"], "KEY: seads: unknown key\n"),
         (["status", "OUTSIDE"], "OUTSIDE: name: '../renamed' cannot be a folder's name; "),
         (["submit", "renamed", "--profile", "DEVICE"], "DEVICE: device: unknown device 'gpu'; choose from: "),
@@ -193,3 +201,13 @@ def test_ctrl_c_before_a_command_begins_gives_no_traceback(call, monkeypatch):
 
     monkeypatch.setattr(main, "make_app", interrupted)
     assert call("status") == (130, "", "")
+
+
+def test_a_plan_for_a_gpu_says_what_is_missing_and_what_auto_chose(call, trained, tmp_path):
+    profile = tmp_path / "gpu.yaml"
+    profile.write_text("scheduler: slurm\ngpus: 1\n")
+    words = "plan", "renamed", "--outputs", trained.outputs
+    assert "is a build for CPUs. For a GPU: pip " in " ".join(call(*words, "--profile", profile)[1].split())
+    assert f"problem: {NO_GPU}".strip() in " ".join(call(*words, "--device", "cuda")[1].split())
+    more = "-s", "seeds=2"
+    assert f"Device: cpu: {NO_GPU.partition('. ')[0]}." in " ".join(call(*words, *more)[1].split())

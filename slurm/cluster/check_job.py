@@ -1,10 +1,10 @@
 """A short job that checks a node, with the same request, setup and environment as all other jobs.
 
-`run_check_job` waits on the login node; the job runs `python -m slurm.cluster.check_job FOLDER`. They share a folder
-next to the sweeps. The job checks that it can read and write there, and that it cannot take a lock of the login node.
+`run_check_job` waits on the login node; the job runs `python -m slurm.cluster.check_job FOLDER DEVICE`. They share the
+folder, next to the sweeps. The job checks that it can read and write there, that it cannot take a lock of the login
+node, and that it can train on the device.
 """
 
-import os
 import platform
 import shlex
 import shutil
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from scorer_core.devices import ANY_GAME, DeviceError, pytorch_build, use_device
 from scorer_core.provenance import CODE_ROOT
 from scorer_core.support.files import read_json, write_json
 from scorer_core.support.locks import locked, try_lock
@@ -43,21 +44,19 @@ def run_check_job(profile: Profile, outputs: Path, timeout: float, on_wait: Call
     submission.write()
     write_json(folder / NONCE, folder.name)
     (folder / "logs").mkdir()
-    body = shlex.join([sys.executable, "-m", "slurm.cluster.check_job", str(folder)])
+    body = shlex.join([sys.executable, "-m", "slurm.cluster.check_job", str(folder), profile.job_device])
     try:
         with locked(folder / LOCK):
             try:
                 job = script.executor(submission, request).send(body)
             except SchedulerError as error:
                 return [Finding("problem", "probe", f"refused: {error}", "change the profile as it says")]
-            return list(_wait(folder, job, profile, timeout, on_wait))
+            return list(_wait(folder, job, timeout, on_wait))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait(
-    folder: Path, job: str, profile: Profile, timeout: float, on_wait: Callable[[str], None]
-) -> Iterator[Finding]:
+def _wait(folder: Path, job: str, timeout: float, on_wait: Callable[[str], None]) -> Iterator[Finding]:
     started = asked = time.monotonic()
     state = "PENDING"
     while (seen := read_json(folder / SEEN)) is None:
@@ -69,7 +68,7 @@ def _wait(
             return
         on_wait(f"job {job}: {state}")
         time.sleep(POLL_SECONDS)
-    yield from _findings(seen, profile, folder.name, time.time())
+    yield from _findings(seen, folder.name, time.time())
 
 
 def _state(job: str) -> str | None:
@@ -98,15 +97,13 @@ def _without_result(folder: Path, job: str, state: str, seconds: float) -> Itera
         yield Finding("problem", "probe", f"job {job} ended without a log or a result in {folder.parent}", advice)
 
 
-def _findings(seen: dict[str, Any], profile: Profile, nonce: str, now: float) -> Iterator[Finding]:
+def _findings(seen: dict[str, Any], nonce: str, now: float) -> Iterator[Finding]:
     yield Finding("ok", "probe", f"ran on {seen['host']} with Python {seen['python']}, PyTorch {seen['torch']}")
-    gpu = seen["gpu"] or f"PyTorch finds none (CUDA_VISIBLE_DEVICES={seen['visible']})"
-    if profile.gpus and profile.device != "cpu" and not seen["gpu"]:
-        yield Finding(
-            "problem", "GPU in a job", gpu, "check that PyTorch fits the driver; `setup` may need `module load cuda`"
-        )
+    if seen["device_error"]:
+        found, _, advice = seen["device_error"].partition(". ")
+        yield Finding("problem", "device of a job", found, advice)
     else:
-        yield Finding("ok", "GPU in a job", gpu)
+        yield Finding("ok", "device of a job", seen["device"])
     if seen["nonce"] != nonce:
         yield Finding(
             "problem", "output folder", "a job does not see files written on this node", "use another --outputs"
@@ -124,19 +121,23 @@ def _findings(seen: dict[str, Any], profile: Profile, nonce: str, now: float) ->
         yield Finding("note", "clocks", f"this node and the job's node differ by {apart:.0f} s", advice)
 
 
-def main(folder: Path) -> None:
-    """Run in the job: write into `folder` what it finds."""
+def main(folder: Path, device_name: str) -> None:
+    """Run in the job: write into `folder` what it finds; `device_name` is the device on which packs would train."""
     check_code()
-    import torch
-
+    device, error = "", ""
+    try:
+        used = use_device(device_name, list(ANY_GAME))
+        device = ", ".join([used.name, *(f"{key} {value}" for key, value in (used.gpu or {}).items())])
+    except DeviceError as reason:
+        error = str(reason)
     with try_lock(folder / LOCK) as lock:
         free = lock is not None  # although the login node has locked it
     seen = {
         "host": socket.gethostname(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "torch": pytorch_build()[0],
+        "device": device,
+        "device_error": error,
         "nonce": read_json(folder / NONCE),
         "lock_free": free,
         "time": time.time(),
@@ -145,4 +146,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

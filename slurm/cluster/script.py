@@ -161,7 +161,7 @@ def array_body(submission: Submission, array: JobArray) -> str:
 def job_command(submission: Submission) -> list[str]:
     """The command that trains a pack, without the path of the pack."""
     profile = submission.profile
-    command = [sys.executable, "-m", "slurm.jobs.train_pack", "--device", profile.device]
+    command = [sys.executable, "-m", "slurm.jobs.train_pack", "--device", profile.job_device]
     command += ["--commit-seconds", f"{profile.commit_seconds:g}", "--heartbeat-seconds", f"{HEARTBEAT_SECONDS:g}"]
     return [*command, "--submission", submission.name, "--max-attempts", str(profile.max_attempts)]
 

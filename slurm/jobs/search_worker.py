@@ -1,7 +1,7 @@
 """One worker of a search. It claims, trains and reports trials: `python -m slurm.jobs.search_worker SEARCH_FOLDER`.
 
 Any number of workers share a folder and a storage, on one machine or many. Exit codes: 0 no trial is left, 75 stopped
-after a commit (start it again), 1 failed.
+after a commit (start it again), 1 failed, 78 the device cannot be used.
 """
 
 import os
@@ -13,18 +13,18 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 
 from optuna.trial import TrialState
 
+from scorer_core.devices import Device, DeviceError, use_device
 from scorer_core.provenance import provenance
 from scorer_core.records import PackFolder
 from scorer_core.support import streams
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import write_json
 from slurm.jobs.search_batch import BatchTraining, StopRequestedError, Trainer, is_not_the_trials
-from slurm.jobs.train_pack import FAILED, FINISHED, INTERRUPTED
+from slurm.jobs.train_pack import FAILED, FINISHED, INTERRUPTED, NO_DEVICE
 from slurm.submissions.snapshot import check_code
 from sweeps.batches import Batch
 from sweeps.errors import DefinitionError
@@ -38,41 +38,24 @@ FAILED_TRIALS_IN_A_ROW = 4  # after these, the next trials would probably fail t
 class TorchTrainer:
     """Trains packs with PyTorch on one device."""
 
-    def __init__(self, device: str, commit_seconds: float, should_stop: Callable[[], bool]):
-        self._name, self._commit_seconds, self._should_stop = device, commit_seconds, should_stop
+    def __init__(self, device: Device, commit_seconds: float, should_stop: Callable[[], bool]):
+        self._device, self._commit_seconds, self._should_stop = device, commit_seconds, should_stop
 
     def train(self, folder: PackFolder, until: int | None) -> bool:
         from scorer_core.train import train
 
         place = folder.new_attempt()
-        write_json(place / "provenance.json", provenance(str(self.device)))
+        write_json(place / "provenance.json", provenance(self._device.name, self._device.gpu))
         attempt = int(place.name)
-        return train(folder, self.device, self._commit_seconds, self._should_stop, until, attempt=attempt)
+        return train(
+            folder, self._device.torch_device, self._commit_seconds, self._should_stop, until,
+            attempt=attempt, device_name=self._device.name,
+        )  # fmt: skip
 
     def split(self, old: PackFolder, new: PackFolder) -> None:
         from scorer_core.train import split_pack
 
-        split_pack(old, new, self.device)
-
-    @cached_property
-    def device(self):
-        """The device that trains the packs.
-
-        Raises:
-            RecordError: if this machine has no such device.
-        """
-        import torch
-
-        torch.set_num_threads(1)
-        name = self._name
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name.startswith("cuda") and not torch.cuda.is_available():
-            raise RecordError(f"--device {name}: PyTorch finds no CUDA device here")
-        try:
-            return torch.device(name)
-        except RuntimeError as error:
-            raise RecordError(f"--device {name}: {str(error).splitlines()[0]}") from None
+        split_pack(old, new, self._device.torch_device)
 
 
 class Worker:
@@ -157,10 +140,13 @@ def main() -> int:
         return bool(stop_signals) or (arguments.parent is not None and os.getppid() != arguments.parent)
 
     try:
-        trainer = TorchTrainer(arguments.device, arguments.commit_seconds, should_stop)
-        trainer.device  # noqa: B018, a wrong device must not fail trials, so it is checked before a trial is claimed
         study = study_in(arguments.folder)
+        device = use_device(arguments.device, study.search.tasks)  # before a trial is claimed, so that none fails
+        trainer = TorchTrainer(device, arguments.commit_seconds, should_stop)
         return Worker(study, trainer, arguments.trials_per_batch, arguments.lanes, should_stop).work()
+    except DeviceError as error:
+        log.error("%s", error)
+        return NO_DEVICE
     except (RecordError, DefinitionError, OSError) as error:
         log.error("%s", error)
         return FAILED

@@ -1,6 +1,6 @@
 """One attempt to train one pack, the process of a job: `python -m slurm.jobs.train_pack PACK_FOLDER`.
 
-Exit codes: 0 finished, 75 stopped after a commit (start it again), 1 failed.
+Exit codes: 0 finished, 75 stopped after a commit (start it again), 1 failed, 78 the device cannot be used.
 """
 
 import os
@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from scorer_core.devices import DeviceError, use_device
 from scorer_core.provenance import provenance
 from scorer_core.records import PackFolder
 from scorer_core.support import streams
@@ -28,7 +29,7 @@ from scorer_core.versions import upgrades
 from slurm.jobs.policy import attempt_history, halve, halves, is_out_of_memory, reason_to_stop_retrying
 from slurm.submissions.snapshot import check_code
 
-FINISHED, FAILED, INTERRUPTED = 0, 1, 75
+FINISHED, FAILED, INTERRUPTED, NO_DEVICE = 0, 1, 75, 78
 HALVED = -1  # the pack was split in two: start them in a new process, which has free memory
 LOCK_PATIENCE_SECONDS = 15.0  # a stopping process may still write its last commit
 
@@ -121,6 +122,10 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
         except MovedError as error:  # only this log, which was moved too, can record it
             print(error, file=sys.stderr)
             return FAILED
+        except DeviceError as error:
+            print(error, file=sys.stderr)
+            _record_failure(folder, str(error), state)
+            return NO_DEVICE
         except BaseException as error:  # also exceptions by which an environment ends the process
             traceback.print_exc()
             message = mask(_message(folder, error))
@@ -183,23 +188,19 @@ def _memory_was_short() -> bool:
 
 
 def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, should_stop: Any, state: Any) -> bool:
+    device = use_device(arguments.device, [folder.configs()[0].task])
+    state["device_name"] = device.name
+
     import torch  # after the lock and the logs, so that a failed import is recorded
 
     from scorer_core.train import train
 
-    name = arguments.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise RecordError(f"--device {name}: PyTorch finds no CUDA device here")
     torch.set_num_threads(1)
-    label = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    write_json(place / "provenance.json", provenance(label))
+    write_json(place / "provenance.json", provenance(device.name, device.gpu))
     if changed := [line for line in upgrades(folder) if line.endswith(f" and {place.name}")]:
         logging.getLogger("scorer").warning("%s", changed[-1])
     beat = arguments.heartbeat_seconds
-    return train(folder, device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat, **state)
+    return train(folder, device.torch_device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat, **state)
 
 
 def _record_failure(folder: PackFolder, message: str, state: dict[str, Any]) -> None:

@@ -113,7 +113,7 @@ def _packs(submission: Submission, lock: Lock) -> int:
 
     show(LaunchState(waiting=folders))
     launcher = LocalLauncher(
-        profile.processes or usable_cores(), profile.device, profile.commit_seconds, 1.0,
+        profile.processes or usable_cores(), profile.job_device, profile.commit_seconds, 1.0,
         submission.name, profile.max_attempts,
     )  # fmt: skip
     outcome = launcher.run(folders, show)

@@ -49,9 +49,8 @@ def test_replays_of_all_processes_fit_the_memory(monkeypatch):
     assert chosen.lanes == max(1, int(1e-3 * memory / 2 / replay)) < 30
 
 
-def test_the_reason_says_that_gpu_speed_was_not_measured(monkeypatch):
-    monkeypatch.setattr(layout, "found_device", lambda: "cuda")
-    chosen = choose(runs(300), eager)
+def test_the_reason_says_that_gpu_speed_was_not_measured():
+    chosen = choose(runs(300), eager, device="cuda")
     assert (chosen.lanes, chosen.processes) == (290, 1)
     assert "GPU speed has not been measured yet" in chosen.why
 
