@@ -6,9 +6,11 @@ READY := $(VENV)/.ready
 # For `make devcluster`: the folder of the cluster, and a YAML file with settings (fields of tests/devcluster/settings.py).
 DIR ?= /tmp/scorer-devcluster
 CONFIG ?=
+# For `make bench-gpu`: its options.
+ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow fuzz lint check bench format devcluster interval-coverage verdict-rates
+.PHONY: help demo test test-slow fuzz lint check bench bench-gpu format devcluster interval-coverage verdict-rates
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile | awk -F ': ' '{printf "make %-18s %s\n", $$1, $$2}'
@@ -43,6 +45,9 @@ bench: $(READY) ## measure the speed of environments, training and search
 	$(BIN)/python -m tests.bench_environments --json bench-environments.json
 	$(BIN)/python -m tests.bench_training --json bench-training.json
 	$(BIN)/python -m tests.bench_search
+
+bench-gpu: ## test and measure a GPU in nine minutes; installs what it needs (ARGS="--official SCRIPT")
+	$(PYTHON) -m tests.bench_gpu $(ARGS)
 
 format: $(READY) ## format the code
 	$(BIN)/ruff check --fix .

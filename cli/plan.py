@@ -222,8 +222,7 @@ def cluster_estimate(packs: Sequence[PlannedPack], profile: Profile, at_once: in
     """The estimated time of `packs` as jobs under a Slurm `profile`, from measured speeds."""
     if not packs:
         return []
-    device = "cuda" if profile.job_device.startswith("cuda") else "cpu"
-    known = device if device in price.measured() else "cpu"
+    known = price.device_like(profile.job_device)
     seconds = [pack.seconds_on(known) for pack in packs]
     attempts = -(-max(seconds) // (60 * profile.time))
     longest = f"longest job about {duration(max(seconds))}"
@@ -235,6 +234,6 @@ def cluster_estimate(packs: Sequence[PlannedPack], profile: Profile, at_once: in
         f"Estimated on {profile.name}: {longest}; {duration(sum(seconds))} of one {unit} in total; "
         f"about {duration(makespan(seconds, at_once))} with {count(at_once, 'job')} at once."
     ]
-    if known != device:
+    if known == "cpu" and profile.job_device.startswith("cuda"):
         lines.append("The speeds were measured on a CPU: no GPU has been measured yet.")
     return lines

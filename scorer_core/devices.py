@@ -29,6 +29,7 @@ log = logging.getLogger("scorer")
 
 NUMBA_CUDA = ">=0.30.4,<0.31"  # as in pyproject.toml: without a floor pip takes versions that lack the compiler
 DRIVER_OF_CUDA = {12: "525", 13: "580"}  # NVIDIA, CUDA Compatibility, minor version compatibility
+OLDEST_CUDA = (12, 0)  # that an extra supports
 INDEX_OF_CUDA_12 = "https://download.pytorch.org/whl/cu126"
 ANY_GAME = tuple(f"{suite}/" for suite in SUITES)
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
@@ -141,8 +142,8 @@ def resolve(name: str, tasks: Sequence[str]) -> tuple[str, str]:
     return name if name != "auto" else "cuda", str(driver)
 
 
-def check_driver() -> Driver:
-    """The NVIDIA driver of this machine.
+def check_driver(needed: tuple[int, int] | None = None) -> Driver:
+    """The NVIDIA driver of this machine. `needed`: a version of CUDA (default: that of the installed PyTorch).
 
     Raises:
         DeviceError: if there is no driver, it is older than PyTorch needs, it does not start or shows no GPU.
@@ -156,7 +157,7 @@ def check_driver() -> Driver:
     number = ctypes.c_int()
     library.cuDriverGetVersion(ctypes.byref(number))
     found = number.value // 1000, number.value % 1000 // 10
-    needed = pytorch_build()[1] or (min(DRIVER_OF_CUDA), 0)
+    needed = needed or pytorch_build()[1] or OLDEST_CUDA
     if found[0] < needed[0]:
         advice = f"Use a machine with driver {DRIVER_OF_CUDA.get(needed[0], 'of a later year')} or newer"
         if found[0] in DRIVER_OF_CUDA:

@@ -24,6 +24,7 @@ class Layout:
     lanes: int
     processes: int
     why: str
+    device: str = "cpu"  # or `cuda`
 
 
 def choose(
@@ -40,26 +41,28 @@ def choose(
         compiled: whether a run's pack is compiled.
         lanes: maximum runs per pack, if it is given.
         processes: packs in parallel, if it is given; by default one per core, or one on a GPU.
-        device: `cpu` or `cuda`.
+        device: `cpu`, `cuda` or `cuda:N`.
     """
+    device = device.partition(":")[0]
     processes = processes or (1 if device == "cuda" else usable_cores())
     if not configs:
-        return Layout(lanes or 1, processes, "")
+        return Layout(lanes or 1, processes, "", device)
     fit = _lanes_that_fit(configs, device, processes)
     if lanes is not None:
-        return Layout(lanes, processes, f"Up to {count(lanes, 'lane')} per pack, as requested.")
+        return Layout(lanes, processes, f"Up to {count(lanes, 'lane')} per pack, as requested.", device)
     if device not in price.measured():
         why = f"Up to {count(fit, 'lane')} per pack, as many as fit into memory: GPU speed has not been measured yet."
-        return Layout(fit, processes, why)
+        return Layout(fit, processes, why, device)
     groups = by_shape(configs)
     most = max(len(alike) for alike in groups)
     candidates = [n for n in CANDIDATES if n <= fit and n < most] + ([most] if most <= fit else [])
-    times = {n: wall_seconds(groups, n, processes, compiled) for n in candidates or [1]}
+    times = {n: wall_seconds(groups, n, processes, compiled, device) for n in candidates or [1]}
     best = min(times, key=lambda n: (round(times[n], 1), n))
     others = ", ".join(f"{duration(times[n])} with {n}" for n in times if n in _neighbours(list(times), best))
     others = f" (alternatives: {others})" if others else ""
-    why = f"Up to {count(best, 'lane')} per pack{others}, one thread per pack; estimated from measured CPU speed."
-    return Layout(best, processes, why)
+    kind = "GPU" if device == "cuda" else "CPU"
+    why = f"Up to {count(best, 'lane')} per pack{others}, one thread per pack; estimated from measured {kind} speed."
+    return Layout(best, processes, why, device)
 
 
 def by_shape(configs: Sequence[RunConfig]) -> list[list[RunConfig]]:
@@ -77,7 +80,11 @@ def even(number: int, most: int) -> list[int]:
 
 
 def wall_seconds(
-    groups: Sequence[Sequence[RunConfig]], lanes: int, processes: int, compiled: Callable[[RunConfig], bool]
+    groups: Sequence[Sequence[RunConfig]],
+    lanes: int,
+    processes: int,
+    compiled: Callable[[RunConfig], bool],
+    device: str = "cpu",
 ) -> float:
     """Estimated wall-clock seconds with packs of at most `lanes` runs.
 
@@ -86,10 +93,11 @@ def wall_seconds(
         lanes: maximum runs per pack.
         processes: packs in parallel.
         compiled: whether a run's pack is compiled.
+        device: a kind of device that was measured.
     """
     seconds = []
     for alike in groups:
-        one = cache(lambda size, config=alike[0]: price.seconds(config, size, compiled(config)))
+        one = cache(lambda size, config=alike[0]: price.seconds(config, size, compiled(config), device))
         seconds += [one(size) for size in even(len(alike), lanes)]
     return makespan(seconds, processes)
 

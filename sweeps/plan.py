@@ -79,7 +79,8 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Estimated wall-clock seconds."""
-        return makespan([pack.seconds for pack in self.packs], self.layout.processes)
+        device = price.device_like(self.layout.device)
+        return makespan([pack.seconds_on(device) for pack in self.packs], self.layout.processes)
 
     def write(self) -> None:
         """Write the definition, the folders of new packs and `plan-<n>.json`, before anything is started.
@@ -125,7 +126,7 @@ def make_plan(
         compile: `torch.compile` for new packs; `auto` if it saves time.
         processes: packs trained in parallel; by default those of this machine.
         only: run ids; all other runs are left out of the packs.
-        device: `cpu` or `cuda`, on which the packs will train.
+        device: `cpu`, `cuda` or `cuda:N`, on which the packs will train.
 
     Raises:
         RecordError: if the folder of the packs cannot be read.

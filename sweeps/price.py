@@ -38,6 +38,12 @@ def measured() -> dict[str, dict[str, Speed]]:
     return {device: {form: Speed(**speed) for form, speed in forms.items()} for device, forms in kept["speed"].items()}
 
 
+def device_like(device: str) -> str:
+    """`device` (`cpu`, `cuda`, `cuda:N`) as a kind of device that was measured: `cpu` if it was not."""
+    kind = device.partition(":")[0]
+    return kind if kind in measured() else "cpu"
+
+
 def observation_size(task: str) -> int:
     """The number of values in an observation of `task`."""
     return _observation(task)[0]

@@ -25,48 +25,67 @@ LANES = (1, 4, 8, 30, 120, 240)
 EAGER_LANES = (1, 16)
 LANES_A_CORE = (1, 8, 30)  # of packs on every core at a time
 ROUNDS, ROUND_SECONDS = 5, 3.0
+CEILING_SIZE = {"cpu": 512, "cuda": 8192}  # of the matrices whose product suits the device
 
 
-def settings(seed: int) -> RunConfig:
-    return RunConfig(task="gymnax/breakout", seed=seed, learning_starts=1_000)
+def settings(seed: int, matmul: str = "float32") -> RunConfig:
+    return RunConfig.model_validate(
+        {"task": "gymnax/breakout", "seed": seed, "learning_starts": 1_000, "matmul": matmul}
+    )
 
 
-def ceiling() -> float:
-    """Floating-point operations a second of a matrix product that suits this processor, on one thread."""
+def ceiling(device: str) -> float:
+    """Floating-point operations a second of a matrix product that suits the device; of a CPU, on one thread."""
     import torch
 
-    a, b = torch.randn(2, 512, 512)
+    size = CEILING_SIZE[device]
+    a, b = torch.randn(2, size, size, device=device)
     times = []
     for _ in range(20):
         start = time.perf_counter()
         torch.mm(a, b)
+        wait(device)
         times.append(time.perf_counter() - start)
-    return 2 * 512**3 / statistics.median(times)
+    return 2 * size**3 / statistics.median(times)
 
 
-def train(lanes: int, compiled: bool) -> dict[str, Any]:
+def wait(device: str) -> None:
+    """Until the device has done all that was asked of it."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+def train(
+    lanes: int, compiled: bool, device: str = "cpu", matmul: str = "float32", round_seconds: float = ROUND_SECONDS
+) -> dict[str, Any]:
     """In a process of its own: says `ready`, waits for a line, and measures."""
     started = time.perf_counter()
     import torch
     from torch.profiler import ProfilerActivity, profile
 
+    from scorer_core.devices import open_device
     from scorer_core.pack import Pack
     from scorer_core.train import keep_freed_memory
 
     torch.set_num_threads(1)
     keep_freed_memory()
-    pack = Pack([settings(seed) for seed in range(lanes)], torch.device("cpu"), compiled)
+    on = open_device(device, ["gymnax/breakout"]).torch_device
+    pack = Pack([settings(seed, matmul) for seed in range(lanes)], on, compiled)
     while pack.updates_since_log < 2:
         pack.step()
+    wait(device)
     start_seconds = time.perf_counter() - started
     print("ready", flush=True)
     sys.stdin.readline()
     rates, fractions = [], []
     for _ in range(ROUNDS):
-        most = ceiling()
+        most = ceiling(device)
         before, begun = pack.vector_step, time.perf_counter()
-        while time.perf_counter() - begun < ROUND_SECONDS:
+        while time.perf_counter() - begun < round_seconds:
             pack.step()
+        wait(device)
         rate = (pack.vector_step - before) / (time.perf_counter() - begun)
         rates.append(rate)
         fractions.append(rate * lanes * sum(price.flop(pack.config)) / most)
@@ -85,6 +104,7 @@ def train(lanes: int, compiled: bool) -> dict[str, Any]:
         "fraction_of_matmul": statistics.median(fractions),
         "start_seconds": start_seconds,
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "device_gib": torch.cuda.max_memory_reserved() / 2**30 if device == "cuda" else 0.0,
         "parts": shares(pack) | operations,
     }
 
@@ -151,9 +171,13 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--pack", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--compiled", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
+    parser.add_argument("--matmul", default="float32", help=argparse.SUPPRESS)
+    parser.add_argument("--round-seconds", type=float, default=ROUND_SECONDS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.pack:
-        print(json.dumps(train(arguments.pack, arguments.compiled)))
+        layout = arguments.pack, arguments.compiled, arguments.device, arguments.matmul, arguments.round_seconds
+        print(json.dumps(train(*layout)))
         return
     cores = usable_cores()
     print(

@@ -55,6 +55,15 @@ def test_the_reason_says_that_gpu_speed_was_not_measured():
     assert "GPU speed has not been measured yet" in chosen.why
 
 
+def test_once_a_gpu_was_measured_its_speed_chooses_the_layout(monkeypatch):
+    slow, fast = price.Speed(start=10, fixed=1e-3, lane=1e-3), price.Speed(start=10, fixed=1e-3, lane=1e-6)
+    monkeypatch.setattr(price, "measured", lambda: {"cpu": {"eager": slow}, "cuda": {"eager": fast}})
+    chosen = choose(runs(300), eager, device="cuda:0")
+    assert (chosen.lanes, chosen.processes, chosen.device) == (240, 1, "cuda")
+    assert "estimated from measured GPU speed" in chosen.why
+    assert wall_seconds([runs(300)], 300, 1, eager, "cuda") < wall_seconds([runs(300)], 300, 1, eager) / 10
+
+
 def test_packs_are_even_and_none_is_too_large():
     assert even(10, 4) == [3, 3, 4]
     assert even(8, 4) == [4, 4]
