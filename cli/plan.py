@@ -15,6 +15,7 @@ from cli.help import App
 from cli.options import AsJson, Device, Lanes, Outputs, Overrides, Processes, SweepArgument
 from cli.sweep_argument import SHOWN_CHANGES, definition
 from scorer_core import devices
+from scorer_core.compiler import compiler_fault
 from scorer_core.devices import DeviceError
 from scorer_core.provenance import git_error
 from scorer_core.support.commands import shown_path
@@ -25,7 +26,7 @@ from sweeps import folders, price
 from sweeps.definition import Sweep
 from sweeps.layout import makespan
 from sweeps.left_out import left_out, on_disk
-from sweeps.plan import Plan, PlannedPack, make_plan
+from sweeps.plan import Compile, Plan, PlannedPack, make_plan, worth_compiling
 from sweeps.timescale import timescales
 
 app = App()
@@ -61,14 +62,17 @@ def plan(
     except DeviceError as error:
         problems.append(str(error))
         name, why = where.job_device, ""
-    planned = plan_for(loaded, outputs, where, lanes, processes=processes, device=name)
+    no_compiler = compiler_missing(loaded, "auto", name) if backend_of(where).on_this_machine else None
+    planned = plan_for(
+        loaded, outputs, where, lanes, processes=processes, device=name, compile="off" if no_compiler else "auto"
+    )
     planned = replace(planned, problems=(*planned.problems, *problems))
     changes = folders.changes(sweep, planned.folder, overrides or ())
     if as_json:
         return print_json(plan_json(planned, source, changes))
     print_plan(planned, source, changes)
     if backend_of(where).on_this_machine:
-        print_estimate(planned, name, why)
+        print_estimate(planned, name, why, no_compiler)
     else:
         out.print("\n".join(cluster_estimate(planned.packs, where, processes)))
     return print_timescales(planned)
@@ -82,6 +86,7 @@ def plan_for(
     only: Collection[str] | None = None,
     processes: int | None = None,
     device: str = "cpu",
+    compile: Compile = "auto",
 ) -> Plan:
     """The plan of `sweep` under `profile` on `device`. Only a local profile is planned by the cores of this machine.
 
@@ -89,7 +94,7 @@ def plan_for(
         RecordError: if the folder of the packs cannot be read.
     """
     lanes, processes = backend_of(profile).layout(profile, lanes, processes)
-    return make_plan(sweep, outputs, lanes, processes=processes, only=only, device=device)
+    return make_plan(sweep, outputs, lanes, compile, processes, only, device)
 
 
 def device_for(profile: Profile, tasks: Sequence[str]) -> tuple[str, str]:
@@ -163,12 +168,25 @@ def _left_out(planned: Plan, source: str) -> list[str]:
     return left_out(planned.folder, on_disk(planned.folder), planned.run_ids, lambda: planned.sweep, source)
 
 
-def print_estimate(planned: Plan, device: str, why: str) -> None:
-    """Print how long the packs take on this machine, the reason for their layout, and the device with the reason."""
+def print_estimate(planned: Plan, device: str, why: str, no_compiler: str | None) -> None:
+    """Print the estimated time on this machine, the device, the reasons for both, and why no pack is compiled."""
     if planned.packs:
         processes = count(planned.layout.processes, "process")
         out.print(f"About {duration(planned.seconds)} with {processes}. {planned.layout.why}")
         out.print(device_line(device, why))
+        if no_compiler:
+            out.print(no_compiler_note(no_compiler))
+
+
+def compiler_missing(sweep: Sweep, compile: Compile, device: str) -> str | None:
+    """Why this machine cannot compile the packs that `compile` wants to be compiled; None if nothing prevents it."""
+    wanted = compile == "on" or (compile == "auto" and any(worth_compiling(run.config) for run in sweep.runs))
+    return compiler_fault(device) if wanted else None
+
+
+def no_compiler_note(why: str) -> str:
+    """The line on packs that would have been compiled."""
+    return f"note: new packs are not compiled, so training is slower: {why}."
 
 
 def device_line(device: str, why: str) -> str:

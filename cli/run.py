@@ -8,7 +8,7 @@ from rich.text import Text
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, err, exit_with_error, out
 from cli.help import App
 from cli.options import CommitSeconds, Device, Lanes, Outputs, Overrides, Processes, SweepArgument
-from cli.plan import print_estimate, print_plan
+from cli.plan import compiler_missing, print_estimate, print_plan
 from cli.progress import ProgressBars
 from cli.report import report_on
 from cli.sweep_argument import definition
@@ -47,11 +47,14 @@ def run(
     """
     loaded, outputs = definition(sweep, outputs, overrides or ())
     device, why = devices.resolve(device, loaded.tasks)
-    planned = make_plan(loaded, outputs, lanes, compile, processes, device=device)
+    no_compiler = compiler_missing(loaded, compile, device)
+    if no_compiler and compile == "on":
+        exit_with_error(f"--compile on: {no_compiler}", USAGE)
+    planned = make_plan(loaded, outputs, lanes, "off" if no_compiler else compile, processes, device=device)
     # Printed before the frozen definition is replaced: it may have the names of runs that this one no longer has.
     changes = folders.changes(sweep, planned.folder, overrides or ())
     print_plan(planned, folders.source(sweep, outputs, overrides or ()), changes)
-    print_estimate(planned, device, why)
+    print_estimate(planned, device, why, no_compiler)
     try:
         planned.write()
     except RecordError as error:

@@ -11,7 +11,16 @@ from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, exit_with_e
 from cli.filters import make_filter
 from cli.help import App
 from cli.options import After, DryRun, Outputs, Overrides, ProfileName, Seeds, SweepArgument, Tasks, Variants
-from cli.plan import cluster_estimate, device_for, device_line, plan_for, print_notes, print_problems
+from cli.plan import (
+    cluster_estimate,
+    compiler_missing,
+    device_for,
+    device_line,
+    no_compiler_note,
+    plan_for,
+    print_notes,
+    print_problems,
+)
 from cli.slurm_queue import jobs_to_wait_for, slurm_or_exit
 from cli.submit_view import dry_run_text, interrupted_note, order_notes, outdated_code, submit_summary
 from cli.sweep_argument import definition
@@ -118,7 +127,10 @@ def submit_runs(
                 exit_with_error(f"Nothing was submitted: {error}", USAGE)
             device, why = profile.job_device, ""
             print_problems([str(error)])
-        planned = plan_for(loaded, outputs, profile, lanes, only, device=device)
+        no_compiler = compiler_missing(loaded, "auto", device) if backend.on_this_machine else None
+        planned = plan_for(
+            loaded, outputs, profile, lanes, only, device=device, compile="off" if no_compiler else "auto"
+        )
         if backend.on_this_machine:
             profile = profile.model_copy(update={"processes": planned.layout.processes})
         found = read_status(folder.resolve(), accounting=False)
@@ -137,6 +149,8 @@ def submit_runs(
         out.print("\n".join(submit_summary(planned, chosen, name if first else None)))
         if chosen.packs and backend.on_this_machine:
             out.print(device_line(device, why))
+            if no_compiler:
+                out.print(no_compiler_note(no_compiler))
         elif chosen.packs:
             selected = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
             out.print("\n".join(cluster_estimate(selected, profile)))

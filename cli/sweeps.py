@@ -65,6 +65,7 @@ def show(
         "state": {key: value for key, value in done.items() if key != "verdicts"} or read(folder.state, {}),
         "verdicts": judged,
         "pack": str(folder.path),
+        "not_compiled": read(folder.eager_because, None),
         "configuration": config.model_dump(mode="json") | {"ratio": config.ratio},
         "provenance": read(folder.provenance, {}),
         "last_metrics": row,
@@ -76,6 +77,8 @@ def show(
     provenance["git_diff"] = count(len((shown["provenance"].get("git_diff") or "").splitlines()), "line")
     out.print(Text.assemble((config.run_id, "bold"), f"  {config.task}, {config.coupling}, seed {config.seed}"))
     out.print(f"pack {folder.path}")
+    if shown["not_compiled"]:
+        out.print(f"not compiled, although it was planned: {shown['not_compiled']}")
     print_problems(shown["problems"])
     for verdict in shown["verdicts"]:
         meaning = verdicts.MEANINGS.get(verdict, "verdict of a newer version")

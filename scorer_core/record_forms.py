@@ -32,6 +32,7 @@ class PackRecord(BaseModel):
 
     schema_version: Annotated[int, Field(alias="schema")] = 1  # of the run ids
     compiled: bool = False
+    eager_allowed: bool = False  # may its first attempt train without torch.compile, where no compiler is?
     halved_from: str | None = None
     runs: dict[str, dict[str, Any]] = {}
 
@@ -72,6 +73,12 @@ class StateRecord(BaseModel):
     submission: str = Field(default="", validation_alias=AliasChoices("submission", "series"))  # version 0.1: series
     starts: list[int] = []
     error: str = ""
+
+
+class EagerRecord(BaseModel):
+    """eager.json"""
+
+    because: str
 
 
 class HalvedRecord(BaseModel):

@@ -29,7 +29,7 @@ from scorer_core.config import RunConfig
 from scorer_core.identity import pack_id
 from scorer_core.metric_parts import MetricParts
 from scorer_core.provenance import read_provenance
-from scorer_core.record_forms import DoneRecord, PackRecord, StateRecord, first_fault, now, read_record
+from scorer_core.record_forms import DoneRecord, EagerRecord, PackRecord, StateRecord, first_fault, now, read_record
 from scorer_core.support.errors import MovedError, RecordError
 from scorer_core.support.files import numbered, refuse_links, replace_file, write_json
 from scorer_core.support.locks import Lock, try_lock
@@ -37,6 +37,7 @@ from scorer_core.support.locks import Lock, try_lock
 if TYPE_CHECKING:
     import pyarrow as pa
 
+EAGER = "eager.json"  # why a pack that was planned as compiled is eager
 HALVED = "halved.json"  # names the two packs that replaced a pack which ran out of memory
 
 
@@ -86,6 +87,10 @@ class PackFolder:
         pack = self._pack()
         return list(self._names(pack).values()), pack.halved_from
 
+    def tasks(self) -> list[str]:
+        """The tasks of the runs, not checked: no environment is imported."""
+        return sorted({str(settings.get("task")) for settings in self._pack().runs.values()})
+
     def known_runs(self) -> set[str]:
         """The run ids of a pack that may be damaged, from the first record that can be read; empty if none can."""
         with suppress(RecordError):
@@ -121,7 +126,25 @@ class PackFolder:
         return names
 
     def compiled(self) -> bool:
-        return self._pack().compiled
+        """Whether all its attempts use torch.compile; compiled and eager code differ in their last bits."""
+        return self._pack().compiled and not (self.path / EAGER).exists()
+
+    def eager_allowed(self) -> bool:
+        """Whether a compiled pack may become an eager one, before it trains."""
+        return self._pack().eager_allowed
+
+    def make_eager(self, because: str) -> None:
+        """From now on no attempt uses torch.compile. The caller holds the lock, and no step is committed.
+
+        Raises:
+            RecordError: if it cannot be recorded.
+        """
+        write_json(self.path / EAGER, {"because": because})
+
+    def eager_because(self) -> str | None:
+        """Why a pack that was planned as compiled is eager; None if it is not."""
+        found = read_record(self.path / EAGER, EagerRecord)
+        return found.because if found else None
 
     def _pack(self) -> PackRecord:
         pack = read_record(self.path / "pack.json", PackRecord)

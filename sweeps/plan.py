@@ -38,6 +38,7 @@ class PlannedPack:
     configs: list[RunConfig]
     started: bool
     compiled: bool
+    eager_allowed: bool = False  # where it trains, if there is no compiler
 
     @property
     def env_steps(self) -> int:
@@ -91,7 +92,7 @@ class Plan:
         replace_file(self.folder / "sweep.yaml", with_checksum(dump(self.sweep)))
         for pack in self.packs:
             if not pack.started:
-                PackFolder.create(self.folder / "packs", pack.configs, pack.compiled)
+                PackFolder.create(self.folder / "packs", pack.configs, pack.compiled, eager_allowed=pack.eager_allowed)
         if not self.packs:
             return
         names = [re.fullmatch(r"plan-([0-9]+)\.json", path.name) for path in self.folder.iterdir()]
@@ -174,7 +175,8 @@ def make_plan(
             if name in broken:  # pack.json is damaged, so its runs could not be read above
                 damaged |= {config.run_id for config in configs}
                 continue
-            packs.append(PlannedPack(PackFolder(folder / "packs" / name), configs, False, compiled(configs[0])))
+            pack = PackFolder(folder / "packs" / name)
+            packs.append(PlannedPack(pack, configs, False, compiled(configs[0]), compile == "auto"))
     if broken:
         problems.append(retrain(folder))
     packs.sort(key=lambda pack: -pack.seconds)

@@ -193,8 +193,9 @@ def main() -> None:
                  for form in ("eager", "compiled")}  # fmt: skip
         # From 4 lanes on: a lone compiled lane is computed twice.
         compiled = {n: r for n, r in alone["compiled"].items() if 4 <= n <= 30}
-        speed = {"cpu": {"eager": fitted(alone["eager"]), "compiled": fitted(compiled)}}
-        price.MEASURED.write_text(json.dumps({"machine": machine, "speed": speed}, indent=1) + "\n")
+        kept = json.loads(price.MEASURED.read_text())
+        kept["speed"]["cpu"] = {"eager": fitted(alone["eager"]), "compiled": fitted(compiled)}
+        price.MEASURED.write_text(json.dumps(kept | {"machine": machine}, indent=1) + "\n")
 
 
 def row(lanes: int, compiled: bool, processes: int) -> dict[str, Any]:

@@ -211,3 +211,17 @@ def test_a_plan_for_a_gpu_says_what_is_missing_and_what_auto_chose(call, trained
     assert f"problem: {NO_GPU}".strip() in " ".join(call(*words, "--device", "cuda")[1].split())
     more = "-s", "seeds=2"
     assert f"Device: cpu: {NO_GPU.partition('. ')[0]}." in " ".join(call(*words, *more)[1].split())
+
+
+def test_without_a_compiler_run_and_plan_say_so_and_compile_on_is_refused(call, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    words = "renamed", "--outputs", trained.outputs
+    long = "-s", "total_steps=8000000"
+    fault = f"{socket.gethostname()} has no C++ compiler: did not find g++"
+    note = f"note: new packs are not compiled, so training is slower: {fault}"
+    assert note in " ".join(call("plan", *words, *long)[1].split())
+    assert "not compiled" not in call("plan", *words, "-s", "seeds=2")[1], "short runs would not be compiled"
+    code, _, err = call("run", *words, "-s", "seeds=2", "--compile", "on")
+    assert code == 2
+    assert err.startswith(f"--compile on: {fault}")

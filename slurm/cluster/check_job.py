@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from scorer_core.compiler import compiler_fault
 from scorer_core.devices import ANY_GAME, DeviceError, pytorch_build, use_device
 from scorer_core.provenance import CODE_ROOT
 from scorer_core.support.files import read_json, write_json
@@ -104,6 +105,11 @@ def _findings(seen: dict[str, Any], nonce: str, now: float) -> Iterator[Finding]
         yield Finding("problem", "device of a job", found, advice)
     else:
         yield Finding("ok", "device of a job", seen["device"])
+    if seen["compiler"]:
+        found, _, advice = seen["compiler"].partition(". ")
+        yield Finding("note", "compiler", f"{found}: long runs train without torch.compile, slower", advice)
+    else:
+        yield Finding("ok", "compiler", "torch.compile has one")
     if seen["nonce"] != nonce:
         yield Finding(
             "problem", "output folder", "a job does not see files written on this node", "use another --outputs"
@@ -138,6 +144,7 @@ def main(folder: Path, device_name: str) -> None:
         "torch": pytorch_build()[0],
         "device": device,
         "device_error": error,
+        "compiler": compiler_fault(device_name),
         "nonce": read_json(folder / NONCE),
         "lock_free": free,
         "time": time.time(),

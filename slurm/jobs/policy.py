@@ -62,9 +62,12 @@ def halve(folder: PackFolder) -> bool:
     if len(configs) == 1 or folder.run_ids_and_origin()[1]:
         return False
     middle = (len(configs) + 1) // 2
-    packs, compiled = folder.path.parent, folder.compiled()
+    packs, compiled, allowed = folder.path.parent, folder.compiled(), folder.eager_allowed()
     parts: list[list[RunConfig]] = [configs[:middle], configs[middle:]]
-    into = [PackFolder.create(packs, part, compiled, halved_from=folder.pack_id).pack_id for part in parts]
+    into = [
+        PackFolder.create(packs, part, compiled, eager_allowed=allowed, halved_from=folder.pack_id).pack_id
+        for part in parts
+    ]
     write_json(folder.path / HALVED, {"into": into, "lanes": len(configs), "because": "out of memory"})
     (folder.path / "pack.json").unlink()
     return True

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from scorer_core.compiler import compiler_fault
 from scorer_core.devices import DeviceError, use_device
 from scorer_core.provenance import provenance
 from scorer_core.records import PackFolder
@@ -188,8 +189,9 @@ def _memory_was_short() -> bool:
 
 
 def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, should_stop: Any, state: Any) -> bool:
-    device = use_device(arguments.device, [folder.configs()[0].task])
+    device = use_device(arguments.device, folder.tasks())
     state["device_name"] = device.name
+    eager_without_compiler(folder, device.torch_device.type)
 
     import torch  # after the lock and the logs, so that a failed import is recorded
 
@@ -201,6 +203,23 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
         logging.getLogger("scorer").warning("%s", changed[-1])
     beat = arguments.heartbeat_seconds
     return train(folder, device.torch_device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat, **state)
+
+
+def eager_without_compiler(folder: PackFolder, device: str) -> None:
+    """Where no compiler works, make a compiled pack an eager one, if its plan allows it and it has no committed step.
+
+    Raises:
+        RecordError: if it must stay compiled; the message says why.
+    """
+    fault = compiler_fault(device) if folder.compiled() else None
+    if fault is None:
+        return
+    if not folder.eager_allowed():
+        raise RecordError(f"this pack is compiled, because it was planned so, and {fault}")
+    if folder.last_commit():
+        raise RecordError(f"this pack was compiled before, eager code would not continue it bit for bit, and {fault}")
+    folder.make_eager(fault)
+    logging.getLogger("scorer").warning("not compiled, so training is slower: %s", fault)
 
 
 def _record_failure(folder: PackFolder, message: str, state: dict[str, Any]) -> None:
