@@ -191,7 +191,7 @@ def no_compiler_note(why: str) -> str:
 
 def device_line(device: str, why: str) -> str:
     """The device and the reason for it."""
-    return f"Device: {device}{why and ': '}{why}."
+    return f"Device: {device} ({why})." if why else f"Device: {device}."
 
 
 def print_timescales(planned: Plan) -> None:

@@ -85,19 +85,19 @@ def run(
     changes = [*(overrides or ()), *([f"trials={trials}"] if trials else [])]
     existing = None if is_definition(search) else search_folder(search, outputs)
     definition = definitions.load(str(existing / "search.yaml") if existing else search, changes)
+    where = load_profile(profile) if profile else None
+    device, why = device_for(where or HERE.model_copy(update={"device": device}), definition.tasks)
     study = Study(definition, existing or outputs / definition.name)
     out.print(Text.assemble((definition.name, "bold"), f": {definition.question}"))
     if not study.trials_left():
         out.print("All trials are finished; raise --trials to run more.")
         return _end(study)
     given = [word for override in changes for word in ("-s", override)]
-    where = load_profile(profile) if profile else None
     lanes = lanes or (where.lanes if where else None) or LANES_OF_A_SEARCH
     workers = workers or (JOBS if where else usable_cores())
     per_batch = trials_per_batch(definition, study.trials_left(), workers, lanes)
     out.print(summary(definition, per_batch))
     out.print(f"Storage: {study.storage_location}")
-    device, why = device_for(where or HERE.model_copy(update={"device": device}), definition.tasks)
     if where:
         again = command("search", search, *given, "--profile", profile, outputs=outputs)
         return _send(study, where, again, workers, per_batch, lanes)

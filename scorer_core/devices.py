@@ -61,7 +61,7 @@ class Driver:
     uuid: str
 
     def __str__(self) -> str:
-        return f"{self.gpu} ({self.uuid}), NVIDIA driver {_driver_release()} for CUDA {_dotted(self.cuda)}"
+        return f"{self.gpu}, {self.uuid}, NVIDIA driver {_driver_release()} for CUDA {_dotted(self.cuda)}"
 
 
 def open_device(name: str, tasks: Sequence[str]) -> Device:
@@ -115,7 +115,7 @@ def use_device(name: str, tasks: Sequence[str]) -> Device:
     """
     chosen, why = resolve(name, tasks)
     if name == "auto":
-        log.info("device: %s, because %s", chosen, why)
+        log.info("device: %s (%s)", chosen, why)
     return open_device(chosen, tasks)
 
 
@@ -128,7 +128,7 @@ def resolve(name: str, tasks: Sequence[str]) -> tuple[str, str]:
         DeviceError: if it is a GPU that cannot be used.
     """
     if name == "cpu":
-        return "cpu", "it was requested"
+        return "cpu", "requested"
     if name == "auto" and "SLURM_JOB_ID" in os.environ:
         given = os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("SLURM_JOB_GPUS")
         return ("cuda", "Slurm gave this job a GPU") if given else ("cpu", "Slurm gave this job no GPU")

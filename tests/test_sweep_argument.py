@@ -210,7 +210,7 @@ def test_a_plan_for_a_gpu_says_what_is_missing_and_what_auto_chose(call, trained
     assert "is a build for CPUs. For a GPU: pip " in " ".join(call(*words, "--profile", profile)[1].split())
     assert f"problem: {NO_GPU}".strip() in " ".join(call(*words, "--device", "cuda")[1].split())
     more = "-s", "seeds=2"
-    assert f"Device: cpu: {NO_GPU.partition('. ')[0]}." in " ".join(call(*words, *more)[1].split())
+    assert f"Device: cpu ({NO_GPU.partition('. ')[0]})." in " ".join(call(*words, *more)[1].split())
 
 
 def test_without_a_compiler_run_and_plan_say_so_and_compile_on_is_refused(call, trained, tmp_path, monkeypatch):

@@ -114,6 +114,7 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(encoding="utf-8", errors="replace")
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+        logging.getLogger("scorer").setLevel(logging.INFO)
         try:
             folder.write_state(phase="starting", **state)
             finished = _train(folder, place, arguments, lambda: _should_stop(arguments), state)

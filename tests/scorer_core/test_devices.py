@@ -84,6 +84,13 @@ def test_each_fault_of_the_driver_is_one_line_that_says_what_to_do(stub, tmp_pat
 
 
 @no_driver
+def test_the_log_says_what_auto_chose_and_why(caplog):
+    with caplog.at_level("INFO", "scorer"):
+        assert devices.use_device("auto", BREAKOUT).name == "cpu"
+    assert caplog.messages == [f"device: cpu ({HOST} has no NVIDIA driver: libcuda.so.1 was not found)"]
+
+
+@no_driver
 def test_without_a_driver_the_line_says_so():
     found = f"{HOST} has no NVIDIA driver: libcuda.so.1 was not found"
     with pytest.raises(DeviceError) as raised:
@@ -94,7 +101,7 @@ def test_without_a_driver_the_line_says_so():
 
 def test_with_a_driver_and_a_pytorch_that_fit_it_is_the_gpu_and_the_reason_names_it(stub, tmp_path):
     environment = {**stub, "PYTHONPATH": stub_driver.install_packages(tmp_path, "13.0")}
-    named = "Stub GPU (GPU-abababab-abab-abab-abab-abababababab), NVIDIA driver of unknown release for CUDA 13.0"
+    named = "Stub GPU, GPU-abababab-abab-abab-abab-abababababab, NVIDIA driver of unknown release for CUDA 13.0"
     assert resolved(environment, "cuda") == ["cuda", named]
     assert resolved(environment, "auto") == ["cuda", named]
 

@@ -161,6 +161,7 @@ def test_cuda_kernels_play_the_same_games_in_the_simulator() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("extra", ["cuda12", "cuda13"])
 def test_with_either_extra_and_no_toolkit_the_kernels_are_linked_for_gpus_that_are_not_there(extra: str, tmp_path):
     """In a fresh environment: the compiler is the one that the extra has installed."""
