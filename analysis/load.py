@@ -87,6 +87,7 @@ class Results:
     logged: dict[tuple[str, str], np.ndarray] = field(repr=False)
     problems: tuple[str, ...] = ()  # records that could not be read
     version_notes: tuple[str, ...] = ()  # sentences on upgrades, different versions, unknown commits
+    devices: tuple[str, ...] = ()  # with the number of packs whose last attempt ran on each
 
     @property
     def variants(self) -> list[str]:
@@ -183,8 +184,10 @@ def load_results(folder: Path, metrics: Sequence[str] = ("return",), overrides: 
     points = tuple(dict.fromkeys(cell[0] for cell in cells))
     grid, logged = _grid(series, {(name, task) for name, task, _ in imported})
     packs = [PackFolder(path) for path in sorted({run.folder for run in found.values()})]
-    notes = tuple(version_notes(packs))
-    return Results(folder, sweep, points, tuple(rows), grid, tuple(metrics), series, logged, tuple(problems), notes)
+    notes, devices = map(tuple, version_notes(packs))
+    return Results(
+        folder, sweep, points, tuple(rows), grid, tuple(metrics), series, logged, tuple(problems), notes, devices
+    )
 
 
 def _importable(

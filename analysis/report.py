@@ -129,6 +129,7 @@ def provenance(summary: Summary, caption: str) -> dict[str, Any]:
         "runs": len(runs),
         "run_ids_hash": digest(runs),
         "code_versions": sorted({run.code_version for run in summary.results.runs if run.code_version}),
+        "devices": list(summary.results.devices),
         "score": summary.settings.score,
         "normalization": summary.normalization.scheme,
         "scale_hash": summary.normalization.reference_hash,

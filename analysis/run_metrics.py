@@ -141,8 +141,11 @@ def _code_version(pack: PackFolder, problems: list[str]) -> str:
     return " then ".join(dict.fromkeys(versions)) or "unknown"
 
 
-def version_notes(packs: Iterable[PackFolder]) -> list[str]:
-    """Sentences about the versions of `packs`: upgrades between attempts, different versions, unknown commits."""
+def version_notes(packs: Iterable[PackFolder]) -> tuple[list[str], list[str]]:
+    """Sentences about the versions of `packs`, and their devices with the number of packs on each.
+
+    The sentences are about upgrades between attempts, different versions and unknown commits.
+    """
     changed: list[str] = []
     last: list[dict[str, str]] = []
     unknown: Counter[str] = Counter()
@@ -161,7 +164,8 @@ def version_notes(packs: Iterable[PackFolder]) -> list[str]:
         notes.append(f"Packs ran with different versions: {mixed}.")
     for reason, number in unknown.items():
         notes.append(f"No git commit is recorded for {count(number, 'pack')}: {reason}.")
-    return notes
+    devices = Counter(version["device"] for version in last if "device" in version)
+    return notes, [f"{device} ({count(number, 'pack')})" for device, number in sorted(devices.items())]
 
 
 def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int], RunMetrics]:

@@ -97,7 +97,7 @@ def summarize_search(study: Study, against: Path | None = None) -> SearchSummary
         _against(search, against) if against else {},
         each * (len(complete) + len(pruned)) - saved,
         saved,
-        version_notes(pack_folders(study.folder / "packs")),
+        version_notes(pack_folders(study.folder / "packs"))[0],
     )
 
 

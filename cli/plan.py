@@ -218,6 +218,7 @@ def plan_json(planned: Plan, source: str, changes: Sequence[str] = ()) -> dict[s
         "seconds": round(planned.seconds),
         "timescales": [asdict(found) for found in timescales(planned.sweep)],
         "processes": planned.layout.processes,
+        "device": planned.layout.device,
         "why": planned.layout.why,
         "done": planned.done,
         "damaged": sorted(planned.damaged),

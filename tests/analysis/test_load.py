@@ -223,3 +223,11 @@ def test_what_is_read_can_be_overridden_but_not_what_was_trained(tmp_path):
     assert load_results(folder).baselines == ["dqn"]
     with pytest.raises(ReportError, match="baseline: 'nobody' is not a variant"):
         load_results(folder, overrides=["baseline=nobody"])
+
+
+def test_the_devices_of_the_last_attempts_are_counted(tmp_path):
+    folder = make_sweep(tmp_path, lanes=10)
+    first, second, *_ = pack_folders(folder / "packs")
+    write_json(first.new_attempt() / "provenance.json", {"device": "NVIDIA H100"})
+    write_json(second.new_attempt() / "provenance.json", {"device": "NVIDIA H100"})
+    assert "NVIDIA H100 (2 packs)" in load_results(folder).devices

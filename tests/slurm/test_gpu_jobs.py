@@ -9,7 +9,7 @@ from tests.slurm.workplace import PROFILE, Workplace, wait_for
 FOUND = "has no NVIDIA driver: libcuda.so.1 was not found"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_job_that_was_given_a_gpu_it_cannot_use_ends_with_one_line_and_is_not_requeued(unaccounted, tmp_path):
     """The login node has all packages for a GPU; only the node knows its driver."""
     (tmp_path / "packages").mkdir()
