@@ -32,7 +32,7 @@ DRIVER_OF_CUDA = {12: "525", 13: "580"}  # NVIDIA, CUDA Compatibility, minor ver
 OLDEST_CUDA = (12, 0)  # that an extra supports
 INDEX_OF_CUDA_12 = "https://download.pytorch.org/whl/cu126"
 ANY_GAME = tuple(f"{suite}/" for suite in SUITES)
-NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+CUDA_ERROR_NO_DEVICE = 100
 
 
 class DeviceError(Exception):
@@ -40,7 +40,7 @@ class DeviceError(Exception):
 
     def __init__(self, found: str, advice: str = ""):
         super().__init__(f"{found}. {advice}" if advice else found)
-        self.found = found
+        self.found, self.advice = found, advice
 
 
 @dataclass(frozen=True)
@@ -65,21 +65,18 @@ class Driver:
 
 
 def open_device(name: str, tasks: Sequence[str]) -> Device:
-    """Check the device `name` (cpu, cuda, cuda:N) for runs on `tasks`.
+    """Check the device `name` (cpu, cuda, cuda:N) for runs on `tasks`; PyTorch then uses one thread on the CPU.
 
     Raises:
         DeviceError: if it cannot be used.
     """
     if name == "cpu":
-        import torch
-
-        return Device(torch.device(name), "cpu")
+        return Device(_torch_on_one_thread().device(name), "cpu")
     if name.startswith("cuda:"):
         _show_only(int(name.removeprefix("cuda:")))
     driver = check_driver()
     check_installation(tasks, driver.cuda)
-    import torch
-
+    torch = _torch_on_one_thread()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
@@ -107,16 +104,24 @@ def open_device(name: str, tasks: Sequence[str]) -> Device:
     return Device(device, properties.name, gpu)
 
 
+def _torch_on_one_thread() -> Any:
+    """The module torch. Two threads per pack are slower than two packs, and a site may set OMP_NUM_THREADS."""
+    import torch
+
+    torch.set_num_threads(1)
+    return torch
+
+
 def use_device(name: str, tasks: Sequence[str]) -> Device:
     """The checked device that `name` means here; the log says what `auto` chose and why.
 
     Raises:
         DeviceError: if it cannot be used.
     """
-    chosen, why = resolve(name, tasks)
     if name == "auto":
-        log.info("device: %s (%s)", chosen, why)
-    return open_device(chosen, tasks)
+        name, why = resolve(name, tasks)
+        log.info("device: %s (%s)", name, why)
+    return open_device(name, tasks)
 
 
 def resolve(name: str, tasks: Sequence[str]) -> tuple[str, str]:
@@ -171,7 +176,7 @@ def check_driver(needed: tuple[int, int] | None = None) -> Driver:
     count = ctypes.c_int()
     if code == 0:
         code = library.cuDeviceGetCount(ctypes.byref(count))
-    if code == NO_DEVICE or (code == 0 and count.value == 0):
+    if code == CUDA_ERROR_NO_DEVICE or (code == 0 and count.value == 0):
         raise DeviceError(
             f"the NVIDIA driver of {_host()} shows no GPU; {_visible()}",
             "Request one (`gpus: 1` in the profile of a cluster), or use device: cpu",

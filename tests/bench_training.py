@@ -69,7 +69,6 @@ def train(
     from scorer_core.pack import Pack
     from scorer_core.train import keep_freed_memory
 
-    torch.set_num_threads(1)
     keep_freed_memory()
     on = open_device(device, ["gymnax/breakout"]).torch_device
     pack = Pack([settings(seed, matmul) for seed in range(lanes)], on, compiled)

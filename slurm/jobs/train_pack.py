@@ -194,11 +194,8 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
     state["device_name"] = device.name
     eager_without_compiler(folder, device.torch_device.type)
 
-    import torch  # after the lock and the logs, so that a failed import is recorded
+    from scorer_core.train import train  # after the lock and the logs, so that a failed import is recorded
 
-    from scorer_core.train import train
-
-    torch.set_num_threads(1)
     write_json(place / "provenance.json", provenance(device.name, device.gpu))
     if changed := [line for line in upgrades(folder) if line.endswith(f" and {place.name}")]:
         logging.getLogger("scorer").warning("%s", changed[-1])

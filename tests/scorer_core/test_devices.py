@@ -1,6 +1,7 @@
 """Why a GPU cannot be used, in one line. The driver is a stub; no GPU is needed."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -83,6 +84,13 @@ def test_each_fault_of_the_driver_is_one_line_that_says_what_to_do(stub, tmp_pat
     assert resolved(environment, "auto") == ["cpu", found]
 
 
+def test_a_process_that_trains_uses_one_thread_whatever_the_site_has_set():
+    code = "from scorer_core.devices import use_device; use_device('cpu', [])\nimport torch; print(torch.get_num_threads())"
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
 @no_driver
 def test_the_log_says_what_auto_chose_and_why(caplog):
     with caplog.at_level("INFO", "scorer"):
@@ -147,6 +155,6 @@ def test_one_gpu_of_several_is_chosen_by_its_token(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1a,MIG-2b")
     with pytest.raises(DeviceError):  # there is no driver, but the token is set before the driver starts
         devices.open_device("cuda:1", BREAKOUT)
-    assert devices.os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-2b"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "MIG-2b"
     with pytest.raises(DeviceError, match=r"^there is no device cuda:3 on .*; CUDA_VISIBLE_DEVICES='MIG-2b'$"):
         devices.open_device("cuda:3", BREAKOUT)
