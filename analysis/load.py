@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from analysis.choices import Score
-from analysis.run_metrics import RunMetrics, Status, read_imported, read_packs, version_notes
+from analysis.run_metrics import RunMetrics, Status, ran_with, read_imported, read_packs
 from scorer_core.config import RunConfig
 from scorer_core.metrics import METRICS
 from scorer_core.records import PackFolder
@@ -184,9 +184,8 @@ def load_results(folder: Path, metrics: Sequence[str] = ("return",), overrides: 
     points = tuple(dict.fromkeys(cell[0] for cell in cells))
     grid, logged = _grid(series, {(name, task) for name, task, _ in imported})
     packs = [PackFolder(path) for path in sorted({run.folder for run in found.values()})]
-    notes, devices = map(tuple, version_notes(packs))
     return Results(
-        folder, sweep, points, tuple(rows), grid, tuple(metrics), series, logged, tuple(problems), notes, devices
+        folder, sweep, points, tuple(rows), grid, tuple(metrics), series, logged, tuple(problems), *ran_with(packs)
     )
 
 

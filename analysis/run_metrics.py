@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -141,11 +141,15 @@ def _code_version(pack: PackFolder, problems: list[str]) -> str:
     return " then ".join(dict.fromkeys(versions)) or "unknown"
 
 
-def version_notes(packs: Iterable[PackFolder]) -> tuple[list[str], list[str]]:
-    """Sentences about the versions of `packs`, and their devices with the number of packs on each.
+class RanWith(NamedTuple):
+    """With what packs ran: sentences about their versions, and their devices with the number of packs on each."""
 
-    The sentences are about upgrades between attempts, different versions and unknown commits.
-    """
+    version_notes: tuple[str, ...]  # on upgrades between attempts, different versions, unknown commits
+    devices: tuple[str, ...]
+
+
+def ran_with(packs: Iterable[PackFolder]) -> RanWith:
+    """With what versions and on which devices `packs` ran."""
     changed: list[str] = []
     last: list[dict[str, str]] = []
     unknown: Counter[str] = Counter()
@@ -165,7 +169,7 @@ def version_notes(packs: Iterable[PackFolder]) -> tuple[list[str], list[str]]:
     for reason, number in unknown.items():
         notes.append(f"No git commit is recorded for {count(number, 'pack')}: {reason}.")
     devices = Counter(version["device"] for version in last if "device" in version)
-    return notes, [f"{device} ({count(number, 'pack')})" for device, number in sorted(devices.items())]
+    return RanWith(tuple(notes), tuple(f"{name} ({count(number, 'pack')})" for name, number in sorted(devices.items())))
 
 
 def read_imported(folder: Path, problems: list[str]) -> dict[tuple[str, str, int], RunMetrics]:

@@ -11,7 +11,7 @@ import optuna
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from analysis.run_metrics import version_notes
+from analysis.run_metrics import ran_with
 from analysis.statistics import Bootstrap, Estimate, estimate
 from scorer_core.config import RunConfig
 from scorer_core.pack_folders import pack_folders
@@ -63,7 +63,7 @@ class SearchSummary:
     against: dict[str, list[Place]]  # variants of a sweep, along the same fields
     steps_trained: int  # environment steps
     steps_saved: int  # by pruning
-    notes: list[str]  # on what the packs ran with: commits that are not known, different versions
+    notes: tuple[str, ...]  # on what the packs ran with: commits that are not known, different versions
 
     @property
     def search(self) -> Search:
@@ -97,7 +97,7 @@ def summarize_search(study: Study, against: Path | None = None) -> SearchSummary
         _against(search, against) if against else {},
         each * (len(complete) + len(pruned)) - saved,
         saved,
-        version_notes(pack_folders(study.folder / "packs"))[0],
+        ran_with(pack_folders(study.folder / "packs")).version_notes,
     )
 
 

@@ -11,12 +11,10 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, SplitTable, out, print_json
+from cli.device import HERE, Means, means_for
 from cli.help import App
 from cli.options import AsJson, Device, Lanes, Outputs, Overrides, Processes, SweepArgument
 from cli.sweep_argument import SHOWN_CHANGES, definition
-from scorer_core import devices
-from scorer_core.compiler import compiler_fault
-from scorer_core.devices import DeviceError
 from scorer_core.provenance import git_error
 from scorer_core.support.commands import shown_path
 from scorer_core.support.text import count, duration, folded
@@ -26,11 +24,10 @@ from sweeps import folders, price
 from sweeps.definition import Sweep
 from sweeps.layout import makespan
 from sweeps.left_out import left_out, on_disk
-from sweeps.plan import Compile, Plan, PlannedPack, make_plan, worth_compiling
+from sweeps.plan import Plan, PlannedPack, make_plan
 from sweeps.timescale import timescales
 
 app = App()
-HERE = Profile(name="local", scheduler="local")
 
 
 @app.command(epilog="Example: scorer plan quickstart -s seeds=5 -s variants.scorer.ratio=10 --profile mycluster")
@@ -56,23 +53,15 @@ def plan(
     where = load_profile(profile) if profile else HERE
     if device != "auto":
         where = where.model_copy(update={"device": device})
-    problems = []
-    try:
-        name, why = device_for(where, loaded.tasks)
-    except DeviceError as error:
-        problems.append(str(error))
-        name, why = where.job_device, ""
-    no_compiler = compiler_missing(loaded, "auto", name) if backend_of(where).on_this_machine else None
-    planned = plan_for(
-        loaded, outputs, where, lanes, processes=processes, device=name, compile="off" if no_compiler else "auto"
-    )
-    planned = replace(planned, problems=(*planned.problems, *problems))
+    means = means_for(where, loaded)
+    planned = plan_for(loaded, outputs, where, means, lanes, processes=processes)
+    planned = replace(planned, problems=(*planned.problems, *filter(None, [means.problem])))
     changes = folders.changes(sweep, planned.folder, overrides or ())
     if as_json:
         return print_json(plan_json(planned, source, changes))
     print_plan(planned, source, changes)
     if backend_of(where).on_this_machine:
-        print_estimate(planned, name, why, no_compiler)
+        print_estimate(planned, means)
     else:
         out.print("\n".join(cluster_estimate(planned.packs, where, processes)))
     return print_timescales(planned)
@@ -82,32 +71,18 @@ def plan_for(
     sweep: Sweep,
     outputs: Path,
     profile: Profile,
+    means: Means,
     lanes: int | None,
     only: Collection[str] | None = None,
     processes: int | None = None,
-    device: str = "cpu",
-    compile: Compile = "auto",
 ) -> Plan:
-    """The plan of `sweep` under `profile` on `device`. Only a local profile is planned by the cores of this machine.
+    """The plan of `sweep` under `profile`. Only a local profile is planned by the cores of this machine.
 
     Raises:
         RecordError: if the folder of the packs cannot be read.
     """
     lanes, processes = backend_of(profile).layout(profile, lanes, processes)
-    return make_plan(sweep, outputs, lanes, compile, processes, only, device)
-
-
-def device_for(profile: Profile, tasks: Sequence[str]) -> tuple[str, str]:
-    """The device of jobs under `profile`, and the reason. For a cluster only what is installed is checked: jobs use it.
-
-    Raises:
-        DeviceError: if it is a GPU that cannot be used.
-    """
-    if backend_of(profile).on_this_machine:
-        return devices.resolve(profile.job_device, tasks)
-    if profile.job_device.startswith("cuda"):
-        devices.check_installation(tasks)
-    return profile.job_device, "the profile says so"
+    return make_plan(sweep, outputs, lanes, means.compile, processes, only, means.device)
 
 
 def print_problems(problems: Iterable[str]) -> None:
@@ -168,30 +143,12 @@ def _left_out(planned: Plan, source: str) -> list[str]:
     return left_out(planned.folder, on_disk(planned.folder), planned.run_ids, lambda: planned.sweep, source)
 
 
-def print_estimate(planned: Plan, device: str, why: str, no_compiler: str | None) -> None:
-    """Print the estimated time on this machine, the device, the reasons for both, and why no pack is compiled."""
+def print_estimate(planned: Plan, means: Means) -> None:
+    """Print how long the packs take on this machine, on which device, and the reasons."""
     if planned.packs:
         processes = count(planned.layout.processes, "process")
         out.print(f"About {duration(planned.seconds)} with {processes}. {planned.layout.why}")
-        out.print(device_line(device, why))
-        if no_compiler:
-            out.print(no_compiler_note(no_compiler))
-
-
-def compiler_missing(sweep: Sweep, compile: Compile, device: str) -> str | None:
-    """Why this machine cannot compile the packs that `compile` wants to be compiled; None if nothing prevents it."""
-    wanted = compile == "on" or (compile == "auto" and any(worth_compiling(run.config) for run in sweep.runs))
-    return compiler_fault(device) if wanted else None
-
-
-def no_compiler_note(why: str) -> str:
-    """The line on packs that would have been compiled."""
-    return f"note: new packs are not compiled, so training is slower: {why}."
-
-
-def device_line(device: str, why: str) -> str:
-    """The device and the reason for it."""
-    return f"Device: {device} ({why})." if why else f"Device: {device}."
+        out.print("\n".join(means.lines()))
 
 
 def print_timescales(planned: Plan) -> None:

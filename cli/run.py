@@ -6,13 +6,13 @@ import typer
 from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, err, exit_with_error, out
+from cli.device import HERE, means_for
 from cli.help import App
 from cli.options import CommitSeconds, Device, Lanes, Outputs, Overrides, Processes, SweepArgument
-from cli.plan import compiler_missing, print_estimate, print_plan
+from cli.plan import print_estimate, print_plan
 from cli.progress import ProgressBars
 from cli.report import report_on
 from cli.sweep_argument import definition
-from scorer_core import devices
 from scorer_core.provenance import CODE_ROOT, code_version
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import command
@@ -46,15 +46,16 @@ def run(
     Interrupted runs continue from their checkpoints.
     """
     loaded, outputs = definition(sweep, outputs, overrides or ())
-    device, why = devices.resolve(device, loaded.tasks)
-    no_compiler = compiler_missing(loaded, compile, device)
-    if no_compiler and compile == "on":
-        exit_with_error(f"--compile on: {no_compiler}", USAGE)
-    planned = make_plan(loaded, outputs, lanes, "off" if no_compiler else compile, processes, device=device)
+    means = means_for(HERE.model_copy(update={"device": device}), loaded, compile)
+    if means.problem:
+        exit_with_error(means.problem, USAGE)
+    if means.no_compiler and compile == "on":
+        exit_with_error(f"--compile on: {means.no_compiler}", USAGE)
+    planned = make_plan(loaded, outputs, lanes, means.compile, processes, device=means.device)
     # Printed before the frozen definition is replaced: it may have the names of runs that this one no longer has.
     changes = folders.changes(sweep, planned.folder, overrides or ())
     print_plan(planned, folders.source(sweep, outputs, overrides or ()), changes)
-    print_estimate(planned, device, why, no_compiler)
+    print_estimate(planned, means)
     try:
         planned.write()
     except RecordError as error:
@@ -68,7 +69,7 @@ def run(
             )
         out.print("All runs are finished.")
         return report_on(planned.folder)
-    launcher = LocalLauncher(planned.layout.processes, device, commit_seconds)
+    launcher = LocalLauncher(planned.layout.processes, means.device, commit_seconds)
     waited_for: set[PackFolder] = set()
 
     def show(outcome: LaunchState) -> None:

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from cli import search_results
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, err, exit_with_error, out
+from cli.device import HERE, device_for, device_line
 from cli.help import App, Group
 from cli.options import SEARCH_FORMS, CommitSeconds, Device, Outputs, Overrides, SearchArgument
-from cli.plan import HERE, device_for, device_line
 from cli.sweep_argument import named_search, search_folder
 from scorer_core.support.commands import command, command_on
 from scorer_core.support.cores import usable_cores

@@ -8,23 +8,14 @@ from typing import Annotated
 import typer
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, exit_with_error, out
+from cli.device import means_for
 from cli.filters import make_filter
 from cli.help import App
 from cli.options import After, DryRun, Outputs, Overrides, ProfileName, Seeds, SweepArgument, Tasks, Variants
-from cli.plan import (
-    cluster_estimate,
-    compiler_missing,
-    device_for,
-    device_line,
-    no_compiler_note,
-    plan_for,
-    print_notes,
-    print_problems,
-)
+from cli.plan import cluster_estimate, plan_for, print_notes, print_problems
 from cli.slurm_queue import jobs_to_wait_for, slurm_or_exit
 from cli.submit_view import dry_run_text, interrupted_note, order_notes, outdated_code, submit_summary
 from cli.sweep_argument import definition
-from scorer_core.devices import DeviceError
 from scorer_core.support.commands import command_on
 from scorer_core.support.text import count
 from slurm.backend import SchedulerError, SubmissionUnknownError, backend_of
@@ -120,17 +111,11 @@ def submit_runs(
     else:
         limits = slurm_or_exit(lambda: backend.limits(profile))
     with nullcontext() if dry_run else _locked(folder):
-        try:
-            device, why = device_for(profile, loaded.tasks)
-        except DeviceError as error:
-            if not dry_run:
-                exit_with_error(f"Nothing was submitted: {error}", USAGE)
-            device, why = profile.job_device, ""
-            print_problems([str(error)])
-        no_compiler = compiler_missing(loaded, "auto", device) if backend.on_this_machine else None
-        planned = plan_for(
-            loaded, outputs, profile, lanes, only, device=device, compile="off" if no_compiler else "auto"
-        )
+        means = means_for(profile, loaded)
+        if means.problem and not dry_run:
+            exit_with_error(f"Nothing was submitted: {means.problem}", USAGE)
+        print_problems(filter(None, [means.problem]))
+        planned = plan_for(loaded, outputs, profile, means, lanes, only)
         if backend.on_this_machine:
             profile = profile.model_copy(update={"processes": planned.layout.processes})
         found = read_status(folder.resolve(), accounting=False)
@@ -148,9 +133,7 @@ def submit_runs(
         first = not any(submission.packs for submission in found.submissions)
         out.print("\n".join(submit_summary(planned, chosen, name if first else None)))
         if chosen.packs and backend.on_this_machine:
-            out.print(device_line(device, why))
-            if no_compiler:
-                out.print(no_compiler_note(no_compiler))
+            out.print("\n".join(means.lines()))
         elif chosen.packs:
             selected = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
             out.print("\n".join(cluster_estimate(selected, profile)))

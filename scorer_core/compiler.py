@@ -26,17 +26,21 @@ def compiler_fault(device: str) -> str | None:
         language, variable, names, options = "C++", "CXX", ("clang++",), []
     else:
         language, variable, names, options = "C++", "CXX", ("g++",), ["-fopenmp"]
-    given = os.environ.get(variable)
-    compiler = next((name for name in ((given,) if given else names) if shutil.which(shlex.split(name)[0])), None)
+    host, given = socket.gethostname(), os.environ.get(variable, "").strip()
     help_ = f"Install one, load a module that has one (`setup` in a profile), or name one in {variable}"
+    try:
+        commands = [shlex.split(name) for name in ((given,) if given else names)]
+    except ValueError as error:
+        return f"{variable}={given!r} of {host} is not a command: {error}. {help_}"
+    compiler = next((command for command in commands if shutil.which(command[0])), None)
     if compiler is None:
-        searched = given or " or ".join(names)
-        return f"{socket.gethostname()} has no {language} compiler: did not find {searched}. {help_}"
+        return f"{host} has no {language} compiler: did not find {given or ' or '.join(names)}. {help_}"
+    named = f"the {language} compiler {shlex.join(compiler)} of {host}"
     with TemporaryDirectory() as folder:
         source = Path(folder) / ("test.c" if language == "C" else "test.cpp")
         source.write_text(PROGRAM, encoding="utf-8")
         headers = ["-I", sysconfig.get_paths()["include"], "-I", sysconfig.get_paths()["platinclude"]]
-        command = [*shlex.split(compiler), "-shared", "-fPIC", *options, *headers, str(source)]
+        command = [*compiler, "-shared", "-fPIC", *options, *headers, str(source)]
         try:
             done = subprocess.run(
                 [*command, "-o", f"{source}.so"],
@@ -46,10 +50,10 @@ def compiler_fault(device: str) -> str | None:
                 timeout=SECONDS,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            return f"the {language} compiler {compiler} of {socket.gethostname()} does not work: {error}. {help_}"
+            return f"{named} does not work: {error}. {help_}"
     if done.returncode == 0:
         return None
     lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no message"]
     if any("Python.h" in line for line in lines):
         help_ = "Install the header files of Python (python3-dev or python3-devel), or use a Python that has them"
-    return f"the {language} compiler {compiler} of {socket.gethostname()} fails: {lines[0].strip()}. {help_}"
+    return f"{named} fails: {lines[0].strip()}. {help_}"

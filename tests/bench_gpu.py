@@ -21,6 +21,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from scorer_core import devices
+from scorer_core.support.files import replace_file
 
 ROOT = Path(__file__).parents[1]
 GPU_TESTS = ("tests/scorer_core/test_gpu.py", "tests/scorer_core/envs/test_compiled.py")
@@ -68,9 +69,7 @@ class Bench:
             ("bench-gpu.json", json.dumps(self.results, indent=1)),
             ("bench-gpu.txt", page(self.results)),
         ):
-            new = self.out / f"{file}.new"
-            new.write_text(f"{text}\n", encoding="utf-8")
-            new.replace(self.out / file)
+            replace_file(self.out / file, f"{text}\n".encode())
         return "result" in found
 
     def elapsed(self) -> float:
@@ -228,7 +227,7 @@ def environments_alone(device: str, dry: bool) -> dict[str, float]:
     return rates
 
 
-def stored_speeds(results: dict[str, Any]) -> dict[str, Any]:
+def store_speeds(results: dict[str, Any]) -> dict[str, Any]:
     """What the planner needs to know of this GPU, added to what it knows."""
     from sweeps import price
     from tests.bench_training import fitted
@@ -263,7 +262,7 @@ def main() -> int:
         print(json.dumps(environments_alone(arguments.device, arguments.dry)))
         return 0
     if arguments.keep:
-        print(json.dumps(stored_speeds(json.loads(arguments.keep.read_text(encoding="utf-8")))))
+        print(json.dumps(store_speeds(json.loads(arguments.keep.read_text(encoding="utf-8")))))
         return 0
     out = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from ctypes.util import find_library
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,9 @@ int cuGetErrorString(int error, const char **text) { *text = getenv("STUB_TEXT")
 """
 
 
+no_driver = pytest.mark.skipif(find_library("cuda") is not None, reason="this machine has an NVIDIA driver")
+
+
 def build(folder: Path) -> dict[str, str]:
     """The environment of a process that finds the library; skips the test without a C compiler."""
     if not shutil.which("cc"):
@@ -30,12 +34,15 @@ def build(folder: Path) -> dict[str, str]:
     return {**os.environ, "LD_LIBRARY_PATH": str(folder)}
 
 
-def install_packages(folder: Path, cuda: str) -> str:
-    """A folder for PYTHONPATH with what PyTorch, built for this version of CUDA, and numba-cuda say of themselves."""
+def install_packages(folder: Path, cuda: str | None) -> str:
+    """A folder for PYTHONPATH with what PyTorch, built for this version of CUDA, and numba-cuda say of themselves.
+
+    None: PyTorch is built for CPUs.
+    """
     (folder / "torch").mkdir()
     (folder / "torch" / "__init__.py").touch()
-    release = f"2.13.0+cu{cuda.replace('.', '')}"
-    (folder / "torch" / "version.py").write_text(f"__version__ = '{release}'\ncuda: Optional[str] = '{cuda}'\n")
+    release = f"2.13.0+cu{cuda.replace('.', '')}" if cuda else "2.13.0+cpu"
+    (folder / "torch" / "version.py").write_text(f"__version__ = '{release}'\ncuda: Optional[str] = {cuda!r}\n")
     (folder / "numba_cuda-0.30.4.dist-info").mkdir()
     (folder / "numba_cuda-0.30.4.dist-info" / "METADATA").write_text("Name: numba-cuda\nVersion: 0.30.4\n")
     return str(folder)

@@ -12,6 +12,7 @@ import yaml
 
 from cli import main
 from sweeps import folders
+from tests.stub_driver import no_driver
 
 SMALL = {
     "tasks": "[minatar/breakout]",
@@ -163,7 +164,7 @@ NO_GPU = (
             ["run", "renamed", "--device", "gpu"],
             "--device: unknown device 'gpu'; choose from: cpu, cuda, cuda:N, auto\n",
         ),
-        (["run", "renamed", "--device", "cuda"], NO_GPU),
+        pytest.param(["run", "renamed", "--device", "cuda"], NO_GPU, marks=no_driver),
         (["plan", "KEY"], "KEY: seads: unknown key\n"),
         (["status", "OUTSIDE"], "OUTSIDE: name: '../renamed' cannot be a folder's name; "),
         (["submit", "renamed", "--profile", "DEVICE"], "DEVICE: device: unknown device 'gpu'; choose from: "),
@@ -203,6 +204,7 @@ def test_ctrl_c_before_a_command_begins_gives_no_traceback(call, monkeypatch):
     assert call("status") == (130, "", "")
 
 
+@no_driver
 def test_a_plan_for_a_gpu_says_what_is_missing_and_what_auto_chose(call, trained, tmp_path):
     profile = tmp_path / "gpu.yaml"
     profile.write_text("scheduler: slurm\ngpus: 1\n")

@@ -101,13 +101,11 @@ def _without_result(folder: Path, job: str, state: str, seconds: float) -> Itera
 def _findings(seen: dict[str, Any], nonce: str, now: float) -> Iterator[Finding]:
     yield Finding("ok", "probe", f"ran on {seen['host']} with Python {seen['python']}, PyTorch {seen['torch']}")
     if seen["device_error"]:
-        found, _, advice = seen["device_error"].partition(". ")
-        yield Finding("problem", "device of a job", found, advice)
+        yield Finding("problem", "device of a job", *seen["device_error"])
     else:
         yield Finding("ok", "device of a job", seen["device"])
     if seen["compiler"]:
-        found, _, advice = seen["compiler"].partition(". ")
-        yield Finding("note", "compiler", f"{found}: long runs train without torch.compile, slower", advice)
+        yield Finding("note", "compiler", seen["compiler"], "long runs train without torch.compile, slower")
     else:
         yield Finding("ok", "compiler", "torch.compile has one")
     if seen["nonce"] != nonce:
@@ -130,12 +128,13 @@ def _findings(seen: dict[str, Any], nonce: str, now: float) -> Iterator[Finding]
 def main(folder: Path, device_name: str) -> None:
     """Run in the job: write into `folder` what it finds; `device_name` is the device on which packs would train."""
     check_code()
-    device, error = "", ""
+    device, error, compiler = "", None, None
     try:
         used = use_device(device_name, list(ANY_GAME))
         device = ", ".join([used.name, *(f"{key} {value}" for key, value in (used.gpu or {}).items())])
+        compiler = compiler_fault(used.torch_device.type)
     except DeviceError as reason:
-        error = str(reason)
+        error = reason.found, reason.advice
     with try_lock(folder / LOCK) as lock:
         free = lock is not None  # although the login node has locked it
     seen = {
@@ -144,7 +143,7 @@ def main(folder: Path, device_name: str) -> None:
         "torch": pytorch_build()[0],
         "device": device,
         "device_error": error,
-        "compiler": compiler_fault(device_name),
+        "compiler": compiler,
         "nonce": read_json(folder / NONCE),
         "lock_free": free,
         "time": time.time(),

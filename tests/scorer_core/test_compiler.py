@@ -51,6 +51,14 @@ def test_without_a_compiler_the_line_names_what_was_looked_for(without_compiler,
 
 
 @needs_compiler
+def test_a_variable_that_is_blank_counts_as_not_set_and_one_that_is_no_command_is_named(monkeypatch):
+    monkeypatch.setenv("CXX", " ")
+    assert compiler_fault("cpu") is None
+    monkeypatch.setenv("CXX", 'g++ "-O1')
+    assert compiler_fault("cpu") == f"CXX='g++ \"-O1' of {HOST} is not a command: No closing quotation. {INSTALL} CXX"
+
+
+@needs_compiler
 def test_a_compiler_that_fails_is_named_with_its_first_error(monkeypatch):
     monkeypatch.setenv("CXX", "g++ -mno-such-option")
     fault = compiler_fault("cpu") or ""

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import tomllib
-from ctypes.util import find_library
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,9 @@ import pytest
 from scorer_core import devices
 from scorer_core.devices import DeviceError, check_installation, resolve
 from tests import stub_driver
+from tests.stub_driver import no_driver
 
 HOST = socket.gethostname()
-no_driver = pytest.mark.skipif(find_library("cuda") is not None, reason="this machine has an NVIDIA driver")
 BREAKOUT = ["minatar/breakout"]
 RESOLVE = """
 import json, sys
@@ -85,7 +85,8 @@ def test_each_fault_of_the_driver_is_one_line_that_says_what_to_do(stub, tmp_pat
 
 
 def test_a_process_that_trains_uses_one_thread_whatever_the_site_has_set():
-    code = "from scorer_core.devices import use_device; use_device('cpu', [])\nimport torch; print(torch.get_num_threads())"
+    code = "from scorer_core.devices import use_device; use_device('cpu', [])\n"
+    code += "import torch; print(torch.get_num_threads())"
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
@@ -109,21 +110,27 @@ def test_without_a_driver_the_line_says_so():
 
 def test_with_a_driver_and_a_pytorch_that_fit_it_is_the_gpu_and_the_reason_names_it(stub, tmp_path):
     environment = {**stub, "PYTHONPATH": stub_driver.install_packages(tmp_path, "13.0")}
-    named = "Stub GPU, GPU-abababab-abab-abab-abab-abababababab, NVIDIA driver of unknown release for CUDA 13.0"
+    release = devices._driver_release()
+    named = f"Stub GPU, GPU-abababab-abab-abab-abab-abababababab, NVIDIA driver {release} for CUDA 13.0"
     assert resolved(environment, "cuda") == ["cuda", named]
     assert resolved(environment, "auto") == ["cuda", named]
 
 
-def test_a_build_for_cpus_is_named_with_the_commands_that_fit_the_driver(stub):
+def test_a_build_for_cpus_is_named_with_the_commands_that_fit_the_driver(stub, tmp_path):
+    stub = {**stub, "PYTHONPATH": stub_driver.install_packages(tmp_path, None)}
     assert resolved({**stub, "STUB_VERSION": "12020"}, "cuda") == (
-        f"PyTorch {devices.pytorch_build()[0]} is a build for CPUs. For a GPU: pip uninstall -y torch; pip install "
+        "PyTorch 2.13.0+cpu is a build for CPUs. For a GPU: pip uninstall -y torch; pip install "
         'torch --index-url https://download.pytorch.org/whl/cu126; pip install "numba-cuda[cu12]>=0.30.4,<0.31"'
     )
     assert 'pip install torch; pip install "numba-cuda[cu13]' in resolved(stub, "cuda")
 
 
 def test_a_game_needs_numba_cuda_and_an_environment_on_the_cpu_does_not(monkeypatch):
+    def not_installed(name):
+        raise PackageNotFoundError(name)
+
     monkeypatch.setattr(devices, "pytorch_build", lambda: ("2.13.0+cu126", (12, 6)))
+    monkeypatch.setattr(devices, "version", not_installed)
     with pytest.raises(DeviceError) as raised:
         check_installation(BREAKOUT)
     assert str(raised.value) == (
@@ -145,6 +152,7 @@ def test_in_a_slurm_job_auto_is_a_gpu_exactly_if_slurm_gave_it_one(monkeypatch, 
     """Without a driver too: such a job must end, not train on the CPU."""
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("SLURM_JOB_GPUS", raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert resolve("auto", BREAKOUT)[0] == device
