@@ -54,9 +54,12 @@ def cancel(
         queued = slurm_or_exit(lambda: in_queue(status.submissions))
         if not packs and not (queued and wanted.empty):
             return out.print("No matching run is running or pending.")
-        jobs = {pack.queued for pack in packs.values() if pack.queued and pack.queued.job}
-        if wanted.empty:  # also a second job of a pack, and jobs of packs that are done
-            jobs |= {task for tasks in queued.values() for task in tasks.values()}
+        jobs = {task for tasks in queued.values() for task in tasks.values()}
+        if not wanted.empty:  # otherwise also a second job of a pack, and jobs of packs that are done
+            # A job that also has other packs goes on: it stops the packs that are marked as cancelled.
+            others = {pack.queued.task for name, pack in status.packs.items() if pack.queued and name not in packs}
+            ours = {pack.queued.task for pack in packs.values() if pack.queued} - others
+            jobs = {job for job in jobs if job.job and job.task in ours}
         reports = cancelling.report_jobs(status.submissions, queued, jobs)
         arrays = jobs - reports
         what = describe_packs(status, packs, wanted) if packs else count(len(arrays), "leftover job")

@@ -118,9 +118,8 @@ def _job_logs(pack: PackFolder) -> list[Path]:
     found = [
         backend_of(submission.profile).job_log(submission, array, index, started)
         for submission in submissions(pack.path.parent.parent)
-        for array in submission.arrays
-        for index, name in enumerate(submission.packs[array.first : array.first + array.count])
-        if name in names
+        for array, index, packs in submission.tasks()
+        if names & set(packs)
     ]
     logs = [log for log in found if log]
     return logs[-1:] if started else logs

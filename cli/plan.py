@@ -201,14 +201,14 @@ def cluster_estimate(packs: Sequence[PlannedPack], profile: Profile, at_once: in
     known = price.device_like(profile.job_device)
     seconds = [pack.seconds_on(known) for pack in packs]
     attempts = -(-max(seconds) // (60 * profile.time))
-    longest = f"longest job about {duration(max(seconds))}"
+    longest = f"longest pack about {duration(max(seconds))}"
     if attempts > 1:
         longest += f" ({attempts:.0f} attempts of {duration(60 * profile.time)})"
-    at_once = min(at_once or profile.throttle or len(packs), len(packs))
+    at_once = min(at_once or (profile.throttle or len(packs)) * profile.packs_per_job, len(packs))
     unit = "GPU" if known == "cuda" else "core"
     lines = [
         f"Estimated on {profile.name}: {longest}; {duration(sum(seconds))} of one {unit} in total; "
-        f"about {duration(makespan(seconds, at_once))} with {count(at_once, 'job')} at once."
+        f"about {duration(makespan(seconds, at_once))} with {count(at_once, 'pack')} at once."
     ]
     if known == "cpu" and profile.job_device.startswith("cuda"):
         lines.append("The speeds were measured on a CPU: no GPU has been measured yet.")

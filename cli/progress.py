@@ -13,7 +13,7 @@ from rich.text import Text
 from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count, duration
-from slurm.local.launcher import LaunchState
+from slurm.jobs.launcher import LaunchState
 from sweeps.plan import PlannedPack
 
 SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw bars on

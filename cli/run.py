@@ -18,7 +18,7 @@ from scorer_core.records import PackFolder
 from scorer_core.support.commands import command
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count
-from slurm.local.launcher import LaunchState, LocalLauncher
+from slurm.jobs.launcher import Launcher, LaunchState, Slot
 from sweeps import folders
 from sweeps.plan import Compile, make_plan
 
@@ -69,7 +69,8 @@ def run(
             )
         out.print("All runs are finished.")
         return report_on(planned.folder)
-    launcher = LocalLauncher(planned.layout.processes, means.device, commit_seconds)
+    slots = [Slot() for _ in range(planned.layout.processes)]
+    launcher = Launcher(slots, ["--device", means.device, "--commit-seconds", f"{commit_seconds:g}"])
     waited_for: set[PackFolder] = set()
 
     def show(outcome: LaunchState) -> None:

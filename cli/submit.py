@@ -26,6 +26,7 @@ from slurm.submit import (
     BY_DEFAULT,
     array_sizes,
     group_by_snapshot,
+    number_of_jobs,
     recover_job_ids,
     remaining_throttle,
     select_packs,
@@ -138,7 +139,7 @@ def submit_runs(
             selected = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
             out.print("\n".join(cluster_estimate(selected, profile)))
         if dry_run:
-            arrays = array_sizes(len(chosen.packs), limits)
+            arrays = array_sizes(number_of_jobs(len(chosen.packs), profile), limits)
             throttle, before = remaining_throttle(found, profile.throttle)
             snapshot = folder.resolve() / "code" / "SNAPSHOT"
             after = [*jobs, *before]

@@ -52,8 +52,13 @@ def dry_run_text(planned: Plan, submission: Submission) -> list[str]:
     variants = {run.run_id: run.variant.name for run in planned.sweep.runs}
     lines = [""]
     for array in submission.arrays:
-        lines.append(f"array {array.name}: {count(array.count, 'pack')}, {array.throttle or array.count} at once")
-        for name in submission.packs[array.first : array.first + array.count][:SHOWN_PACKS]:
+        names = submission.packs_of(array)
+        if submission.profile.packs_per_job == 1:
+            what = count(len(names), "pack")
+        else:
+            what = f"{count(array.count, 'job')} with {count(len(names), 'pack')}"
+        lines.append(f"array {array.name}: {what}, {array.throttle or array.count} at once")
+        for name in names[:SHOWN_PACKS]:
             configs = packs[name].configs
             seeds = sorted({config.seed for config in configs})
             lines.append(
@@ -62,8 +67,8 @@ def dry_run_text(planned: Plan, submission: Submission) -> list[str]:
                 f"{'seed' if len(seeds) == 1 else 'seeds'} {folded(seeds)}; "
                 f"{count(len(configs), 'lane')}, {configs[0].total_steps:,} steps"
             )
-        if array.count > SHOWN_PACKS:
-            lines.append(f"  and {array.count - SHOWN_PACKS} more")
+        if len(names) > SHOWN_PACKS:
+            lines.append(f"  and {len(names) - SHOWN_PACKS} more")
     profile = submission.profile
     if script := backend_of(profile).script(submission):
         lines += ["", mask(script.rstrip()), ""]
@@ -79,7 +84,7 @@ def dry_run_text(planned: Plan, submission: Submission) -> list[str]:
     if backend_of(profile).has_job_ids:
         lines.append(
             f"Slurm: {arrays + 1} calls of sbatch and about 10 of squeue, scontrol and sacctmgr to submit; one squeue\n"
-            f"per status. Each job writes a heartbeat file every {HEARTBEAT_SECONDS:g} s, which does not call Slurm."
+            f"per status. Each pack writes a heartbeat file every {HEARTBEAT_SECONDS:g} s, which does not call Slurm."
         )
     return lines
 
@@ -103,7 +108,7 @@ def order_notes(folder: Path, submission: Submission) -> list[str]:
 def interrupted_note(folder: Path, sent: SubmitResult) -> str:
     """What was submitted before Ctrl-C, and how to submit the rest or cancel."""
     submission = sent.submission
-    arrays = [f"array {r.job} ({count(r.count, 'pack')})" for r in submission.arrays if r.job]
+    arrays = [f"array {a.job} ({count(len(submission.packs_of(a)), 'pack')})" for a in submission.arrays if a.job]
     if submission.report_job and submission.report_job.job:
         arrays.append(f"report job {submission.report_job.job}")
     rest = len(submission.packs) - sent.packs

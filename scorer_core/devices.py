@@ -81,7 +81,7 @@ def open_device(name: str, tasks: Sequence[str]) -> Device:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
     if not available:
-        why = " ".join(str(said[0].message).split()) if said else f"it gives no reason; {_visible()}"
+        why = " ".join(str(said[0].message).split()) if said else f"it gives no reason; {visible_devices()}"
         raise DeviceError(f"PyTorch {torch.__version__} cannot use the GPU of {_host()}: {why}")
     device = torch.device("cuda")
     properties = torch.cuda.get_device_properties(device)
@@ -178,7 +178,7 @@ def check_driver(needed: tuple[int, int] | None = None) -> Driver:
         code = library.cuDeviceGetCount(ctypes.byref(count))
     if code == CUDA_ERROR_NO_DEVICE or (code == 0 and count.value == 0):
         raise DeviceError(
-            f"the NVIDIA driver of {_host()} shows no GPU; {_visible()}",
+            f"the NVIDIA driver of {_host()} shows no GPU; {visible_devices()}",
             "Request one (`gpus: 1` in the profile of a cluster), or use device: cpu",
         )
     if code:
@@ -268,11 +268,12 @@ def _show_only(index: int) -> None:
     tokens = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     shown = tokens.split(",") if tokens else [str(number) for number in range(index + 1)]
     if index >= len(shown):
-        raise DeviceError(f"there is no device cuda:{index} on {_host()}; {_visible()}")
+        raise DeviceError(f"there is no device cuda:{index} on {_host()}; {visible_devices()}")
     os.environ["CUDA_VISIBLE_DEVICES"] = shown[index]
 
 
-def _visible() -> str:
+def visible_devices() -> str:
+    """What CUDA_VISIBLE_DEVICES says, as part of a sentence."""
     value = os.environ.get("CUDA_VISIBLE_DEVICES")
     return "CUDA_VISIBLE_DEVICES is not set" if value is None else f"CUDA_VISIBLE_DEVICES={value!r}"
 

@@ -35,6 +35,11 @@ class QueuedJob:
     index: int = 0
 
     @property
+    def task(self) -> tuple[str, int]:
+        """The id and the index, which no other job has."""
+        return self.job, self.index
+
+    @property
     def held(self) -> bool:
         """Does it wait until somebody releases it? Slurm holds a job that a node failed to launch."""
         return "held" in self.reason.lower() and "admin" not in self.reason.lower()

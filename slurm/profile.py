@@ -42,7 +42,8 @@ GPU_OPTIONS = ("gpus", "gres", "tres-per-")  # of sbatch: options that can reque
 LINE = r"^[^\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]*$"  # no control character except the tab
 FIELDS_OF = {  # fields that only one scheduler uses
     "slurm": (
-        "partition", "account", "qos", "constraint", "gpus", "memory", "time", "throttle", "max_submit", "sbatch",
+        "partition", "account", "qos", "constraint", "gpus", "packs_per_job", "memory", "time", "throttle",
+        "max_submit", "sbatch",
     ),
     "local": ("processes",),
 }  # fmt: skip
@@ -123,9 +124,12 @@ class Profile(BaseModel):
     qos: Line | None = Field(default=None, description="sbatch's --qos")
     constraint: Line | None = Field(default=None, description="sbatch's --constraint")
     gpus: Line | None = Field(default=None, description="GPUs per job: a number, or type:number")
-    cpus: Count = Field(default=1, description="CPU cores per job")
+    packs_per_job: Count = Field(
+        default=1, description="packs that a job trains at once, each on a GPU of its own (whole nodes: `gpus: 4` too)"
+    )
+    cpus: Count = Field(default=1, description="CPU cores per pack")
     memory: Annotated[str, Field(pattern=r"^\d+[KMGT]?$")] | None = Field(
-        default=None, description="memory per node, e.g. 8G"
+        default=None, description="memory per pack, e.g. 8G"
     )
     time: Minutes = Field(
         default=60, description="time limit of one attempt; a longer run continues in the next attempt"
@@ -196,9 +200,24 @@ class Profile(BaseModel):
             raise ValueError(f"sbatch.{key}: set `{top}` at the top level instead")
         if self.device == "cuda" and self.gpus == "0":
             raise ValueError("device: cuda needs a GPU; remove `gpus: 0`")
+        if self.packs_per_job > 1 and self.gpus and self.gpus.rpartition(":")[2] not in ("0", str(self.packs_per_job)):
+            raise ValueError(f"packs_per_job: {self.packs_per_job}: needs one GPU per pack, not `gpus: {self.gpus}`")
         if "time" not in unused and self.signal_seconds >= 60 * self.time:
             raise ValueError(f"signal_seconds: {self.signal_seconds} s leave no time of {self.time} min")
         return self
+
+    @property
+    def gpus_of_a_pack(self) -> str | None:
+        """What a job requests that trains one pack, or none."""
+        kind, colon, _ = (self.gpus or "").rpartition(":")
+        return f"{kind}{colon}1" if self.packs_per_job > 1 and self.gpus not in (None, "0") else self.gpus
+
+    def memory_of(self, packs: int) -> str | None:
+        """The memory of a job that trains `packs` packs at once."""
+        if not self.memory:
+            return None
+        amount = self.memory.rstrip("KMGT")
+        return f"{packs * int(amount)}{self.memory.removeprefix(amount)}"
 
     @property
     def job_device(self) -> str:

@@ -8,7 +8,7 @@ written; this does not affect other packs.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -124,10 +124,10 @@ def read_status(folder: Path, accounting: bool = True, tolerant: bool = False) -
         name: (submission, array, index)
         for submission in sent
         if submission.packs
-        for array in submission.arrays
-        for index, name in enumerate(submission.packs[array.first : array.first + array.count])
+        for array, index, share in submission.tasks()
+        for name in share
     }
-    live = _live(sent, jobs)
+    queued = _queued(sent, jobs)
     reports = {s.name: jobs[s.report_job.name][0] for s in sent if s.report_job and s.report_job.name in jobs}
     names = [array.name for submission in sent for array in submission.arrays if jobs.get(array.name)]
     numbers = {name: next(iter(jobs[name].values())).job for name in names}
@@ -138,7 +138,7 @@ def read_status(folder: Path, accounting: bool = True, tolerant: bool = False) -
         elif place:
             submission, pack.array, pack.index = place
             pack.submission = submission.name
-            pack.queued = live.get(name) or live.get(pack.halved_from or "")
+            pack.queued = _job_of(pack, queued.get(name) or queued.get(pack.halved_from or "") or [])
             _judge(pack, submission, scheduler_error or "; ".join(unreadable))
         else:
             _judge_without_submission(pack)
@@ -210,16 +210,45 @@ def _queue(sent: Sequence[Submission], packs: Path, reported: bool, unreadable: 
     return jobs, "; ".join(errors)
 
 
-def _live(sent: Sequence[Submission], jobs: Queue) -> dict[str, QueuedJob]:
-    """The queued job of each pack, of any submission; a running job comes before a pending one."""
-    live: dict[str, QueuedJob] = {}
+@dataclass(frozen=True)
+class _Task:
+    """A task in the queue, with what decides whether it trains one of its packs."""
+
+    submission: str
+    alone: bool  # has the task only one pack?
+    job: QueuedJob
+
+
+def _queued(sent: Sequence[Submission], jobs: Queue) -> dict[str, list[_Task]]:
+    """The tasks in the queue that have each pack, oldest first."""
+    queued: dict[str, list[_Task]] = {}
     for submission in sent:
         for array in submission.arrays if submission.packs else ():
-            for index, queued in jobs.get(array.name, {}).items():
-                name = submission.packs[array.first + index]
-                if name not in live or queued.state == "running":
-                    live[name] = queued
-    return live
+            for index, job in jobs.get(array.name, {}).items():
+                share = submission.share(array, index)
+                for name in share:
+                    queued.setdefault(name, []).append(_Task(submission.name, len(share) == 1, job))
+    return queued
+
+
+def _job_of(pack: PackStatus, tasks: Iterable[_Task]) -> QueuedJob | None:
+    """The job that trains this pack, or else the newest one that will.
+
+    A job with several packs does not start one again that has failed or was cancelled, and some wait for others.
+    """
+    found = None
+    for task in tasks:
+        job = task.job
+        if not task.alone:
+            phase = pack.heartbeat.get("phase") if pack.heartbeat.get("submission") == task.submission else None
+            trains = job.state == "running" and phase in ("starting", "training")
+            if not trains and (phase == "failed" or pack.folder.cancelled):
+                continue
+            if job.state == "running" and not trains:
+                job = replace(job, state="pending", reason="other packs of its job run first")
+        if found is None or found.state != "running" or job.state == "running":
+            found = job
+    return found
 
 
 def _judge(pack: PackStatus, submission: Submission, scheduler_error: str) -> None:

@@ -84,6 +84,16 @@ def array_sizes(tasks: int, limits: Limits | None) -> list[int]:
     return [tasks * (i + 1) // count - tasks * i // count for i in range(count)]
 
 
+def number_of_jobs(packs: int, profile: Profile) -> int:
+    """How many jobs train `packs` packs.
+
+    Jobs that train several packs at once are not more than can run at once: in a job, the next pack starts when one
+    ends, so no GPU waits for the last pack of its job.
+    """
+    jobs = -(-packs // profile.packs_per_job)
+    return min(jobs, profile.throttle or jobs) if profile.packs_per_job > 1 else jobs
+
+
 def group_by_snapshot(chosen: Selection, found: SweepStatus) -> list[tuple[Path | None, Selection]]:
     """`chosen` in parts, each with the snapshot that its packs were last submitted with.
 
@@ -136,7 +146,7 @@ def send(
     with waiting("the copy of the code"):
         code = code or snapshot.save_snapshot(folder / "code")
     throttle, before = remaining_throttle(found, profile.throttle)
-    arrays = array_sizes(len(chosen.packs), limits)
+    arrays = array_sizes(number_of_jobs(len(chosen.packs), profile), limits)
     submission = new(folder, profile, code, arrays, throttle, packs=chosen.packs, after=[*after, *before])
     for name in chosen.packs:
         PackFolder(folder / "packs" / name).mark_cancelled(False)
@@ -190,6 +200,7 @@ def start(submission: Submission, earlier: Sequence[str]) -> SubmitResult:
     (submission.folder / "logs").mkdir(parents=True)
     (submission.folder / "logs").chmod(0o700)  # a job may print its environment
     if submission.packs:
-        replace_file(submission.folder / "packs.txt", ("\n".join(submission.packs) + "\n").encode())
+        lines = [" ".join(packs) + "\n" for _, _, packs in submission.tasks()]
+        replace_file(submission.folder / "packs.txt", "".join(lines).encode())
     submission.write()
     return backend_of(submission.profile).submit(submission, earlier)

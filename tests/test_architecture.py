@@ -89,7 +89,7 @@ def test_text_is_read_and_written_as_utf_8_whatever_the_locale_is(package):
 
 PLANNING = "sweeps.definition, sweeps.loading, sweeps.plan, sweeps.timescale"
 LIBRARIES = "sweeps.study, sweeps.confirm, analysis.report, analysis.search_report"
-JOBS = "slurm.status, slurm.submit, slurm.cluster.script, slurm.local.launcher, slurm.local.supervisor"
+JOBS = "slurm.status, slurm.submit, slurm.cluster.script, slurm.jobs.train_packs, slurm.local.supervisor"
 
 
 @pytest.mark.parametrize(

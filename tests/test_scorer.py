@@ -116,8 +116,8 @@ def test_plan_names_the_price_on_a_cluster(call, sweep_file, tmp_path):
     text = " ".join(out.split())
     assert code == 0
     assert "8 packs: 8 x 1 lane " in text
-    assert "Estimated on lab: longest job about" in text
-    assert "with 3 jobs at once" in text
+    assert "Estimated on lab: longest pack about" in text
+    assert "with 3 packs at once" in text
     assert not (tmp_path / "out").exists()
 
 

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from scorer_core.records import PackFolder
-from slurm.local.launcher import LocalLauncher
+from slurm.jobs.launcher import Launcher, Slot
 from sweeps.loading import parse
 from sweeps.plan import make_plan
 
@@ -93,7 +93,7 @@ def test_a_pack_of_a_process_that_stops_early_is_taken_over(tmp_path):
             else:
                 pack.write_state(phase="training")
 
-        outcome = LocalLauncher(1, "cpu", 60.0).run([pack], look)
+        outcome = Launcher([Slot()], ["--device", "cpu"]).run([pack], look)
     assert outcome.elsewhere == {pack: f"process {os.getpid()} on {socket.gethostname()}"}
     assert outcome.finished == [pack]
 
@@ -103,7 +103,7 @@ def test_a_command_that_waits_can_be_interrupted(tmp_path):
     pack = PackFolder(min((tmp_path / "mine" / "packs").iterdir()))
     with pack.lock():
         ticks = iter(range(100))
-        outcome = LocalLauncher(1, "cpu", 60.0).run(
+        outcome = Launcher([Slot()], ["--device", "cpu"]).run(
             [pack], lambda _: signal.raise_signal(signal.SIGINT) if next(ticks) == 8 else None
         )
     assert outcome.interrupted == [pack]

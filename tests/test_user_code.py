@@ -20,7 +20,7 @@ from scorer_core.records import PackFolder
 from scorer_core.support.errors import MAX_CHARACTERS, reason
 from scorer_core.support.files import write_json
 from slurm.jobs import train_pack as job
-from slurm.local.launcher import failure_reason
+from slurm.jobs.launcher import failure_reason
 from sweeps.errors import DefinitionError
 from sweeps.loading import parse
 

@@ -40,13 +40,13 @@ class SlurmBackend:
         return queue_limits.free_slots(profile, limits)
 
     def layout(self, profile: Profile, lanes: int | None, processes: int | None) -> tuple[int | None, int | None]:
-        return lanes or profile.lanes or LANES_OF_A_JOB, profile.throttle or 1
+        return lanes or profile.lanes or LANES_OF_A_JOB, (profile.throttle or 1) * profile.packs_per_job
 
     def submit(self, submission: Submission, earlier: Sequence[str]) -> SubmitResult:
         """Call sbatch for one array after another; the first refusal ends it, and the next call submits the rest."""
         from slurm.cluster import script
 
-        accepted, refused = 0, None
+        refused = None
         try:
             for array in submission.arrays:
                 if array.behind is not None:
@@ -54,22 +54,21 @@ class SlurmBackend:
                 try:
                     array.job = _sbatch(script.executor(submission, array), script.array_body(submission, array))
                 except SchedulerError as error:
-                    if not accepted:
+                    if array is submission.arrays[0]:
                         raise queue_limits.explained(error) from None
                     refused = queue_limits.explained(error)
                     break
                 submission.write()
-                accepted += array.count
             without_report = self.submit_report_job(submission, earlier)
         except KeyboardInterrupt:
             with suppress(SchedulerError):  # the next `submit` or `resume` asks again
                 queued = scheduler.queue().items()
                 note_job_ids(submission, {name: next(iter(tasks.values())).job for name, tasks in queued})
             submission.write()
-            return SubmitResult(submission, sum(a.count for a in submission.arrays if a.job), interrupted=True)
+            return SubmitResult(submission, submission.accepted, interrupted=True)
         if isinstance(refused, SubmissionUnknownError):
-            raise SubmissionUnknownError(f"{count(accepted, 'task')} of earlier arrays submitted; {refused}")
-        return SubmitResult(submission, accepted, str(refused or without_report))
+            raise SubmissionUnknownError(f"{count(submission.accepted, 'pack')} of earlier arrays submitted; {refused}")
+        return SubmitResult(submission, submission.accepted, str(refused or without_report))
 
     def submit_report_job(self, submission: Submission, earlier: Sequence[str]) -> str:
         from slurm.cluster import script

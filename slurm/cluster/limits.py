@@ -22,7 +22,7 @@ class SubmitLimit:
 
 
 def free_slots(profile: Profile, limits: Limits) -> FreeSlots | None:
-    """What the smallest limit leaves, minus one job for the report; None if no limit is known.
+    """How many packs the smallest limit on jobs allows, minus one job for the report; None if no limit is known.
 
     Raises:
         SchedulerError: if squeue does not answer.
@@ -34,7 +34,8 @@ def free_slots(profile: Profile, limits: Limits) -> FreeSlots | None:
     known += submit_limits(profile)
     queued = {limit.counted: _queued(limit.counted) for limit in known}
     slots = [
-        FreeSlots(max(0, limit.most - queued[limit.counted] - 1), f"{limit.name}: {limit.most}") for limit in known
+        FreeSlots(max(0, limit.most - queued[limit.counted] - 1) * profile.packs_per_job, f"{limit.name}: {limit.most}")
+        for limit in known
     ]
     return min(slots, key=lambda free: free.packs, default=None)
 

@@ -128,6 +128,9 @@ def _gpus(profile: Profile, name: str, offers: list[str]) -> Finding:
     if not number.isdecimal():  # a type alone is one GPU of it
         kind, number = profile.gpus, "1"
     if any(int(number) <= most and kind in ("", there) for there, most in offered):
+        if int(number) > profile.packs_per_job:
+            advice = f"set `packs_per_job: {number}`, which trains a pack on each"
+            return Finding("note", "gpus", f"a job requests {number} and uses {profile.packs_per_job}", advice)
         return Finding("ok", "gpus", f"{profile.gpus} of {shown} per node")
     return Finding(
         "problem", "gpus", f"{name} has {shown} per node, the profile requests {profile.gpus}", "change `gpus`"

@@ -5,8 +5,8 @@ submitit writes the request to sbatch: the options, the array and its throttle. 
 - its pickles, which load the code of the time when a job starts, one file per task, renamed after sbatch has answered;
 - its requeueing, by a signal that reaches all processes of the step;
 - its job states, which need accounting.
-The job is a shell that starts one Python process on one pack. Only the shell gets the signal (`B:`). It forwards the
-signal, and it alone requeues the job.
+The job is a shell that starts one Python process on one pack, or on several (`train_packs`). Only the shell gets the
+signal (`B:`). It forwards the signal, and it alone requeues the job.
 """
 
 import re
@@ -115,6 +115,7 @@ def executor(submission: Submission, array: JobArray, is_array: bool = True, aft
         SchedulerError: if sbatch cannot handle the path of the submission.
     """
     profile, before, after = submission.profile, setup(submission), after or array.after
+    packs = profile.packs_per_job if submission.packs and is_array else 1
     executor = ArrayExecutor(submission.folder)
     logs = str(submission.folder / "logs")
     if not re.fullmatch(LINE, logs):
@@ -126,10 +127,11 @@ def executor(submission: Submission, array: JobArray, is_array: bool = True, aft
     if is_array:
         extra["signal"] = f"B:USR2@{profile.signal_seconds}"
     executor.update_parameters(
-        job_name=array.name, time=profile.time, nodes=1, cpus_per_task=profile.cpus,
-        gpus_per_node=profile.gpus, mem=profile.memory, partition=profile.partition, account=profile.account,
-        qos=profile.qos, constraint=profile.constraint, setup=[LISTEN, *before] if is_array else before, use_srun=False,
-        stderr_to_stdout=True, wckey=None, array_parallelism=array.throttle or array.count,
+        job_name=array.name, time=profile.time, nodes=1, cpus_per_task=packs * profile.cpus,
+        gpus_per_node=profile.gpus if packs > 1 else profile.gpus_of_a_pack, mem=profile.memory_of(packs),
+        partition=profile.partition, account=profile.account, qos=profile.qos, constraint=profile.constraint,
+        setup=[LISTEN, *before] if is_array else before, use_srun=False, stderr_to_stdout=True, wckey=None,
+        array_parallelism=array.throttle or array.count,
         dependency=f"afterany:{':'.join(after)}" if after else None,
         additional_parameters=extra | profile.sbatch | ({} if is_array else profile.report_job),
     )  # fmt: skip
@@ -142,28 +144,34 @@ def array_body(submission: Submission, array: JobArray) -> str:
     """The part of the job script after the profile's setup, for each task of `array`."""
     folder = shlex.quote(str(submission.folder))
     lines = ["set -o pipefail", f"log={folder}/logs/${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}.log"]
-    if submission.command:
+    # Python refuses a pack without attempts left and records why, so it gets one start more.
+    most, on_kill = submission.profile.max_attempts + 1, f"code={INTERRUPTED}"
+    if submission.command:  # it has no record of its attempts
         lines.append(f"command=({shlex.join(submission.command)})")
-        on_kill = f"code={INTERRUPTED}"
+        most -= 1
     else:
-        packs = shlex.quote(str(submission.sweep_folder / "packs"))
         lines += [
-            f"mapfile -t packs < {folder}/packs.txt || exit 1",  # a node without this folder cannot train
-            f"pack={packs}/${{packs[{array.first} + SLURM_ARRAY_TASK_ID]}}",
-            f'command=({shlex.join(job_command(submission))} "$pack")',
+            f"mapfile -t shares < {folder}/packs.txt || exit 1",  # a node without this folder cannot train
+            f"command=({shlex.join(job_command(submission))})",
+            f"for pack in ${{shares[{array.first} + SLURM_ARRAY_TASK_ID]}}; do",
+            f'  command+=({shlex.quote(str(submission.sweep_folder / "packs"))}/"$pack")',
+            "done",
         ]
-        on_kill = 'run "${command[@]}" --record-kill $((code - 128))'
-    # Python refuses a pack without attempts left and records why, so it gets one start more. A worker has no record.
-    most = submission.profile.max_attempts + (0 if submission.command else 1)
+        if submission.profile.packs_per_job == 1:
+            on_kill = 'run "${command[@]}" --record-kill $((code - 128))'
+        else:  # of a share that is larger than what runs at once, the last packs have the last attempts
+            most *= -(-max(len(packs) for _, _, packs in submission.tasks()) // submission.profile.packs_per_job)
     return "\n".join(lines) + "\n" + RUN.format(again=INTERRUPTED, on_kill=on_kill, most=most)
 
 
 def job_command(submission: Submission) -> list[str]:
-    """The command that trains a pack, without the path of the pack."""
-    profile = submission.profile
-    command = [sys.executable, "-m", "slurm.jobs.train_pack", "--device", profile.job_device]
-    command += ["--commit-seconds", f"{profile.commit_seconds:g}", "--heartbeat-seconds", f"{HEARTBEAT_SECONDS:g}"]
-    return [*command, "--submission", submission.name, "--max-attempts", str(profile.max_attempts)]
+    """The command of a job, without the paths of its packs."""
+    profile, several = submission.profile, submission.profile.packs_per_job > 1
+    command = [sys.executable, "-m", f"slurm.jobs.{'train_packs' if several else 'train_pack'}"]
+    command += ["--at-once", str(profile.packs_per_job)] if several else []
+    command += ["--device", profile.job_device, "--commit-seconds", f"{profile.commit_seconds:g}"]
+    command += ["--heartbeat-seconds", f"{HEARTBEAT_SECONDS:g}", "--submission", submission.name]
+    return [*command, "--max-attempts", str(profile.max_attempts)]
 
 
 def report_body(submission: Submission) -> str:

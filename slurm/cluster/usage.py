@@ -18,7 +18,10 @@ FIELDS = "JobID,State,ElapsedRaw,Timelimit,ReqMem,MaxRSS,NNodes,NCPUS"
 
 @dataclass
 class Used:
-    """What the jobs of one pack used: wall seconds summed over attempts, and the largest memory of an attempt."""
+    """What the jobs of one pack used: wall seconds summed over attempts, and the largest memory of an attempt.
+
+    Of a job that trains several packs at once, each has the wall seconds and an equal part of the memory.
+    """
 
     seconds: float = 0.0
     limit_seconds: float | None = None
@@ -39,12 +42,11 @@ class Usage:
 def usage(found: SweepStatus) -> Usage:
     """What each started pack of `found` used: from accounting, or from its files (wall time only)."""
     places = {
-        (array.job, index): name
+        (array.job, index): (packs, min(len(packs), submission.profile.packs_per_job))
         for submission in found.submissions
         if submission.packs
-        for array in submission.arrays
+        for array, index, packs in submission.tasks()
         if array.job
-        for index, name in enumerate(submission.packs[array.first : array.first + array.count])
     }
     jobs = sorted({job for job, _ in places})
     if not jobs:
@@ -55,9 +57,11 @@ def usage(found: SweepStatus) -> Usage:
     except SchedulerError as error:
         return Usage(from_files(found.packs.values()), "the packs' files", str(error))
     packs: dict[str, Used] = {}
-    for (job, index), used in measured.items():
-        name = places.get((job, index))
-        if name:
+    for task, used in measured.items():
+        names, at_once = places.get(task, ([], 1))
+        used.megabytes = used.megabytes and used.megabytes / at_once
+        used.asked_megabytes = used.asked_megabytes and used.asked_megabytes / at_once
+        for name in names:
             packs[name] = _together(packs[name], used) if name in packs else used
     return Usage(packs, "accounting (sacct)")
 

@@ -46,6 +46,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     return named or any(word in reason(error) for word in messages)
 
 
+def is_device_fault(error: BaseException) -> bool:
+    """Is it an error after which no process can use the GPU, or this process cannot (an illegal access, ECC, ...)?"""
+    return "CUDA error" in reason(error)
+
+
+def has_ended(folder: PackFolder, submission: str) -> bool:
+    """Is this pack done, cancelled or failed, so that no job of `submission` starts it again?
+
+    Raises:
+        RecordError: if its records cannot be read.
+    """
+    state = folder.state()
+    failed = state.get("submission") == submission and state.get("phase") == "failed"
+    return failed or folder.cancelled or bool(folder.done())
+
+
 def halves(folder: PackFolder) -> list[PackFolder]:
     """The two packs that this one was split into; empty if it was not split."""
     halved = read_record(folder.path / HALVED, HalvedRecord)

@@ -27,7 +27,14 @@ from scorer_core.support.errors import MovedError, RecordError, reason
 from scorer_core.support.files import open_log, write_json
 from scorer_core.support.secrets import mask
 from scorer_core.versions import upgrades
-from slurm.jobs.policy import attempt_history, halve, halves, is_out_of_memory, reason_to_stop_retrying
+from slurm.jobs.policy import (
+    attempt_history,
+    halve,
+    halves,
+    is_device_fault,
+    is_out_of_memory,
+    reason_to_stop_retrying,
+)
 from slurm.submissions.snapshot import check_code
 
 FINISHED, FAILED, INTERRUPTED, NO_DEVICE = 0, 1, 75, 78
@@ -37,17 +44,25 @@ LOCK_PATIENCE_SECONDS = 15.0  # a stopping process may still write its last comm
 stop_signals: list[int] = []  # received signals; the handler does nothing else
 
 
-def main() -> int:
-    """Train the pack named on the command line; the exit code."""
-    streams.protect()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="the folder of the pack")
+def options() -> argparse.ArgumentParser:
+    """The options that all packs of a job have in common."""
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, or auto: a GPU if there is one (default)")
     parser.add_argument("--commit-seconds", type=float, default=300.0, help="seconds between checkpoints")
     parser.add_argument("--heartbeat-seconds", type=float, default=1.0, help="seconds between heartbeats")
+    parser.add_argument("--max-attempts", type=int, default=sys.maxsize, help="maximum number of starts")
+    return parser
+
+
+def main() -> int:
+    """Train the pack named on the command line; the exit code."""
+    streams.protect()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[options()]
+    )
+    parser.add_argument("folder", type=Path, help="the folder of the pack")
     parser.add_argument("--parent", type=int, help="commit and stop if this process ends")
     parser.add_argument("--submission", default="", help="the submission, whose attempts --max-attempts limits")
-    parser.add_argument("--max-attempts", type=int, default=sys.maxsize, help="maximum number of starts")
     parser.add_argument("--wait", action="store_true", help="wait while another process trains the pack")
     parser.add_argument(
         "--record-kill", type=int, metavar="SIGNAL", help="record that an attempt was killed; do not train"
@@ -134,7 +149,7 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
             if is_out_of_memory(error):
                 return _after_running_out_of_memory(folder, message, state)
             _record_failure(folder, message, state)
-            return FAILED
+            return NO_DEVICE if is_device_fault(error) else FAILED
         return FINISHED if finished else INTERRUPTED
 
 

@@ -22,8 +22,8 @@ from scorer_core.support.files import open_log, replace_file, write_json
 from scorer_core.support.locks import Lock, is_locked, locked
 from scorer_core.support.secrets import mask
 from slurm.backend import Queue, QueuedJob, SchedulerError
+from slurm.jobs.launcher import Launcher, LaunchState, Slot
 from slurm.jobs.train_pack import FAILED, INTERRUPTED
-from slurm.local.launcher import LaunchState, LocalLauncher
 from slurm.submissions.snapshot import check_code
 from slurm.submissions.submission import PRIVATE, Submission, read, report_command, setup
 
@@ -112,10 +112,10 @@ def _packs(submission: Submission, lock: Lock) -> int:
                 shown.update(states)
 
     show(LaunchState(waiting=folders))
-    launcher = LocalLauncher(
-        profile.processes or usable_cores(), profile.job_device, profile.commit_seconds, 1.0,
-        submission.name, profile.max_attempts,
-    )  # fmt: skip
+    options = ["--device", profile.job_device, "--commit-seconds", f"{profile.commit_seconds:g}"]
+    options += ["--max-attempts", str(profile.max_attempts)]
+    slots = [Slot() for _ in range(profile.processes or usable_cores())]
+    launcher = Launcher(slots, options, submission.name)
     outcome = launcher.run(folders, show)
     for folder, why in outcome.failed:
         print(f"pack {folder.pack_id} failed: {why}", file=sys.stderr)

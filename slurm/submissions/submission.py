@@ -38,7 +38,7 @@ class JobArray(BaseModel):
 
 
 class Submission(BaseModel):
-    """What was submitted, under which profile, with which code. Task number i of all arrays together is `packs[i]`.
+    """What was submitted, under which profile, with which code. `share` says which packs a task trains.
 
     `arrays` and `report_job` have other names in the file, because jobs in the queue may run an older version.
     """
@@ -74,6 +74,26 @@ class Submission(BaseModel):
     @property
     def seconds_old(self) -> float:
         return (datetime.fromisoformat(now()) - datetime.fromisoformat(self.time)).total_seconds()
+
+    def share(self, array: JobArray, index: int) -> list[str]:
+        """The packs that task `index` of `array` trains: as many as any other task, or one more or less."""
+        tasks, number = sum(array.count for array in self.arrays), array.first + index
+        return self.packs[len(self.packs) * number // tasks : len(self.packs) * (number + 1) // tasks]
+
+    def tasks(self) -> Iterator[tuple[JobArray, int, list[str]]]:
+        """Each task: its array, its index in the array, and its packs."""
+        for array in self.arrays:
+            for index in range(array.count):
+                yield array, index, self.share(array, index)
+
+    def packs_of(self, array: JobArray) -> list[str]:
+        """The packs of all tasks of `array`."""
+        return [name for one, _, packs in self.tasks() if one is array for name in packs]
+
+    @property
+    def accepted(self) -> int:
+        """How many packs are in arrays that Slurm has accepted."""
+        return sum(len(self.packs_of(array)) for array in self.arrays if array.job)
 
     @property
     def all_arrays(self) -> list[JobArray]:
@@ -178,10 +198,11 @@ def read(folder: Path) -> Submission:
         raise RecordError(f"{path}: is not a submission: {first_fault(error)}") from None
     except TypeError:
         raise RecordError(f"{path}: is not a submission: must hold an object, without 'folder'") from None
-    tasks = sum(array.count for array in submission.arrays)
-    if tasks < len(submission.packs):
-        packs = count(len(submission.packs), "pack")
-        raise RecordError(f"{path}: is not a submission: `requests` has {count(tasks, 'task')} for {packs}")
+    tasks, packs = sum(array.count for array in submission.arrays), len(submission.packs)
+    if packs and not (packs if submission.profile.packs_per_job == 1 else 1) <= tasks <= packs:
+        raise RecordError(
+            f"{path}: is not a submission: `requests` has {count(tasks, 'task')} for {count(packs, 'pack')}"
+        )
     return submission
 
 

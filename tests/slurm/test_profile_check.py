@@ -71,6 +71,15 @@ def test_without_accounting_it_says_so_and_that_nothing_is_to_be_done(unaccounte
     assert found["MaxArraySize"] == Finding("ok", "MaxArraySize", "1,001 tasks per array")
 
 
+def test_gpus_that_a_job_would_not_use_are_named(unaccounted, on):
+    on(unaccounted)
+    advice = "set `packs_per_job: 2`, which trains a pack on each"
+    unused = Finding("note", "gpus", "a job requests 2 and uses 1", advice)
+    assert by_subject(check_profile(profile(gpus="2")))["gpus"] == unused
+    whole = by_subject(check_profile(profile(gpus="2", packs_per_job=2)))
+    assert whole["gpus"] == Finding("ok", "gpus", "2 of 2 per node")
+
+
 @pytest.mark.parametrize(
     ("fields", "subject", "found", "advice"),
     [

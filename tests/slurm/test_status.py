@@ -143,15 +143,15 @@ def test_the_price_on_a_cluster_is_that_of_its_jobs_at_the_measured_speed(planne
     (shown,) = cluster_estimate(planned.packs, two)
     assert 180 > max(seconds) > 1, "one attempt is enough: no number of attempts is printed"
     assert (
-        f"Estimated on mine: longest job about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in shown
+        f"Estimated on mine: longest pack about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in shown
     )
-    assert f"about {duration(makespan(seconds, 2))} with 2 jobs at once" in shown
+    assert f"about {duration(makespan(seconds, 2))} with 2 packs at once" in shown
     larger = [replace(pack, configs=[runs_of.model_copy(update={"total_steps": 10**7}) for runs_of in pack.configs])
               for pack in planned.packs]  # fmt: skip
     longest = max(pack.seconds for pack in larger)
     shown, unmeasured = cluster_estimate(larger, two.model_copy(update={"gpus": "1", "throttle": None}))
     assert f"{math.ceil(longest / 180)} attempts of 3 min" in shown
-    assert "with 6 jobs at once" in shown
+    assert "with 6 packs at once" in shown
     assert "no GPU has been measured" in unmeasured
 
 
