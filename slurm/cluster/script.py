@@ -163,6 +163,7 @@ def job_command(submission: Submission) -> list[str]:
     profile = submission.profile
     command = [sys.executable, "-m", "slurm.jobs.train_pack", "--device", profile.job_device]
     command += ["--commit-seconds", f"{profile.commit_seconds:g}", "--heartbeat-seconds", f"{HEARTBEAT_SECONDS:g}"]
+    command += ["--compile-cache", str(submission.sweep_folder / "compiled")]
     return [*command, "--submission", submission.name, "--max-attempts", str(profile.max_attempts)]
 
 

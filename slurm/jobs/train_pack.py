@@ -14,10 +14,13 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scorer_core import compile_cache
 from scorer_core.compiler import compiler_fault
 from scorer_core.devices import DeviceError, use_device
 from scorer_core.provenance import provenance
@@ -52,6 +55,7 @@ def main() -> int:
     parser.add_argument(
         "--record-kill", type=int, metavar="SIGNAL", help="record that an attempt was killed; do not train"
     )
+    parser.add_argument("--compile-cache", type=Path, help="the folder where the sweep's jobs share compiled code")
     arguments = parser.parse_args()
     check_code()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
@@ -196,11 +200,35 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
 
     from scorer_core.train import train  # after the lock and the logs, so that a failed import is recorded
 
-    write_json(place / "provenance.json", provenance(device.name, device.gpu))
+    record = provenance(device.name, device.gpu)
+    write_json(place / "provenance.json", record)
     if changed := [line for line in upgrades(folder) if line.endswith(f" and {place.name}")]:
         logging.getLogger("scorer").warning("%s", changed[-1])
     beat = arguments.heartbeat_seconds
-    return train(folder, device.torch_device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat, **state)
+
+    def run(when_compiled: Callable[[], None] | None = None) -> bool:
+        return train(
+            folder, device.torch_device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat,
+            when_compiled=when_compiled, **state,
+        )  # fmt: skip
+
+    if arguments.compile_cache is None or not folder.compiled() or compile_cache.chosen_by_user():
+        return run()
+    configs = folder.configs()
+    key = compile_cache.key(configs[0].shape_id, len(configs), device.name, device.gpu)
+    for copy in (True, False):  # if code that was copied does not work here, compile once more
+        with compile_cache.CompileCache(arguments.compile_cache, key) as cache:
+            starting = partial(folder.write_state, phase="starting", **state)
+            if copy and not cache.fetch(should_stop, starting, beat):
+                folder.write_state(phase="interrupted", **state)
+                return False
+            try:
+                return run(lambda: write_json(place / "provenance.json", record | {"compile_cache": cache.publish()}))
+            except Exception as error:
+                if not cache.is_to_blame(error):
+                    raise
+                cache.drop(reason(error))
+    raise AssertionError("without a copy, every error is raised")
 
 
 def eager_without_compiler(folder: PackFolder, device: str) -> None:
