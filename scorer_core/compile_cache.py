@@ -18,13 +18,13 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from scorer_core.provenance import CODE_ROOT
-from scorer_core.support.errors import RecordError
+from scorer_core.support.errors import RecordError, reason
 from scorer_core.support.files import replace_file
 from scorer_core.support.locks import Lock
 from scorer_core.support.text import count
@@ -34,10 +34,9 @@ log = logging.getLogger("scorer")
 PATIENCE_SECONDS = 600.0  # for another job that compiles; then this one compiles too
 LOOK_SECONDS = 1.0  # between two looks at what the other job has published
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"
-# PyTorch precompiles C++ headers outside of its cache folder, which costs a job that copied the rest most of the time.
-HEADERS = "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS"
-VARIABLES = FOLDER, HEADERS, "TRITON_CACHE_DIR"  # PyTorch itself sets the last one, to a folder in its cache folder
-COMPILED = (".so", ".cubin")  # each is the result of one run of a compiler
+VARIABLES = FOLDER, "TRITON_CACHE_DIR"  # PyTorch itself sets the second one, to a folder in its cache folder
+COMPILED = (".so", ".cubin", ".gch", ".pch")  # each is the result of one run of a compiler
+HEADERS = "precompiled_headers"
 CPU = ("vendor_id", "model name", "flags", "CPU implementer", "CPU part", "Features")  # in /proc/cpuinfo
 
 
@@ -80,6 +79,13 @@ def chosen_by_user() -> bool:
     return FOLDER in os.environ
 
 
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
 class CompileCache:
     """A private compile cache of this process while the `with` block lasts, filled from and published for the sweep."""
 
@@ -88,24 +94,43 @@ class CompileCache:
         self.published = shared / f"{name}.zip"
         self.copied = False
         self._lock = Lock(shared / f"{name}.lock")
-        self._before: dict[str, str | None] = {}
+        self._undo = ExitStack()
         self._copied_results = 0
 
     def __enter__(self) -> "CompileCache":
         self.folder = Path(tempfile.mkdtemp(prefix="scorer-compiled-"))
-        self._before = {name: os.environ.get(name) for name in VARIABLES}
+        self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self._undo.callback(self._lock.release)
+        for name in VARIABLES:
+            self._undo.callback(_set_variable, name, os.environ.get(name))
         os.environ[FOLDER] = str(self.folder)
-        os.environ[HEADERS] = "0"
+        self._keep_headers_here()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._lock.release()
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def _keep_headers_here(self) -> None:
+        """Precompile C++ headers (150 MB) in the private folder too, and only if something is compiled.
+
+        PyTorch does it in <tmp>/torchinductor_<user>, in place: if the compiler is killed meanwhile, no later job of
+        the node can compile. It also does it where everything else was found in the cache.
+        """
+        from torch._inductor import codecache
+
+        if not hasattr(codecache, "_precompile_header"):  # private in PyTorch; a version without it is only slower
+            return
+        precompile = codecache._precompile_header
+        folder = self.folder / HEADERS
+
+        def header_to_include(header: str, *arguments: Any, **options: Any) -> str:
+            return header if self.copied else precompile(header, *arguments, **options)
+
+        replaced = {"_HEADER_DIR": str(folder), "_HEADER_LOCK_DIR": str(folder / "locks")}
+        for name, value in {**replaced, "_precompile_header": header_to_include}.items():
+            self._undo.callback(setattr, codecache, name, getattr(codecache, name))
+            setattr(codecache, name, value)
+        self._undo.callback(precompile.cache_clear)  # it returns paths in this folder
 
     def fetch(self, should_stop: Callable[[], bool], beat: Callable[[], None], beat_seconds: float) -> bool:
         """Copy what is published. If nothing is, this job compiles, or waits for the one that does; False to stop.
@@ -153,31 +178,37 @@ class CompileCache:
             raise RecordError(f"{self.published}: cannot be read: {error.strerror}") from error
         checksum, _, archive = content.partition(b"\n")
         if checksum.decode(errors="replace") != hashlib.sha256(archive).hexdigest():
-            self.drop("damaged")
+            self._drop("damaged")
             return False
         with zipfile.ZipFile(io.BytesIO(archive)) as files:
             files.extractall(self.folder)
         self.copied, self._copied_results = True, self._results()
         return True
 
-    def drop(self, why: str) -> None:
-        """Remove what is published; the next job publishes again."""
+    def _drop(self, why: str) -> None:
+        """Remove what is published.
+
+        Raises:
+            RecordError: if it cannot be removed.
+        """
         log.warning("%s: %s; it is removed, and everything is compiled again", self.published, why)
         try:
             self.published.unlink(missing_ok=True)
         except OSError as error:
             raise RecordError(f"{self.published}: cannot be removed: {error.strerror}") from error
 
-    def is_to_blame(self, error: Exception) -> bool:
-        """Is `error` PyTorch's, from compiling or loading, with code that was copied? Then PyTorch forgets this code."""
+    def recover(self, error: Exception) -> bool:
+        """If `error` is PyTorch's, from code that was copied, remove this code everywhere; True: compile once more."""
+        if not self.copied:
+            return False
         from torch._dynamo import reset
         from torch._dynamo.exc import BackendCompilerFailed
         from torch._dynamo.utils import counters
-        from torch._inductor.exc import InductorError
         from torch._inductor.utils import clear_caches
 
-        if not self.copied or not isinstance(error, (BackendCompilerFailed, InductorError)):
+        if not isinstance(error, BackendCompilerFailed):
             return False
+        self._drop(reason(error))
         reset()
         clear_caches()
         counters.clear()
@@ -222,5 +253,6 @@ class CompileCache:
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as files:
             for path in self._files():
-                files.write(path, path.relative_to(self.folder))
+                if path.parent.name != HEADERS:
+                    files.write(path, path.relative_to(self.folder))
         return hashlib.sha256(content.getvalue()).hexdigest().encode() + b"\n" + content.getvalue()

@@ -225,9 +225,8 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
             try:
                 return run(lambda: write_json(place / "provenance.json", record | {"compile_cache": cache.publish()}))
             except Exception as error:
-                if not cache.is_to_blame(error):
+                if not cache.recover(error):
                     raise
-                cache.drop(reason(error))
     raise AssertionError("without a copy, every error is raised")
 
 
