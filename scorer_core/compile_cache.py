@@ -37,6 +37,7 @@ FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 VARIABLES = FOLDER, "TRITON_CACHE_DIR"  # PyTorch itself sets the second one, to a folder in its cache folder
 COMPILED = (".so", ".cubin", ".gch", ".pch")  # each is the result of one run of a compiler
 HEADERS = "precompiled_headers"
+CHOSEN_BY_USER = FOLDER in os.environ  # at import: PyTorch sets it too, as soon as its compiler is imported
 CPU = ("vendor_id", "model name", "flags", "CPU implementer", "CPU part", "Features")  # in /proc/cpuinfo
 
 
@@ -72,11 +73,6 @@ def _processor() -> list[str]:
     except OSError:
         return [platform.machine(), platform.processor()]
     return [platform.machine(), *(line for line in first.splitlines() if line.startswith(CPU))]
-
-
-def chosen_by_user() -> bool:
-    """Has the user chosen the folder of PyTorch's cache? Then it is used, and nothing is copied or published."""
-    return FOLDER in os.environ
 
 
 def _set_variable(name: str, value: str | None) -> None:

@@ -212,7 +212,7 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
             when_compiled=when_compiled, **state,
         )  # fmt: skip
 
-    if arguments.compile_cache is None or not folder.compiled() or compile_cache.chosen_by_user():
+    if arguments.compile_cache is None or not folder.compiled() or compile_cache.CHOSEN_BY_USER:
         return run()
     configs = folder.configs()
     key = compile_cache.key(configs[0].shape_id, len(configs), device.name, device.gpu)

@@ -20,7 +20,7 @@ from scorer_core.support.locks import is_locked, locked
 JOBS = """
 import json, os, signal, subprocess, sys
 from pathlib import Path
-import torch._inductor.codecache  # takes seconds, and all jobs need it
+import torch._dynamo.utils, torch._inductor.codecache  # takes seconds, and all jobs need it
 from scorer_core import compile_cache
 
 compile_cache.LOOK_SECONDS = 0.02
