@@ -70,52 +70,62 @@ def test_a_job_that_waits_for_another_stops_on_a_signal_and_one_whose_user_chose
         monkeypatch.setenv(compile_cache.FOLDER, str(tmp_path / "mine"))
         process = start(folder, "--compile-cache", str(shared))
         wait_for(lambda: folder.state()["phase"] == "training")
-        wait_for(lambda: (tmp_path / "mine").exists())
         os.kill(process.pid, signal.SIGKILL)
         assert "waiting" not in log(folder, 2)
     assert [path.name for path in shared.iterdir()] == [lock.name]
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory) -> tuple[PackFolder, bytes]:
+    """A pack that was compiled because nothing was published, and what it published."""
+    place = tmp_path_factory.mktemp("first")
+    folder = new(place / "packs")
+    assert code_of(start(folder, "--compile-cache", str(place / "compiled"))) == 0
+    (published,) = (place / "compiled").glob("*.zip")
+    return folder, published.read_bytes()
+
+
+@pytest.fixture
+def shared(tmp_path, first) -> Path:
+    """A folder in which `first` has published."""
+    path = lock_of_the_compiling_job(tmp_path / "compiled").with_suffix(".zip")
+    path.parent.mkdir()
+    path.write_bytes(first[1])
+    return path.parent
+
+
 @pytest.mark.slow
 @needs_compiler
-def test_the_bits_are_those_of_a_pack_that_compiled_alone_also_after_a_stop_and_after_damage(
-    tmp_path, temporary, monkeypatch, call
-):
-    cold = new(tmp_path / "cold")
-    assert code_of(start(cold)) == 0
-    assert counts(cold) is None
-    shared = tmp_path / "compiled"
-    option = "--compile-cache", str(shared)
-
-    first = new(tmp_path / "first")
-    assert code_of(start(first, *option)) == 0
-    copied, found, compiled, runs = counts(first) or (True, 0, 0, 0)
+def test_copied_code_gives_the_bits_of_the_job_that_compiled_also_after_a_stop(tmp_path, temporary, first, shared):
+    copied, found, compiled, runs = counts(first[0]) or (True, 0, 0, 0)
     assert (copied, found, compiled) == (False, 0, 2)
     assert runs > 2
-    assert f"compiled code of this job: 0 graphs found, 2 compiled, {runs} runs of a compiler" in log(first)
-    assert same_metrics(first, computed(cold))
-    (archive,) = shared.glob("*.zip")
-    published = archive.read_bytes()
+    assert f"compiled code of this job: 0 graphs found, 2 compiled, {runs} runs of a compiler" in log(first[0])
 
-    second = new(tmp_path / "outputs" / "mine" / "packs")
-    process = start(second, *option, "--commit-seconds", "0.05")
-    wait_for(lambda: step_of(second) > 400 and counts(second) is not None)
+    folder = new(tmp_path / "packs")
+    process = start(folder, "--compile-cache", str(shared), "--commit-seconds", "0.05")
+    wait_for(lambda: step_of(folder) > 400 and counts(folder) is not None)
     process.send_signal(signal.SIGTERM)
     assert code_of(process) in (0, train_pack.INTERRUPTED)
-    assert code_of(start(second, *option)) == 0
-    assert counts(second) == (True, 2, 0, 0)
-    assert "compiled code copied from another job: 2 graphs found, 0 compiled, 0 runs of a compiler" in log(second)
-    assert same_metrics(second, computed(cold))
-    assert archive.read_bytes() == published
-
-    archive.write_bytes(with_empty_libraries(published))  # whole, but it does not work
-    third = new(tmp_path / "third")
-    assert code_of(start(third, *option)) == 0
-    assert re.search(r"\.zip: .*: file too short.* it is removed, and everything is compiled again", log(third))
-    assert (counts(third) or ())[:3] == (False, 0, 2)
-    assert same_metrics(third, computed(cold))
-    assert archive.read_bytes() != with_empty_libraries(published)
+    assert counts(folder) == (True, 2, 0, 0)
+    assert "compiled code copied from another job: 2 graphs found, 0 compiled, 0 runs of a compiler" in log(folder)
+    assert code_of(start(folder, "--compile-cache", str(shared))) == 0
+    assert same_metrics(folder, computed(first[0]))
+    assert [path.read_bytes() for path in shared.iterdir()] == [first[1]]
     assert list(temporary.glob("scorer-compiled-*")) == []
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_copied_code_that_is_whole_but_does_not_work_is_removed_and_compiled_once_more(tmp_path, first, shared):
+    (archive,) = shared.iterdir()
+    archive.write_bytes(with_empty_libraries(first[1]))
+    folder = new(tmp_path / "packs")
+    assert code_of(start(folder, "--compile-cache", str(shared))) == 0
+    assert re.search(r"\.zip: .*: file too short.* it is removed, and everything is compiled again", log(folder))
+    assert (counts(folder) or ())[:3] == (False, 0, 2)
+    assert same_metrics(folder, computed(first[0]))
+    assert archive.read_bytes() != with_empty_libraries(first[1])
 
 
 def with_empty_libraries(published: bytes) -> bytes:
