@@ -24,7 +24,7 @@ def clean(
     states: States = None,
     yes: Yes = False,
 ) -> None:
-    """Delete old logs of finished packs, unused code snapshots and temporary files.
+    """Delete old logs of finished packs, unused code snapshots, compiled code and temporary files.
 
     With a filter: delete all records, results included, of the packs that hold a selected run. This also deletes the
     other runs of these packs. Packs that are running or pending are kept.

@@ -18,7 +18,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def key(shape_id: str, lanes: int, device_name: str, gpu: dict[str, str] | None)
     """
     gpu = {name: value for name, value in (gpu or {}).items() if name in ("driver_cuda", "torch_cuda")}
     parts = [shape_id, lanes, device_name, *sorted(gpu.items()), _processor(), platform.libc_ver()]
-    parts += [platform.python_version(), _version("torch"), _version("triton"), os.environ.get("OMP_NUM_THREADS")]
+    parts += [platform.python_version(), _version("torch"), _version("triton")]
     digest = hashlib.sha256(repr(parts).encode())
     for source in sorted((CODE_ROOT / "scorer_core").rglob("*.py")):
         digest.update(source.read_bytes())
@@ -89,6 +89,7 @@ class CompileCache:
         """The folder `shared` has the published caches; `name` is the `key` of this one."""
         self.published = shared / f"{name}.zip"
         self.copied = False
+        self._complete = False  # nothing more has to be compiled
         self._lock = Lock(shared / f"{name}.lock")
         self._undo = ExitStack()
         self._copied_results = 0
@@ -107,10 +108,11 @@ class CompileCache:
         self._undo.close()
 
     def _keep_headers_here(self) -> None:
-        """Precompile C++ headers (150 MB) in the private folder too, and only if something is compiled.
+        """Precompile C++ headers (150 MB) in the private folder too, until everything is compiled or copied.
 
         PyTorch does it in <tmp>/torchinductor_<user>, in place: if the compiler is killed meanwhile, no later job of
-        the node can compile. It also does it where everything else was found in the cache.
+        the node can compile. It also does it where everything else was found in the cache, which takes longer than all
+        other work there.
         """
         from torch._inductor import codecache
 
@@ -120,7 +122,7 @@ class CompileCache:
         folder = self.folder / HEADERS
 
         def header_to_include(header: str, *arguments: Any, **options: Any) -> str:
-            return header if self.copied else precompile(header, *arguments, **options)
+            return header if self._complete else precompile(header, *arguments, **options)
 
         replaced = {"_HEADER_DIR": str(folder), "_HEADER_LOCK_DIR": str(folder / "locks")}
         for name, value in {**replaced, "_precompile_header": header_to_include}.items():
@@ -178,7 +180,8 @@ class CompileCache:
             return False
         with zipfile.ZipFile(io.BytesIO(archive)) as files:
             files.extractall(self.folder)
-        self.copied, self._copied_results = True, self._results()
+        self.copied = self._complete = True
+        self._copied_results = self._results()
         return True
 
     def _drop(self, why: str) -> None:
@@ -194,7 +197,7 @@ class CompileCache:
             raise RecordError(f"{self.published}: cannot be removed: {error.strerror}") from error
 
     def recover(self, error: Exception) -> bool:
-        """If `error` is PyTorch's, from code that was copied, remove this code everywhere; True: compile once more."""
+        """If `error` is PyTorch's, from code that was copied, remove what is published; True: compile once more."""
         if not self.copied:
             return False
         from torch._dynamo import reset
@@ -204,7 +207,8 @@ class CompileCache:
 
         if not isinstance(error, BackendCompilerFailed):
             return False
-        self._drop(reason(error))
+        with suppress(RecordError):
+            self._drop(reason(error))
         reset()
         clear_caches()
         counters.clear()
@@ -229,6 +233,8 @@ class CompileCache:
         found = f"{count(counts['graphs_found'], 'graph')} found, {counts['graphs_compiled']} compiled, "
         found += f"{count(counts['compiler_runs'], 'run')} of a compiler"
         log.info("compiled code %s: %s", "copied from another job" if self.copied else "of this job", found)
+        self._complete = True
+        shutil.rmtree(self.folder / HEADERS, ignore_errors=True)
         if not self.copied and not self.published.exists():
             try:
                 replace_file(self.published, self._archive())
@@ -249,6 +255,5 @@ class CompileCache:
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as files:
             for path in self._files():
-                if path.parent.name != HEADERS:
-                    files.write(path, path.relative_to(self.folder))
+                files.write(path, path.relative_to(self.folder))
         return hashlib.sha256(content.getvalue()).hexdigest().encode() + b"\n" + content.getvalue()

@@ -30,7 +30,6 @@ def temporary(tmp_path, monkeypatch) -> Path:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.delenv(compile_cache.FOLDER, raising=False)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return tmp_path / "tmp"
 
 
