@@ -216,18 +216,25 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
         return run()
     configs = folder.configs()
     key = compile_cache.key(configs[0].shape_id, len(configs), device.name, device.gpu)
-    for copy in (True, False):  # if code that was copied does not work here, compile once more
+    copy = True
+    while True:  # a second time if code that was copied does not work here
         with compile_cache.CompileCache(arguments.compile_cache, key) as cache:
             starting = partial(folder.write_state, phase="starting", **state)
             if copy and not cache.fetch(should_stop, starting, beat):
                 folder.write_state(phase="interrupted", **state)
                 return False
+
+            def publish(cache: compile_cache.CompileCache = cache) -> None:
+                counts = cache.publish()
+                with folder.in_place():
+                    write_json(place / "provenance.json", record | {"compile_cache": counts})
+
             try:
-                return run(lambda: write_json(place / "provenance.json", record | {"compile_cache": cache.publish()}))
+                return run(publish)
             except Exception as error:
                 if not cache.recover(error):
                     raise
-    raise AssertionError("without a copy, every error is raised")
+        copy = False
 
 
 def eager_without_compiler(folder: PackFolder, device: str) -> None:
