@@ -24,7 +24,7 @@ def clean(
     states: States = None,
     yes: Yes = False,
 ) -> None:
-    """Delete old logs of finished packs, unused code snapshots and temporary files.
+    """Delete old logs of finished packs, unused code snapshots, compiled code and temporary files.
 
     With a filter: delete all records, results included, of the packs that hold a selected run. This also deletes the
     other runs of these packs. Packs that are running or pending are kept.
@@ -35,7 +35,10 @@ def clean(
         status = read_status(folder, accounting=False)
         wanted = wanted.among(cell.run for cell in status.cells)
         if wanted.empty:
-            paths, what = cleaning.leftovers(status), "old logs, unused code snapshots and temporary files"
+            paths, what = (
+                cleaning.leftovers(status),
+                "old logs, unused code snapshots, compiled code and temporary files",
+            )
         else:
             packs = matching_packs(status, wanted, NOT_IN_QUEUE)
             unknown = {name: pack for name, pack in status.packs.items() if pack.damage and not pack.run_ids}

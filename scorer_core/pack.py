@@ -105,6 +105,11 @@ class Pack:
     def log_is_due(self) -> bool:
         return self.vector_step in self._log_steps
 
+    @property
+    def all_compiled(self) -> bool:
+        """Has each function been called that is compiled at its first call (`_vectorised`)?"""
+        return self._traced.keys() >= {"act", "learn"}
+
     @torch.no_grad()
     def step(self) -> None:
         """One vector step of every lane: act, store, and update or copy to the targets when they are due."""

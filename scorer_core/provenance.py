@@ -60,6 +60,7 @@ class ProvenanceRecord(BaseModel):
     masked_lines: list[str] = []
     python: str = ""
     packages: dict[str, str] = {}
+    compile_cache: dict[str, int] | None = None  # `CompileCache.publish`, of a pack that has one
 
 
 def provenance(device: str, gpu: dict[str, str] | None = None) -> dict[str, Any]:

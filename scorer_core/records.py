@@ -173,7 +173,8 @@ class PackFolder:
             finally:
                 self._lock = None
 
-    def _in_place(self) -> AbstractContextManager[None]:
+    def in_place(self) -> AbstractContextManager[None]:
+        """For a write to the folder: it raises MovedError if the folder was moved since it was locked."""
         return self._lock.in_place() if self._lock else nullcontext()
 
     # --- done ---
@@ -195,7 +196,7 @@ class PackFolder:
         Raises:
             RecordError: if a committed part is damaged, or done.json cannot be written.
         """
-        with self._in_place():
+        with self.in_place():
             parts = {name: self._parts.check(name, checksum) for name, checksum in self._committed_parts().items()}
             write_json(self.path / "done.json", {"finished": now(), "runs": statuses, "parts": parts})
             self._commits.remove()
@@ -229,7 +230,7 @@ class PackFolder:
             RecordError: if it cannot be written.
         """
         record = {"time": now(), "host": socket.gethostname(), "pid": os.getpid(), **state}
-        with self._in_place():
+        with self.in_place():
             write_json(self.path / "state.json", record)
 
     # --- attempts ---
@@ -261,7 +262,7 @@ class PackFolder:
         Raises:
             RecordError: if one of them cannot be written; the last commit stays whole.
         """
-        with self._in_place():
+        with self.in_place():
             if self._committed is None:
                 self._committed = self._committed_parts()
             parts = dict(self._committed)

@@ -28,6 +28,7 @@ def train(
     should_stop: Callable[[], bool],
     until: int | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
+    when_compiled: Callable[[], None] | None = None,
     **state: Any,
 ) -> bool:
     """Train the pack in `folder` from its last commit. The caller holds the folder's lock.
@@ -39,6 +40,7 @@ def train(
         should_stop: called after every vector step; if it returns True, training stops after a commit.
         until: environment step at which training pauses after a commit (default: the end of the runs).
         heartbeat_seconds: between heartbeats.
+        when_compiled: called once, as soon as nothing more will be compiled.
         state: further fields of each heartbeat.
 
     Returns:
@@ -81,6 +83,9 @@ def train(
             heartbeat("paused")
             return False
         pack.step()
+        if when_compiled and pack.all_compiled:
+            when_compiled()
+            when_compiled = None
         if pack.log_is_due:
             rows.append(pack.log(clock.lap()))
         now = time.monotonic()

@@ -108,6 +108,7 @@ PLANTED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "code": ("code", lambda sweep: snapshot.save_snapshot(sweep / "code")),
     "the report": ("report", write_in("report/report.html")),
     "imported runs": ("imported", write_in("imported/a.parquet")),
+    "compiled code": ("compiled", lambda sweep: Lock(sweep / "compiled/k.lock").acquire()),
     "the log of a worker": ("workers/0.log", lambda sweep: open_log(sweep / "workers" / "0.log").close()),
 }
 

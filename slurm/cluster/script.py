@@ -171,6 +171,7 @@ def job_command(submission: Submission) -> list[str]:
     command += ["--at-once", str(profile.packs_per_job)] if several else []
     command += ["--device", profile.job_device, "--commit-seconds", f"{profile.commit_seconds:g}"]
     command += ["--heartbeat-seconds", f"{HEARTBEAT_SECONDS:g}", "--submission", submission.name]
+    command += ["--compile-cache", str(submission.sweep_folder / "compiled")]
     return [*command, "--max-attempts", str(profile.max_attempts)]
 
 

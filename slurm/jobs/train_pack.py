@@ -14,10 +14,13 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from scorer_core import compile_cache
 from scorer_core.compiler import compiler_fault
 from scorer_core.devices import DeviceError, use_device
 from scorer_core.provenance import provenance
@@ -51,6 +54,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--commit-seconds", type=float, default=300.0, help="seconds between checkpoints")
     parser.add_argument("--heartbeat-seconds", type=float, default=1.0, help="seconds between heartbeats")
     parser.add_argument("--max-attempts", type=int, default=sys.maxsize, help="maximum number of starts")
+    parser.add_argument("--compile-cache", type=Path, help="the folder where the sweep's jobs share compiled code")
     return parser
 
 
@@ -211,11 +215,41 @@ def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, shoul
 
     from scorer_core.train import train  # after the lock and the logs, so that a failed import is recorded
 
-    write_json(place / "provenance.json", provenance(device.name, device.gpu))
+    record = provenance(device.name, device.gpu)
+    write_json(place / "provenance.json", record)
     if changed := [line for line in upgrades(folder) if line.endswith(f" and {place.name}")]:
         logging.getLogger("scorer").warning("%s", changed[-1])
     beat = arguments.heartbeat_seconds
-    return train(folder, device.torch_device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat, **state)
+
+    def run(when_compiled: Callable[[], None] | None = None) -> bool:
+        return train(
+            folder, device.torch_device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat,
+            when_compiled=when_compiled, **state,
+        )  # fmt: skip
+
+    if arguments.compile_cache is None or not folder.compiled() or compile_cache.CHOSEN_BY_USER:
+        return run()
+    configs = folder.configs()
+    key = compile_cache.key(configs[0].shape_id, len(configs), device.name, device.gpu)
+    copy = True
+    while True:  # a second time if code that was copied does not work here
+        with compile_cache.CompileCache(arguments.compile_cache, key) as cache:
+            starting = partial(folder.write_state, phase="starting", **state)
+            if copy and not cache.fetch(should_stop, starting, beat):
+                folder.write_state(phase="interrupted", **state)
+                return False
+
+            def publish(cache: compile_cache.CompileCache = cache) -> None:
+                counts = cache.publish()
+                with folder.in_place():
+                    write_json(place / "provenance.json", record | {"compile_cache": counts})
+
+            try:
+                return run(publish)
+            except Exception as error:
+                if not cache.recover(error):
+                    raise
+        copy = False
 
 
 def eager_without_compiler(folder: PackFolder, device: str) -> None:

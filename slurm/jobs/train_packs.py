@@ -51,8 +51,8 @@ def main() -> int:
         for pack in packs:
             pack.write_state(phase="failed", error=fault, submission=arguments.submission)
         return NO_DEVICE
-    names = [action.dest for action in common._actions]
-    options = [f"--{name.replace('_', '-')}={getattr(arguments, name)}" for name in names]
+    values = {action.option_strings[0]: getattr(arguments, action.dest) for action in common._actions}
+    options = [f"{option}={value}" for option, value in values.items() if value is not None]
     parts = slots(arguments.at_once, tokens, sorted(os.sched_getaffinity(0)))
     outcome = Launcher(parts, options, arguments.submission).run(packs, lambda _: None)
     if outcome.waiting or not all(folder.cancelled for folder in outcome.interrupted):

@@ -14,8 +14,9 @@ ENDED = ("done", "diverged")
 
 
 def leftovers(found: SweepStatus) -> list[Path]:
-    """Old attempts of finished packs, packs that were split, temporary files, and snapshots without unfinished packs.
+    """Old attempts of finished packs, packs that were split, temporary files, and what only unfinished packs need.
 
+    That is the snapshots of their code, and the compiled code, once all packs of the sweep are finished.
     Symbolic links are not followed.
     """
     doomed: list[Path] = []
@@ -26,6 +27,9 @@ def leftovers(found: SweepStatus) -> list[Path]:
             doomed += folder.rglob(".*.tmp")
     packs = found.folder / "packs"
     doomed += [path.parent for path in packs.glob(f"*/{HALVED}") if not (path.parent / "pack.json").exists()]
+    compiled = found.folder / "compiled"
+    if compiled.is_dir() and not compiled.is_symlink() and all(pack.state in ENDED for pack in found.packs.values()):
+        doomed.append(compiled)
     live = {pack.submission for pack in found.packs.values() if pack.state not in ENDED}
     kept = {submission.code.name for submission in found.submissions if submission.name in live or submission.command}
     kept |= {submission.code.name for submission in found.submissions[-1:]}

@@ -91,7 +91,7 @@ def test_the_state_of_an_attempt_of_version_0_1_belongs_to_its_submission(tmp_pa
 COMMANDS = {
     "slurm/jobs/train_pack.py": {
         "--device", "--commit-seconds", "--heartbeat-seconds", "--parent", "--submission", "--max-attempts", "--wait",
-        "--record-kill",
+        "--record-kill", "--compile-cache",
     },
     "slurm/jobs/train_packs.py": {"--at-once", "--submission"},
     "slurm/jobs/draw_report.py": set(),

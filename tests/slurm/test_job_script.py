@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slurm.backend import SchedulerError
-from slurm.cluster.script import LISTEN, array_body
+from slurm.cluster.script import LISTEN, array_body, job_command
 from slurm.local import supervisor as local
 from slurm.profile import Profile
 from slurm.submissions import snapshot
@@ -92,6 +92,13 @@ def test_lines_of_setup_that_do_not_fail_do_not_end_the_job(tmp_path):
     ]  # fmt: skip
     done = in_job(submission_of(tmp_path, setup=lines), 'echo "$X,$ACTIVE,$MODULE"')
     assert (done.returncode, done.stdout) == (0, "a b,yes,cuda\n"), done.stderr
+
+
+def test_the_jobs_of_a_sweep_share_compiled_code(tmp_path):
+    folder = tmp_path / "mine" / "submissions" / "1"
+    submission = Submission(folder=folder, profile=Profile(name="p", scheduler="slurm"), code=tmp_path)
+    command = job_command(submission)
+    assert command[command.index("--compile-cache") + 1] == str(tmp_path / "mine" / "compiled")
 
 
 def test_a_setup_line_that_fails_here_is_named_by_submit(tmp_path):
