@@ -35,10 +35,8 @@ def clean(
         status = read_status(folder, accounting=False)
         wanted = wanted.among(cell.run for cell in status.cells)
         if wanted.empty:
-            paths, what = (
-                cleaning.leftovers(status),
-                "old logs, unused code snapshots, compiled code and temporary files",
-            )
+            paths = cleaning.leftovers(status)
+            what = "old logs, unused code snapshots, compiled code and temporary files"
         else:
             packs = matching_packs(status, wanted, NOT_IN_QUEUE)
             unknown = {name: pack for name, pack in status.packs.items() if pack.damage and not pack.run_ids}
