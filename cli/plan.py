@@ -20,6 +20,7 @@ from scorer_core.support.commands import shown_path
 from scorer_core.support.text import count, duration, folded
 from slurm.backend import backend_of
 from slurm.profile import Profile, load_profile
+from slurm.submit import number_of_jobs
 from sweeps import folders, price
 from sweeps.definition import Sweep
 from sweeps.layout import makespan
@@ -205,10 +206,11 @@ def cluster_estimate(packs: Sequence[PlannedPack], profile: Profile, at_once: in
     if attempts > 1:
         longest += f" ({attempts:.0f} attempts of {duration(60 * profile.time)})"
     at_once = min(at_once or (profile.throttle or len(packs)) * profile.packs_per_job, len(packs))
+    jobs = f" in {count(number_of_jobs(len(packs), profile), 'job')}" if profile.packs_per_job > 1 else ""
     unit = "GPU" if known == "cuda" else "core"
     lines = [
         f"Estimated on {profile.name}: {longest}; {duration(sum(seconds))} of one {unit} in total; "
-        f"about {duration(makespan(seconds, at_once))} with {count(at_once, 'pack')} at once."
+        f"about {duration(makespan(seconds, at_once))} with {count(at_once, 'pack')} at once{jobs}."
     ]
     if known == "cpu" and profile.job_device.startswith("cuda"):
         lines.append("The speeds were measured on a CPU: no GPU has been measured yet.")

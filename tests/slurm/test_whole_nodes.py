@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cli.plan import cluster_estimate
 from cli.submit_view import SHOWN_PACKS, dry_run_text
 from scorer_core.records import PackFolder
 from slurm.cluster import scheduler, script
@@ -102,6 +103,11 @@ def test_a_profile_with_another_number_of_gpus_is_refused(tmp_path, text, messag
 def test_all_memory_of_a_node_stays_all_of_it():
     for memory, requested in (("0", "0"), ("500", "2000"), ("1500M", "6000M"), (None, None)):
         assert profile(memory=memory).memory_of(4) == requested
+
+
+def test_the_estimate_says_how_many_jobs_have_the_packs(planned):
+    assert cluster_estimate(planned.packs, profile())[0].endswith("with 10 packs at once in 3 jobs.")
+    assert cluster_estimate(planned.packs, profile(throttle=2))[0].endswith("with 8 packs at once in 2 jobs.")
 
 
 def test_a_dry_run_says_how_many_jobs_have_how_many_packs(planned):
