@@ -14,6 +14,7 @@ import logging
 import os
 import platform
 import shutil
+import stat
 import tempfile
 import time
 import zipfile
@@ -26,7 +27,7 @@ from typing import Any
 from scorer_core.provenance import CODE_ROOT
 from scorer_core.support.errors import RecordError, reason
 from scorer_core.support.files import replace_file
-from scorer_core.support.locks import Lock
+from scorer_core.support.locks import Lock, try_lock
 from scorer_core.support.text import count
 
 log = logging.getLogger("scorer")
@@ -37,6 +38,9 @@ FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 VARIABLES = FOLDER, "TRITON_CACHE_DIR"  # PyTorch itself sets the second one, to a folder in its cache folder
 COMPILED = (".so", ".cubin", ".gch", ".pch")  # each is the result of one run of a compiler
 HEADERS = "precompiled_headers"
+PREFIX = "scorer-compiled-"  # of the private folder
+IN_USE = "in-use.lock"  # in it, held by its process
+STALE_SECONDS = 3600.0  # a new folder is not in use for a moment
 CHOSEN_BY_USER = FOLDER in os.environ  # at import: PyTorch sets it too, as soon as its compiler is imported
 CPU = ("vendor_id", "model name", "flags", "CPU implementer", "CPU part", "Features")  # in /proc/cpuinfo
 
@@ -75,6 +79,18 @@ def _processor() -> list[str]:
     return [platform.machine(), *(line for line in first.splitlines() if line.startswith(CPU))]
 
 
+def _remove_stale_folders() -> None:
+    """Remove the private folders of processes of this user that were killed. Each may have 150 MB of headers."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with suppress(OSError, RecordError):
+            status = folder.lstat()
+            old = time.time() - status.st_mtime > STALE_SECONDS
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and old:
+                with try_lock(folder / IN_USE) as free:
+                    if free:
+                        shutil.rmtree(folder, ignore_errors=True)
+
+
 def _set_variable(name: str, value: str | None) -> None:
     if value is None:
         os.environ.pop(name, None)
@@ -95,8 +111,13 @@ class CompileCache:
         self._copied_results = 0
 
     def __enter__(self) -> "CompileCache":
-        self.folder = Path(tempfile.mkdtemp(prefix="scorer-compiled-"))
+        _remove_stale_folders()
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        in_use = Lock(self.folder / IN_USE)
+        self._undo.callback(in_use.release)
+        with suppress(RecordError):
+            in_use.acquire(patience=0)
         self._undo.callback(self._lock.release)
         for name in VARIABLES:
             self._undo.callback(_set_variable, name, os.environ.get(name))
@@ -178,8 +199,14 @@ class CompileCache:
         if checksum.decode(errors="replace") != hashlib.sha256(archive).hexdigest():
             self._drop("damaged")
             return False
-        with zipfile.ZipFile(io.BytesIO(archive)) as files:
-            files.extractall(self.folder)
+        try:
+            with zipfile.ZipFile(io.BytesIO(archive)) as files:
+                files.extractall(self.folder)
+        except (OSError, zipfile.BadZipFile) as error:  # for example a full disk; a part would be worse than nothing
+            for path in self.folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+            raise RecordError(f"{self.published}: cannot be copied to {self.folder}: {error}") from error
         self.copied = self._complete = True
         self._copied_results = self._results()
         return True
@@ -249,7 +276,10 @@ class CompileCache:
         return [path for path in found if path.suffix != ".tmp" and not path.parent.name.startswith("tmp.pid_")]
 
     def _results(self) -> int:
-        return sum(path.suffix in COMPILED for path in self._files())
+        try:
+            return sum(path.suffix in COMPILED for path in self._files())
+        except OSError:  # PyTorch's processes may remove temporary files meanwhile
+            return 0
 
     def _archive(self) -> bytes:
         content = io.BytesIO()

@@ -202,6 +202,8 @@ class Profile(BaseModel):
             raise ValueError("device: cuda needs a GPU; remove `gpus: 0`")
         if self.packs_per_job > 1 and self.gpus and self.gpus.rpartition(":")[2] not in ("0", str(self.packs_per_job)):
             raise ValueError(f"packs_per_job: {self.packs_per_job}: needs one GPU per pack, not `gpus: {self.gpus}`")
+        if self.packs_per_job > 1 and self.device.startswith("cuda:"):
+            raise ValueError(f"device: {self.device}: with `packs_per_job`, each pack has its own GPU; use cuda")
         if "time" not in unused and self.signal_seconds >= 60 * self.time:
             raise ValueError(f"signal_seconds: {self.signal_seconds} s leave no time of {self.time} min")
         return self

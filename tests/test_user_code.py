@@ -159,7 +159,8 @@ def test_what_a_constructor_prints_is_not_part_of_the_output(task, capsys):
 def attempt(folder, monkeypatch):
     """One attempt in this process, without its redirection of stdout and stderr; its exit code."""
     monkeypatch.setattr(job.os, "dup2", lambda *_: None)
-    arguments = {"device": "cpu", "commit_seconds": 60.0, "heartbeat_seconds": 1.0, "parent": None, "submission": ""}
+    arguments = {"device": "cpu", "commit_seconds": 60.0, "heartbeat_seconds": 1.0, "parent": None, "submission": "",
+                 "compile_cache": None}  # fmt: skip
     return job.attempt(folder, SimpleNamespace(**arguments, max_attempts=9))  # pyright: ignore[reportArgumentType]
 
 

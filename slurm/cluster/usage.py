@@ -42,7 +42,7 @@ class Usage:
 def usage(found: SweepStatus) -> Usage:
     """What each started pack of `found` used: from accounting, or from its files (wall time only)."""
     places = {
-        (array.job, index): (packs, min(len(packs), submission.profile.packs_per_job))
+        (array.job, index): (packs, submission.profile.packs_per_job)
         for submission in found.submissions
         if submission.packs
         for array, index, packs in submission.tasks()
@@ -58,9 +58,9 @@ def usage(found: SweepStatus) -> Usage:
         return Usage(from_files(found.packs.values()), "the packs' files", str(error))
     packs: dict[str, Used] = {}
     for task, used in measured.items():
-        names, at_once = places.get(task, ([], 1))
-        used.megabytes = used.megabytes and used.megabytes / at_once
-        used.asked_megabytes = used.asked_megabytes and used.asked_megabytes / at_once
+        names, most = places.get(task, ([], 1))
+        used.megabytes = used.megabytes and used.megabytes / max(1, min(most, len(names)))
+        used.asked_megabytes = used.asked_megabytes and used.asked_megabytes / most
         for name in names:
             packs[name] = _together(packs[name], used) if name in packs else used
     return Usage(packs, "accounting (sacct)")

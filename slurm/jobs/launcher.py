@@ -14,12 +14,12 @@ from typing import Any
 from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from scorer_core.support.secrets import mask
-from scorer_core.support.text import count
-from slurm.jobs.train_pack import FINISHED, INTERRUPTED, NO_DEVICE
+from slurm.jobs.train_pack import DEVICE_FAILED, FINISHED, INTERRUPTED, NO_DEVICE
 
 log = logging.getLogger("scorer")
 
 POLL_SECONDS = 0.25
+CANCELLED_POLL_SECONDS = 2.0  # the file system is shared
 MOST_KILLS = 2  # of processes on one GPU, before it is not used any more
 
 
@@ -62,6 +62,7 @@ class LaunchState:
     running: dict[PackFolder, Slot] = field(default_factory=dict)
     finished: list[PackFolder] = field(default_factory=list)
     interrupted: list[PackFolder] = field(default_factory=list)
+    cancelled: list[PackFolder] = field(default_factory=list)
     failed: list[tuple[PackFolder, str]] = field(default_factory=list)
     elsewhere: dict[PackFolder, str] = field(default_factory=dict)  # in `running`, but trained by this other process
 
@@ -78,8 +79,8 @@ class Launcher:
     it from its last commit if that process stops early.
 
     Args:
-        slots: one for each pack that is trained at a time. A GPU on which two processes were killed, or found that it
-            is not usable, is not used any more.
+        slots: one for each pack that is trained at a time. A GPU that a process could not use, or on which two
+            processes were killed or had an error of the GPU, is not used any more.
         options: of `train_pack`.
         submission: see above.
     """
@@ -90,8 +91,9 @@ class Launcher:
         self._options += ["--submission", submission] if submission else ["--wait"]
         self._children: dict[PackFolder, subprocess.Popen[bytes]] = {}
         self._states: dict[PackFolder, dict[str, Any]] = {}  # of each pack when its process was started
-        self._told: set[PackFolder] = set()  # those of the children that were told to stop
+        self._told: dict[PackFolder, str] = {}  # those of the children that were told to stop, and why
         self._signals: list[int] = []
+        self._looked = 0.0  # when `_stop_cancelled` looked
 
     def run(self, folders: Sequence[PackFolder], on_tick: Callable[[LaunchState], None]) -> LaunchState:
         """Train `folders` in this order; `on_tick` is called a few times per second with their states."""
@@ -100,12 +102,14 @@ class Launcher:
         before = {number: signal.signal(number, lambda number, _: self._signals.append(number)) for number in numbers}
         try:
             while self._children or (outcome.waiting and not self._signals and any(s.usable for s in self._slots)):
-                self._stop_children(outcome)
+                self._stop_cancelled(outcome)
+                self._forward_signals()
                 for slot in [slot for slot in self._slots if slot.usable and slot not in outcome.running.values()]:
                     if outcome.waiting and not self._signals:
                         self._start(outcome, outcome.waiting.pop(0), slot)
                 time.sleep(POLL_SECONDS)
-                self._look_for_others(outcome)
+                if not self._submission:
+                    self._look_for_others(outcome)
                 self._reap(outcome)
                 on_tick(outcome)
         finally:
@@ -120,20 +124,27 @@ class Launcher:
         outcome.running[folder] = slot
         log.info("pack %s starts%s", folder.pack_id, slot)
 
-    def _stop_children(self, outcome: LaunchState) -> None:
-        """Forward signals, and stop cancelled packs. A process is told once: a second signal may kill it at its end."""
-        if self._submission:
-            outcome.waiting = [folder for folder in outcome.waiting if not folder.cancelled]
-        kill = signal.SIGINT in self._signals[1:]
-        for folder, child in self._children.items():
-            if kill:
-                child.kill()
-            elif folder not in self._told and self._must_stop(folder):
-                child.terminate()
-                self._told.add(folder)
+    def _stop_cancelled(self, outcome: LaunchState) -> None:
+        if not self._submission or time.monotonic() - self._looked < CANCELLED_POLL_SECONDS:
+            return
+        cancelled = [folder for folder in (*outcome.waiting, *self._children) if _is_cancelled(folder)]
+        outcome.cancelled += [folder for folder in outcome.waiting if folder in cancelled]
+        outcome.waiting = [folder for folder in outcome.waiting if folder not in cancelled]
+        for folder in cancelled:
+            self._tell(folder, "cancelled")
+        self._looked = time.monotonic()
 
-    def _must_stop(self, folder: PackFolder) -> bool:
-        return bool(self._signals or (self._submission and folder.cancelled))
+    def _forward_signals(self) -> None:
+        for folder, child in self._children.items() if self._signals else ():
+            self._tell(folder, "interrupted")
+            if signal.SIGINT in self._signals[1:]:
+                child.kill()
+
+    def _tell(self, folder: PackFolder, why: str) -> None:
+        """Tell the process of `folder` to stop, but only once: a second signal could kill it while it ends."""
+        if folder in self._children and folder not in self._told:
+            self._told[folder] = why
+            self._children[folder].terminate()
 
     def _look_for_others(self, outcome: LaunchState) -> None:
         for folder, child in self._children.items():
@@ -149,29 +160,41 @@ class Launcher:
             del self._children[folder]
             slot = outcome.running.pop(folder)
             complaint = child.communicate()[1].decode(errors="replace")
-            killed = code < 0 and not self._signals and folder not in self._told
-            self._told.discard(folder)
-            if killed or code == NO_DEVICE:
-                slot.kills += 1
-                if not slot.usable:
-                    host, kills = socket.gethostname(), count(slot.kills, "process")
-                    log.warning("GPU %s of %s is not used any more: %s failed on it", slot.gpu, host, kills)
+            told = self._told.pop(folder, "interrupted" if self._signals else "")
+            killed = code < 0 and not told
+            self._judge(slot, code, killed)
             how = f"starts again: {failure_reason(folder, code, complaint)}"
-            if self._submission and killed:
+            if self._submission and code < 0 and told != "interrupted":
                 code = subprocess.run([*child.args, "--record-kill", str(-code)]).returncode  # pyright: ignore
+            elsewhere = code == NO_DEVICE and any(slot.gpu is not None and slot.usable for slot in self._slots)
             if code == FINISHED:
                 outcome.finished.append(folder)
                 how = "finished"
-            elif self._submission and code == INTERRUPTED and not self._must_stop(folder):
+            elif self._submission and not told and (code == INTERRUPTED or elsewhere):
                 outcome.waiting.insert(0, folder)
-            elif code == INTERRUPTED or (code < 0 and not killed):
-                outcome.interrupted.append(folder)
-                how = "interrupted"
+            elif code == INTERRUPTED or (code < 0 and told):
+                (outcome.cancelled if told == "cancelled" else outcome.interrupted).append(folder)
+                how = told or "interrupted"
             else:
                 why = failure_reason(folder, code, complaint)
                 outcome.failed.append((folder, why))
                 how = f"failed: {why}"
             log.info("pack %s: %s", folder.pack_id, how)
+
+    def _judge(self, slot: Slot, code: int, killed: bool) -> None:
+        """Count against its GPU how a process ended."""
+        slot.kills += MOST_KILLS if code == NO_DEVICE else int(killed or code == DEVICE_FAILED)
+        if not slot.usable and (killed or code in (NO_DEVICE, DEVICE_FAILED)):
+            why = "a process could not use it" if code == NO_DEVICE else f"{slot.kills} processes failed on it"
+            log.warning("GPU %s of %s is not used any more: %s", slot.gpu, socket.gethostname(), why)
+
+
+def _is_cancelled(folder: PackFolder) -> bool:
+    """If the file system does not answer, False: it is asked again."""
+    try:
+        return folder.cancelled
+    except OSError:
+        return False
 
 
 def _state(folder: PackFolder) -> dict[str, Any]:

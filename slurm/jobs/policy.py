@@ -47,19 +47,22 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_device_fault(error: BaseException) -> bool:
-    """Is it an error after which no process can use the GPU, or this process cannot (an illegal access, ECC, ...)?"""
+    """Is it an error of the GPU while it trains: ECC, an illegal access, ...?"""
     return "CUDA error" in reason(error)
 
 
 def has_ended(folder: PackFolder, submission: str) -> bool:
-    """Is this pack done, cancelled or failed, so that no job of `submission` starts it again?
+    """Is this pack done, cancelled, failed or started by a later submission, so that `submission` must not start it?
 
     Raises:
         RecordError: if its records cannot be read.
+        OSError: if the file system does not answer.
     """
     state = folder.state()
-    failed = state.get("submission") == submission and state.get("phase") == "failed"
-    return failed or folder.cancelled or bool(folder.done())
+    last = state.get("submission", "")
+    failed = last == submission and state.get("phase") == "failed"
+    later = last.isdecimal() and submission.isdecimal() and int(last) > int(submission)
+    return failed or later or folder.cancelled or bool(folder.done())
 
 
 def halves(folder: PackFolder) -> list[PackFolder]:

@@ -1,6 +1,7 @@
 """One attempt to train one pack, the process of a job: `python -m slurm.jobs.train_pack PACK_FOLDER`.
 
-Exit codes: 0 finished, 75 stopped after a commit (start it again), 1 failed, 78 the device cannot be used.
+Exit codes: 0 finished, 75 stopped after a commit (start it again), 1 failed, 78 the device cannot be used, 79 it failed
+while the pack trained.
 """
 
 import os
@@ -40,7 +41,7 @@ from slurm.jobs.policy import (
 )
 from slurm.submissions.snapshot import check_code
 
-FINISHED, FAILED, INTERRUPTED, NO_DEVICE = 0, 1, 75, 78
+FINISHED, FAILED, INTERRUPTED, NO_DEVICE, DEVICE_FAILED = 0, 1, 75, 78, 79
 HALVED = -1  # the pack was split in two: start them in a new process, which has free memory
 LOCK_PATIENCE_SECONDS = 15.0  # a stopping process may still write its last commit
 
@@ -82,7 +83,7 @@ def main() -> int:
     except RecordError as error:
         print(error, file=sys.stderr)
         return FAILED
-    if HALVED in codes and not arguments.record_kill:
+    if HALVED in codes and not arguments.record_kill and not stop_signals:
         os.execv(sys.executable, [sys.executable, "-m", "slurm.jobs.train_pack", *sys.argv[1:]])
     return INTERRUPTED if {INTERRUPTED, HALVED} & set(codes) else max(codes)
 
@@ -153,7 +154,7 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
             if is_out_of_memory(error):
                 return _after_running_out_of_memory(folder, message, state)
             _record_failure(folder, message, state)
-            return NO_DEVICE if is_device_fault(error) else FAILED
+            return DEVICE_FAILED if is_device_fault(error) else FAILED
         return FINISHED if finished else INTERRUPTED
 
 

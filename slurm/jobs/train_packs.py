@@ -3,7 +3,7 @@
 Each pack has a process, with a GPU (a token of CUDA_VISIBLE_DEVICES) and CPU cores of its own. When a pack ends, the
 next one starts in its place. A signal is forwarded to all of them.
 
-Exit codes: 0 all packs have ended, 75 some can continue (start it again), 1 some have failed, 78 too few GPUs.
+Exit codes: 0 all packs have ended, 75 some can continue (start it again), 1 some have failed, 78 too few usable GPUs.
 """
 
 import argparse
@@ -12,12 +12,14 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from scorer_core.devices import visible_devices
 from scorer_core.records import PackFolder
 from scorer_core.support import streams
 from scorer_core.support.errors import RecordError
+from scorer_core.support.files import numbered
 from slurm.jobs import train_pack
 from slurm.jobs.launcher import Launcher, Slot
 from slurm.jobs.policy import has_ended
@@ -40,9 +42,14 @@ def main() -> int:
     arguments = parser.parse_args()
     check_code()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
-    packs = [pack for pack in map(PackFolder, arguments.folders) if not _has_ended(pack, arguments.submission)]
+    taken = _taken_over(arguments.folders[0].parent.parent, arguments.submission)
+    packs = [pack for pack in map(PackFolder, arguments.folders) if pack.pack_id not in taken]
+    packs = [pack for pack in packs if not _has_ended(pack, arguments.submission)]
     tokens = [token for token in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if token]
-    if arguments.device.startswith("cuda") and len(set(tokens)) < arguments.at_once:
+    on_gpu = arguments.device.startswith("cuda") or (
+        arguments.device == "auto" and bool(tokens or os.environ.get("SLURM_JOB_GPUS"))
+    )
+    if on_gpu and len(set(tokens)) < arguments.at_once:
         fault = (
             f"{socket.gethostname()} gave this job too few GPUs for packs_per_job: {arguments.at_once}; "
             f"{visible_devices()}. Request one per pack (`gpus: {arguments.at_once}` in the profile)"
@@ -55,7 +62,9 @@ def main() -> int:
     options = [f"{option}={value}" for option, value in values.items() if value is not None]
     parts = slots(arguments.at_once, tokens, sorted(os.sched_getaffinity(0)))
     outcome = Launcher(parts, options, arguments.submission).run(packs, lambda _: None)
-    if outcome.waiting or not all(folder.cancelled for folder in outcome.interrupted):
+    if not any(slot.usable for slot in parts):
+        return NO_DEVICE
+    if outcome.waiting or outcome.interrupted:
         return INTERRUPTED
     return FAILED if outcome.failed else FINISHED
 
@@ -75,8 +84,19 @@ def slots(count: int, tokens: Sequence[str], cores: Sequence[int]) -> list[Slot]
 def _has_ended(pack: PackFolder, submission: str) -> bool:
     try:
         return has_ended(pack, submission)
-    except RecordError:  # `train_pack` says what is wrong
+    except (OSError, RecordError):  # `train_pack` says what is wrong
         return False
+
+
+def _taken_over(sweep: Path, submission: str) -> set[str]:
+    """The packs that a later submission has, which waits or runs: `retry` and `resume` submitted them."""
+    taken: set[str] = set()
+    with suppress(RecordError):
+        for folder in numbered(sweep / "submissions"):
+            if int(folder.name) > int(submission):
+                with suppress(OSError):
+                    taken.update((folder / "packs.txt").read_text(encoding="utf-8").split())
+    return taken
 
 
 if __name__ == "__main__":

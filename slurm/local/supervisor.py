@@ -119,9 +119,9 @@ def _packs(submission: Submission, lock: Lock) -> int:
     outcome = launcher.run(folders, show)
     for folder, why in outcome.failed:
         print(f"pack {folder.pack_id} failed: {why}", file=sys.stderr)
-    if outcome.waiting or not all(folder.cancelled for folder in outcome.interrupted):
+    if outcome.waiting or outcome.interrupted:
         return INTERRUPTED
-    if all(folder.cancelled for folder in folders):
+    if len(outcome.cancelled) == len(folders):
         return 0  # as on Slurm, where the report job is cancelled with the last job that it waits for
     return subprocess.run(report_command(submission)).returncode or bool(outcome.failed)
 

@@ -106,7 +106,10 @@ class Submission(BaseModel):
             lines = [f"export {name}={shlex.quote(value)}\n" for name, value in self.profile.environment.items()]
             replace_file(self.folder / ENVIRONMENT, "".join(lines).encode(), PRIVATE)
             self.environment = list(self.profile.environment)
-        content = self.model_dump_json(indent=1, exclude={"profile": {"environment"}, "folder": True}, by_alias=True)
+        hidden = {"environment"}
+        if self.profile.packs_per_job == 1:
+            hidden.add("packs_per_job")  # jobs in the queue may run an older version, which does not know it
+        content = self.model_dump_json(indent=1, exclude={"profile": hidden, "folder": True}, by_alias=True)
         replace_file(self.folder / "submission.json", (content + "\n").encode(), PRIVATE)
 
     def whole_profile(self) -> Profile:

@@ -181,6 +181,37 @@ def test_what_cannot_be_read_or_written_costs_only_the_copy(tmp_path, caplog):
     assert "the compiled code is not published for other jobs: " in caplog.text
 
 
+def test_a_copy_that_does_not_fit_on_the_disk_leaves_no_part_of_it(tmp_path, caplog, monkeypatch):
+    def disk_full(self, folder):
+        (folder / "aa").mkdir()
+        (folder / "aa" / "kernel.so").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    assert compile_in(tmp_path) == COLD
+    monkeypatch.setattr("zipfile.ZipFile.extractall", disk_full)
+    with CompileCache(tmp_path, "k") as cache:
+        assert cache.fetch(lambda: False, lambda: None, 600.0)
+        assert not cache.copied
+        assert not (cache.folder / "aa").exists()
+    assert "No space left on device" in caplog.text
+
+
+def test_the_folder_of_a_job_that_was_killed_is_removed_by_a_later_job_and_no_other_folder(tmp_path):
+    folders = {name: tmp_path / "tmp" / f"{compile_cache.PREFIX}{name}" for name in ("killed", "used", "new", "link")}
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "file").touch()
+    folders["link"].symlink_to(tmp_path / "elsewhere")
+    for name in ("killed", "used", "new"):
+        folders[name].mkdir()
+        (folders[name] / "kernel.so").touch()
+    with locked(folders["used"] / compile_cache.IN_USE):
+        for name in ("killed", "used"):
+            os.utime(folders[name], (0, 0))
+        compile_in(tmp_path)
+        assert [name for name, folder in folders.items() if not folder.exists()] == ["killed"]
+    assert (tmp_path / "elsewhere" / "file").exists()
+
+
 def test_where_locks_do_not_work_every_job_compiles(tmp_path, caplog, monkeypatch):
     def no_locks(*_, **__):
         raise RecordError("k.lock: cannot be locked: No locks available")

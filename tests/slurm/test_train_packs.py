@@ -16,9 +16,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from scorer_core.config import RunConfig
 from scorer_core.records import PackFolder
 from slurm.jobs.train_packs import slots
-from tests.slurm.test_job import CONFIGS, computed, finish, same_metrics, wait_for
+from tests.slurm.test_job import CONFIGS, SETTINGS, computed, finish, same_metrics, wait_for
 
 TOKENS = "GPU-1a,MIG-2b"  # verbatim: an index would not do for MIG
 LONG = 8_000  # steps of a pack that is interrupted
@@ -26,8 +27,8 @@ LONG = 8_000  # steps of a pack that is interrupted
 
 def packs(folder: Path, count: int, steps: int = LONG) -> list[PackFolder]:
     """Packs of one run each."""
-    config = CONFIGS[0].model_copy(update={"total_steps": steps})
-    return [PackFolder.create(folder, [config.model_copy(update={"seed": seed})]) for seed in range(count)]
+    settings = {**SETTINGS, "total_steps": steps}
+    return [PackFolder.create(folder, [RunConfig(**settings, seed=seed)]) for seed in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +196,7 @@ def test_a_pack_that_is_cancelled_stops_alone_and_the_next_one_takes_its_place(j
     assert [bool(folder.done()) for folder in folders] == [folder != stopped for folder in folders]
     assert third.done()
     assert stopped.state()["phase"] == "interrupted"
+    assert f"pack {stopped.pack_id}: cancelled" in running.log
     assert job(folders).code() == 0, "a cancelled pack is not started again"
     assert not stopped.done()
     stopped.mark_cancelled(False)
@@ -212,10 +214,24 @@ def test_a_pack_that_failed_is_not_started_again_by_the_same_submission(job, tmp
     assert bad.state()["phase"] == "failed"
 
 
-@pytest.mark.parametrize("tokens", [None, "GPU-1a", "GPU-1a,GPU-1a"])
-def test_with_fewer_gpus_than_packs_nothing_starts_and_each_pack_says_why(job, tmp_path, tokens):
+def test_packs_that_a_later_submission_has_are_left_to_it(job, tmp_path):
+    waits, ran = packs(tmp_path / "sweep" / "packs", 2)
+    later = tmp_path / "sweep" / "submissions" / "2"
+    later.mkdir(parents=True)
+    (later / "packs.txt").write_text(f"{waits.pack_id}\n")
+    ran.write_state(phase="interrupted", submission="2")
+    running = job([waits, ran])
+    assert running.code() == 0
+    assert "starts" not in running.log
+    assert not waits.attempts() + ran.attempts()
+
+
+@pytest.mark.parametrize(
+    ("device", "tokens"), [("cuda", None), ("cuda", "GPU-1a"), ("cuda", "GPU-1a,GPU-1a"), ("auto", "GPU-1a")]
+)
+def test_with_fewer_gpus_than_packs_nothing_starts_and_each_pack_says_why(job, tmp_path, device, tokens):
     folders = packs(tmp_path, 2)
-    running = job(folders, tokens, "cuda")
+    running = job(folders, tokens, device)
     assert running.code() == 78
     for folder in folders:
         state = folder.state()

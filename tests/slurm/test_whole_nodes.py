@@ -63,6 +63,12 @@ def test_ten_packs_run_in_three_jobs_of_four(planned):
     assert read(submission.folder) == submission
 
 
+def test_a_record_that_older_versions_read_has_no_key_that_they_do_not_know(planned):
+    assert "packs_per_job" in (submitted(planned).folder / "submission.json").read_text()
+    one = submitted(planned, packs_per_job=1, gpus="1")
+    assert "packs_per_job" not in (one.folder / "submission.json").read_text()
+
+
 def test_no_more_jobs_than_run_at_once_so_that_the_next_pack_starts_where_one_ends():
     assert number_of_jobs(10, profile(throttle=2)) == 2
     assert number_of_jobs(10, profile(throttle=9)) == 3
@@ -89,6 +95,7 @@ def test_a_job_requests_gpus_cores_and_memory_for_all_its_packs_and_the_report_j
     [
         ("scheduler: slurm\npacks_per_job: 4\ngpus: 2\n", "packs_per_job: 4: needs one GPU per pack, not `gpus: 2`"),
         ("scheduler: slurm\npacks_per_job: 2\ngpus: a100:4\n", "packs_per_job: 2: needs one GPU per pack, not "),
+        ("scheduler: slurm\npacks_per_job: 2\ndevice: cuda:1\n", "device: cuda:1: with `packs_per_job`, each pack has"),
         ("scheduler: slurm\npacks_per_job: 0\n", "packs_per_job: Input should be greater than or equal to 1, not '0'"),
         ("scheduler: local\npacks_per_job: 2\n", "packs_per_job: not used with scheduler: local; remove it"),
     ],
@@ -236,7 +243,7 @@ def test_ten_packs_in_three_jobs_end_with_the_bits_of_an_undisturbed_run_whateve
     assert len(place.jobs()) == 3
     log = place.run_words("logs", str(cancelled.path)).stdout
     assert f"pack {cancelled.pack_id} starts on GPU {tokens[0]}" in log
-    assert f"pack {cancelled.pack_id}: interrupted" in log
+    assert f"pack {cancelled.pack_id}: cancelled" in log
 
     # A worker is killed: its pack starts again in the same job.
     victim = wait_until_training(shares[1])[0]
