@@ -24,6 +24,7 @@ from sweeps.loading import parse
 from sweeps.plan import Plan, make_plan
 from tests.devcluster.cluster import DevCluster, why_not
 from tests.devcluster.settings import Settings
+from tests.slurm.test_faults_killed import kill_whole_job
 from tests.slurm.workplace import Workplace, metrics, steps_in, train_here, wait_for
 
 FOUR: dict[str, Any] = {"packs_per_job": 4, "gpus": "a100:4", "cpus": 3, "memory": "16G"}
@@ -212,18 +213,21 @@ def test_ten_packs_in_three_jobs_end_with_the_bits_of_an_undisturbed_run_whateve
     shares = [[PackFolder(place.packs / name) for name in packs] for _, _, packs in submission.tasks()]
     assert [len(share) for share in shares] == [3, 3, 4]
 
+    seen: dict[PackFolder, int] = {}
+
     def unfinished(share: list[PackFolder]) -> list[PackFolder]:
         return [pack for pack in share if not pack.done() and not pack.cancelled]
 
     def wait_until_training(share: list[PackFolder]) -> list[PackFolder]:
-        """Until all unfinished packs of a job train at once."""
+        """Until all unfinished packs of a job train at once, and have committed since they were last waited for."""
 
         def reached() -> bool:
             place.hasten()
-            return all(map(trains, unfinished(share)))
+            return all(trains(pack) and pack.committed_step() > seen.get(pack, -1) for pack in unfinished(share))
 
         wait_for(reached, every=0.3, progress=place.progress)
         assert unfinished(share), "this machine is so fast that the packs must be longer"
+        seen.update({pack: pack.committed_step() for pack in share})
         return unfinished(share)
 
     def attempts(share: list[PackFolder]) -> list[int]:
@@ -267,11 +271,21 @@ def test_ten_packs_in_three_jobs_end_with_the_bits_of_an_undisturbed_run_whateve
     wait_for(lambda: not place.jobs("RUNNING", "COMPLETING"), every=0.5)
     four.command("scancel", high)
 
-    place.wait_until_done(9)
+    # All processes of all jobs are killed: what was not finished is lost, and resumed.
+    wait_until_training(shares[0])
+    assert place.states()["cancelled"] == 1
+    kill_whole_job(place)
+    wait_for(lambda: not place.jobs("RUNNING", "COMPLETING"), every=0.5)
+    four.resume_nodes()
+
+    def ten_are_done() -> bool:
+        place.hasten()
+        states = place.states()
+        if states.get("done") != 10 and ("lost" in states or not place.jobs()):
+            place.scorer("resume", "-y")  # the cancelled pack too
+        return states.get("done") == 10
+
+    wait_for(ten_are_done, every=1, progress=place.progress)
     assert all(now > then for now, then in zip(attempts(packs), before, strict=True))
-    place.wait_until_empty()
-    assert place.states() == {"done": 9, "cancelled": 1}
-    place.scorer("retry", "--state", "cancelled")
-    place.wait_until_done(10)
     train_here(tmp_path / "undisturbed", sweep)
     assert metrics(place.packs) == metrics(tmp_path / "undisturbed" / "small" / "packs")
