@@ -208,11 +208,12 @@ class Profile(BaseModel):
             raise ValueError(f"signal_seconds: {self.signal_seconds} s leave no time of {self.time} min")
         return self
 
-    @property
-    def gpus_of_a_pack(self) -> str | None:
-        """What a job requests that trains one pack, or none."""
-        kind, colon, _ = (self.gpus or "").rpartition(":")
-        return f"{kind}{colon}1" if self.packs_per_job > 1 and self.gpus not in (None, "0") else self.gpus
+    def gpus_of(self, packs: int) -> str | None:
+        """The GPUs of a job that trains `packs` packs at once, or none."""
+        if not self.gpus or self.gpus == "0" or packs == self.packs_per_job:
+            return self.gpus
+        kind, colon, _ = self.gpus.rpartition(":")
+        return f"{kind}{colon}{packs}"
 
     def memory_of(self, packs: int) -> str | None:
         """The memory of a job that trains `packs` packs at once."""

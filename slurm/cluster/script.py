@@ -128,7 +128,7 @@ def executor(submission: Submission, array: JobArray, is_array: bool = True, aft
         extra["signal"] = f"B:USR2@{profile.signal_seconds}"
     executor.update_parameters(
         job_name=array.name, time=profile.time, nodes=1, cpus_per_task=packs * profile.cpus,
-        gpus_per_node=profile.gpus if packs > 1 else profile.gpus_of_a_pack, mem=profile.memory_of(packs),
+        gpus_per_node=profile.gpus_of(packs), mem=profile.memory_of(packs),
         partition=profile.partition, account=profile.account, qos=profile.qos, constraint=profile.constraint,
         setup=[LISTEN, *before] if is_array else before, use_srun=False, stderr_to_stdout=True, wckey=None,
         array_parallelism=array.throttle or array.count,

@@ -8,7 +8,7 @@ from typing import Any
 from scorer_core.config import RunConfig
 from scorer_core.record_forms import HalvedRecord, read_record
 from scorer_core.records import HALVED, PackFolder
-from scorer_core.support.errors import UserCodeError, reason
+from scorer_core.support.errors import RecordError, UserCodeError, reason
 from scorer_core.support.files import write_json
 from scorer_core.support.text import count
 
@@ -54,15 +54,16 @@ def is_device_fault(error: BaseException) -> bool:
 def has_ended(folder: PackFolder, submission: str) -> bool:
     """Is this pack done, cancelled, failed or started by a later submission, so that `submission` must not start it?
 
-    Raises:
-        RecordError: if its records cannot be read.
-        OSError: if the file system does not answer.
+    If its records cannot be read, it is started: the attempt says what is wrong.
     """
-    state = folder.state()
-    last = state.get("submission", "")
-    failed = last == submission and state.get("phase") == "failed"
-    later = last.isdecimal() and submission.isdecimal() and int(last) > int(submission)
-    return failed or later or folder.cancelled or bool(folder.done())
+    try:
+        state = folder.state()
+        last = state.get("submission", "")
+        failed = last == submission and state.get("phase") == "failed"
+        later = last.isdecimal() and submission.isdecimal() and int(last) > int(submission)
+        return failed or later or folder.cancelled or bool(folder.done())
+    except (OSError, RecordError):
+        return False
 
 
 def halves(folder: PackFolder) -> list[PackFolder]:

@@ -44,7 +44,7 @@ def main() -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     taken = _taken_over(arguments.folders[0].parent.parent, arguments.submission)
     packs = [pack for pack in map(PackFolder, arguments.folders) if pack.pack_id not in taken]
-    packs = [pack for pack in packs if not _has_ended(pack, arguments.submission)]
+    packs = [pack for pack in packs if not has_ended(pack, arguments.submission)]
     tokens = [token for token in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if token]
     on_gpu = arguments.device.startswith("cuda") or (
         arguments.device == "auto" and bool(tokens or os.environ.get("SLURM_JOB_GPUS"))
@@ -79,13 +79,6 @@ def slots(count: int, tokens: Sequence[str], cores: Sequence[int]) -> list[Slot]
         return [Slot(gpu) for gpu in gpus]
     parts = [cores[len(cores) * i // count : len(cores) * (i + 1) // count] for i in range(count)]
     return [Slot(gpu, frozenset(part)) for gpu, part in zip(gpus, parts, strict=True)]
-
-
-def _has_ended(pack: PackFolder, submission: str) -> bool:
-    try:
-        return has_ended(pack, submission)
-    except (OSError, RecordError):  # `train_pack` says what is wrong
-        return False
 
 
 def _taken_over(sweep: Path, submission: str) -> set[str]:
