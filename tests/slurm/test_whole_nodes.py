@@ -245,9 +245,12 @@ def test_ten_packs_in_three_jobs_end_with_the_bits_of_an_undisturbed_run_whateve
     assert "1 pack cancelled" in place.scorer("cancel", "--seed", str(seed), "-y")
     wait_for(lambda: place.states().get("cancelled") == 1, every=0.5)
     assert len(place.jobs()) == 3
-    log = place.run_words("logs", str(cancelled.path)).stdout
-    assert f"pack {cancelled.pack_id} starts on GPU {tokens[0]}" in log
-    assert f"pack {cancelled.pack_id}: cancelled" in log
+
+    def log() -> str:
+        return place.run_words("logs", str(cancelled.path)).stdout
+
+    wait_for(lambda: f"pack {cancelled.pack_id}: cancelled" in log(), every=0.5)
+    assert f"pack {cancelled.pack_id} starts on GPU {tokens[0]}" in log()
 
     # A worker is killed: its pack starts again in the same job.
     victim = wait_until_training(shares[1])[0]
