@@ -1,10 +1,11 @@
 """The format of a checkpoint: tensors and plain values under explicit keys, each checked when it is loaded.
 
-A checkpoint is one dict: `version`, the attributes of a pack that STATE lists, and `environments`. It holds tensors,
-numbers, strings, None, lists and dicts, and is loaded by an unpickler that accepts nothing else. docs/checkpoints.md
-describes the one exception: environments that can only be saved as a pickle.
+A checkpoint is one dict: `version`, the attributes of a pack that STATE lists (`players` and `memory` belong to the
+learner), and `environments`. It holds tensors, numbers, strings, None, lists and dicts, and is loaded by an unpickler
+that accepts nothing else. docs/checkpoints.md describes the one exception: environments that can only be pickled.
 
-Version 1, which scorer 0.1 wrote, has no key `version` and holds NamedTuples.
+Version 2 had DQN only, and some keys had other names. Version 1, which scorer 0.1 wrote, has no key `version` and holds
+NamedTuples.
 """
 
 import io
@@ -13,46 +14,62 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from scorer_core import game, optim, replay
+from scorer_core import game
+from scorer_core.memory.ring import Ring
 from scorer_core.support.errors import RecordError
 
-VERSION = 2
+VERSION = 3
 STATE = (  # the attributes of a pack that a checkpoint holds
-    "vector_step", "observation", "players", "replay", "episode_return", "last_return", "counted", "episodes",
+    "vector_step", "part", "observation", "players", "memory", "episode_return", "last_return", "counted", "episodes",
     "learned", "updates_since_log", "diverged", "initial", "probe", "drift",
 )  # fmt: skip
-OLD_KEYS = {"updates": "rounds", "updates_since_log": "rounds_learned"}  # names in the file that differ from the code's
+
+
+class AdamOfVersion1(NamedTuple):
+    mean: Tensor
+    square: Tensor
+    steps: Tensor
+
+
+class PlayersOfVersion1(NamedTuple):
+    phi: Tensor
+    theta: Tensor
+    phi_target: Tensor
+    theta_target: Tensor
+    phi_adam: AdamOfVersion1
+    theta_adam: AdamOfVersion1
+    rounds: Tensor
+
+
 # The classes in checkpoints of version 1, each with the name that it has there.
 VERSION_1_CLASSES = [
     (game.Batch, "scorer_core.game.Batch"),
-    (game.Players, "scorer_core.game.Players"),
-    (optim.Adam, "scorer_core.optim.Adam"),
-    (replay.Replay, "scorer_core.replay.Replay"),
+    (PlayersOfVersion1, "scorer_core.game.Players"),
+    (AdamOfVersion1, "scorer_core.optim.Adam"),
+    (Ring, "scorer_core.replay.Replay"),
 ]
+# Keys of version 2, in `players` and of the whole, with their names now.
+PLAYERS_OF_VERSION_2 = {"phi_adam": "phi_optimizer", "theta_adam": "theta_optimizer", "rounds": "updates"}
+KEYS_OF_VERSION_2 = {"replay": "memory", "rounds_learned": "updates_since_log"}
 WRITABLE_BY_OTHERS = 0o022
 
 
 def plain(value: Any) -> Any:
     """`value` with each NamedTuple as a dict by key, and each other tuple as a list."""
     if hasattr(value, "_asdict"):
-        return {_key(name): plain(field) for name, field in value._asdict().items()}
+        return {name: plain(field) for name, field in value._asdict().items()}
     return [plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _key(name: str) -> str:
-    """The key in a checkpoint of the attribute or field `name`."""
-    return OLD_KEYS.get(name, name)
 
 
 def dump_pack(state: Mapping[str, Any], environments: Mapping[str, Any]) -> bytes:
     """The checkpoint of a pack: the attributes in `state` (STATE), and the state of its environments."""
-    return dump({_key(name): plain(state[name]) for name in STATE} | {"environments": environments})
+    return dump({name: plain(state[name]) for name in STATE} | {"environments": environments})
 
 
 def dump(content: Mapping[str, Any]) -> bytes:
@@ -83,9 +100,11 @@ def load(data: bytes) -> dict[str, Any]:
         raise ValueError(f"its content is of type {type(saved).__name__}, not dict")
     version = saved.pop("version", 1)
     if version == 1:
-        return _from_version_1(saved)
+        return _from_version_2(_from_version_1(saved))
+    if version == 2:
+        return _from_version_2(saved)
     if version != VERSION:
-        raise ValueError(f"its version is {version!r}; this scorer reads the versions 1 and {VERSION}")
+        raise ValueError(f"its version is {version!r}; this scorer reads the versions 1 to {VERSION}")
     return saved
 
 
@@ -95,7 +114,7 @@ def _from_version_1(saved: dict[str, Any]) -> dict[str, Any]:
     Version 1 counted every environment in the logged return, as 0 before its first episode ended. The rest of the run
     does the same, and `PackFolder.rows` leaves those returns out.
     """
-    if not isinstance(saved.get("players"), game.Players):
+    if not isinstance(saved.get("players"), PlayersOfVersion1):
         raise ValueError("'version' is missing")
     environments = saved.get("environments")
     if isinstance(environments, dict) and set(environments) == {"pickle"}:
@@ -104,6 +123,19 @@ def _from_version_1(saved: dict[str, Any]) -> dict[str, Any]:
         environments = {"format": "compiled", **environments}
     counted = torch.ones_like(saved["last_return"], dtype=torch.bool) if "last_return" in saved else None
     return {name: plain(value) for name, value in saved.items()} | {"counted": counted, "environments": environments}
+
+
+def _from_version_2(saved: dict[str, Any]) -> dict[str, Any]:
+    """The content of a checkpoint of version 2 in the form of version 3; a missing key stays missing."""
+    players = saved.get("players")
+    if isinstance(players, dict):
+        targets = {name: players.pop(f"{name}_target") for name in ("phi", "theta") if f"{name}_target" in players}
+        saved["players"] = _renamed(players, PLAYERS_OF_VERSION_2) | {"targets": targets}
+    return _renamed(saved, KEYS_OF_VERSION_2) | {"part": 0}
+
+
+def _renamed(saved: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in saved.items()}
 
 
 def bytes_tensor(content: bytes) -> Tensor:
@@ -117,10 +149,10 @@ def fit_pack(saved: Mapping[str, Any], like: Mapping[str, Any], lanes: Sequence[
     Raises:
         ValueError: if the checkpoint does not fit; the message names the key.
     """
-    check_keys(saved, (*map(_key, STATE), "environments"), "")
+    check_keys(saved, (*STATE, "environments"), "")
     if type(saved["environments"]) is not dict:
         raise ValueError("'environments' is not a dict")
-    return {name: fit(saved[_key(name)], like[name], _key(name), lanes) for name in STATE}
+    return {name: fit(saved[name], like[name], name, lanes) for name in STATE}
 
 
 def check_source(saved: Mapping[str, Any], file: Path | None, data: bytes) -> None:
@@ -159,10 +191,8 @@ def fit(saved: Any, like: Any, key: str, lanes: Sequence[int] | None = None) -> 
         ValueError: if the keys, types, shapes or dtypes differ from those of `like`; the message names the key.
     """
     if hasattr(like, "_asdict"):
-        check_keys(saved, [_key(name) for name in like._fields], key)
-        fields = {
-            name: fit(saved[_key(name)], getattr(like, name), f"{key}.{_key(name)}", lanes) for name in like._fields
-        }
+        check_keys(saved, like._fields, key)
+        fields = {name: fit(saved[name], getattr(like, name), f"{key}.{name}", lanes) for name in like._fields}
         return type(like)(**fields)
     if isinstance(like, tuple):
         if type(saved) is not list or len(saved) != len(like):

@@ -1,31 +1,45 @@
-"""The configuration of one run: `RunConfig`, frozen and validated. Every field is a LANE or a SHAPE field. No torch.
+"""The configuration of one run: `RunConfig`, frozen and validated. No torch.
 
-LANE fields are numbers that may differ between the runs of a pack. SHAPE fields decide array sizes or which code runs:
-all runs of a pack have the same. Planning, packing and searching read this declaration.
+Every field is a LANE or a SHAPE field (fields.py): planning, packing and searching read this declaration. The settings
+of single learners are declared in learners/settings.py.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Strict, model_validator
+from pydantic import AfterValidator, ConfigDict, model_validator
 
 from scorer_core import identity
 from scorer_core.envs.tasks import check_task
+from scorer_core.fields import (
+    Count,
+    Fraction,
+    Kind,
+    Power,
+    Rate,
+    Seed,
+    Size,
+    Switch,
+    Weight,
+    Widths,
+    lane,
+    shape,
+    significant,
+)
 from scorer_core.identity import digest
-from scorer_core.registry import COUPLINGS, FOLLOWER_OBJECTIVES, LEADER_PENALTIES, NETWORKS, SCHEDULES, known
-
-
-class Kind(StrEnum):
-    LANE = "lane"
-    SHAPE = "shape"
-
-
-def significant(value: float) -> float:
-    """12 significant digits, so that 0.2 * 1e-4 and 2e-5 are one setting and hence one run."""
-    return float(f"{value:.12g}")
+from scorer_core.learners.settings import OF_LEARNERS, DQNSettings, PQNSettings
+from scorer_core.registry import (
+    ALGORITHMS,
+    COUPLINGS,
+    FOLLOWER_OBJECTIVES,
+    LEADER_PENALTIES,
+    NETWORKS,
+    SCHEDULES,
+    Algorithm,
+    known,
+)
 
 
 def one_of(table: Mapping[str, Any], *besides: str) -> AfterValidator:
@@ -33,40 +47,7 @@ def one_of(table: Mapping[str, Any], *besides: str) -> AfterValidator:
     return AfterValidator(lambda name: name if name in besides else known(table, name))
 
 
-def not_boolean(value: Any) -> Any:
-    """`value` itself. pydantic and Python accept True as 1, but in a definition it is a mistake.
-
-    Raises:
-        ValueError: if it is True or False.
-    """
-    if isinstance(value, bool):
-        raise ValueError(f"{str(value).lower()} is not a number")
-    return value
-
-
-Whole = Annotated[int, BeforeValidator(not_boolean)]
-Number = Annotated[float, Field(allow_inf_nan=False), AfterValidator(significant), BeforeValidator(not_boolean)]
-Rate = Annotated[Number, Field(gt=0)]
-Weight = Annotated[Number, Field(ge=0)]
-Power = Annotated[Number, Field(ge=0, le=4)]
-Fraction = Annotated[Number, Field(ge=0, le=1)]
-Count = Annotated[Whole, Field(ge=1, le=10**15)]  # more steps than any run has; exact as a float
-Size = Annotated[Whole, Field(ge=1, le=10**6)]  # of an array
-Seed = Annotated[Whole, Field(ge=0, lt=2**62)]
-Switch = Annotated[bool, Strict()]
-Widths = tuple[Size, ...]
-Algorithm = Literal["dqn", "ddqn", "dueling_dqn", "dueling_ddqn"]
-
-
-def lane(default: Any = ..., description: str = "", **kwargs: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"kind": Kind.LANE}, **kwargs)
-
-
-def shape(default: Any = ..., description: str = "", **kwargs: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"kind": Kind.SHAPE}, **kwargs)
-
-
-class RunConfig(BaseModel):
+class RunConfig(DQNSettings, PQNSettings):
     """One run: a variant on a task with a seed. The defaults are the paper's MinAtar setting (paper, Table 4).
 
     Time is in environment steps, all environments of the run together ("frames" in the paper). A vector step is one
@@ -83,10 +64,8 @@ class RunConfig(BaseModel):
     total_steps: Count = shape(100_000_000, "environment steps of the whole run")
     num_envs: Size = shape(128, "environments stepped in lockstep")
 
-    algorithm: Algorithm = shape("dqn", "ddqn changes the target, dueling the head of the control network")
-    double_features: Literal["target", "online"] = shape(
-        "target",
-        "ddqn: features on which the online control chooses the next action; target as in the official code",
+    algorithm: Annotated[str, one_of(ALGORITHMS)] = shape(
+        "dqn", "ddqn changes the target of dqn, dueling the head of the control network; pqn has no replay"
     )
     dueling_head: Literal["streams", "shared"] = shape(
         "streams", "dueling: two hidden streams of half the widths, as in the official code, or the paper's shared one"
@@ -97,7 +76,7 @@ class RunConfig(BaseModel):
     )
     follower_steps: Size = shape(1, "follower steps for each leader step")
     batches: Literal["separate", "shared"] = shape(
-        "separate", "each step draws its own batch, or all steps of an update use the leader's batch"
+        "separate", "each step of an update has its own batch, or all steps use the leader's batch"
     )
 
     follower_objective: Annotated[str, one_of(FOLLOWER_OBJECTIVES)] = shape(
@@ -115,6 +94,12 @@ class RunConfig(BaseModel):
     )
     theta_widths: Widths = shape((128,), "hidden layers of the control network")
     activation: Literal["relu", "tanh"] = shape("relu", "after each hidden layer")
+    layer_norm: Literal["none", "hidden", "hidden_and_features"] = shape(
+        "none", "layer normalization before each activation, or also of the features"
+    )
+    initial_weights: Literal["orthogonal", "lecun", "he"] = shape(
+        "orthogonal", "orthogonal with gain sqrt(2), 0.01 in the output layer; lecun is the default of Flax"
+    )
     normalise_input: Switch = shape(True, "divide the observation by its mean absolute value")
     normalise_features: Switch = shape(True, "divide the features by their mean absolute value")
 
@@ -122,10 +107,7 @@ class RunConfig(BaseModel):
         "float32", "matrix products on a GPU; tf32 rounds their factors, as JAX and so the official code do there"
     )
 
-    replay_size: Count = shape(100_000, "transitions in the replay, all environments together")
-    batch_size: Size = shape(64, "transitions per gradient step")
-    learning_starts: Whole = shape(10_000, "environment steps before the first update", ge=0, le=10**15)
-    update_every: Count = shape(128, "environment steps between updates")
+    optimizer: Literal["adam", "radam"] = shape("adam", "of both networks")
     log_points: Size = shape(100, "rows of metrics, evenly spaced; at most one per vector step")
     return_before_first_episode: Literal["none", "zero"] = shape(
         "none",
@@ -136,22 +118,29 @@ class RunConfig(BaseModel):
     leader_lr: Rate = lane(1e-4, "initial learning rate of the leader; under `monolithic` of both networks")
     follower_lr: Rate = lane(5e-4, "initial learning rate of the follower")
     lr_end: Fraction = lane(0.0, "linear: learning rates at the end, as a fraction of the initial ones")
+    decay_steps: Count | None = lane(
+        None, "linear: environment steps until the learning rates are at their end; default: the run's length"
+    )
     leader_power: Power = lane(0.9, "polynomial: the leader's rate is leader_lr / (1 + updates / decay_rounds)^power")
     follower_power: Power = lane(0.6, "polynomial: of the follower; the theorem requires leader_power >= 1.5 times it")
     decay_rounds: Rate = lane(10_000.0, "polynomial: updates after which a rate is 2^-power times the initial one")
     follower_weight: Fraction = lane(1.0, "weight of follower_objective; 1 - follower_weight is that of msbe")
     leader_penalty_weight: Weight = lane(0.0, "coefficient of leader_penalty")
+    leader_loss_weight: Rate = lane(1.0, "coefficient of the leader's msbe; 0.5 in the official PQN")
+    optimizer_epsilon: Rate = lane(1e-8, "epsilon of Adam and RAdam")
     max_grad_norm: Rate = lane(0.5, "maximum global norm of each network's gradient")
     gamma: Fraction = lane(0.99, "discount")
     epsilon_start: Fraction = lane(1.0, "probability of a random action at the start")
     epsilon_end: Fraction = lane(0.01, "probability of a random action from epsilon_steps on")
-    epsilon_steps: Count = lane(250_000, "environment steps from epsilon_start to epsilon_end")
-    target_every: Count = lane(16_000, "environment steps between copies to the targets")
+    epsilon_steps: Count = lane(
+        250_000,
+        "environment steps from epsilon_start to epsilon_end; or, below 1, a fraction of decay_steps",
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _objective_as_written(cls, values: Any) -> Any:
-        return objective_settings(values) if isinstance(values, Mapping) else values
+    def _as_written(cls, values: Any) -> Any:
+        return _epsilon_settings(objective_settings(values)) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _default_where_nothing_reads(self) -> Self:
@@ -176,34 +165,46 @@ class RunConfig(BaseModel):
             ignored("leader_penalty", "leader_penalty_weight")
         if self.follower_weight == 0:
             ignored("follower_objective")
-        if not self.double:
-            ignored("double_features")
-        if not self.dueling:
-            ignored("dueling_head")
+        ignored(*unread_settings(self.algorithm))
+        if self.decay_steps == self.total_steps:
+            ignored("decay_steps")
         if not self.task.startswith("minatar/"):
             ignored("action_set")  # gymnax has only one, and a gymnasium task has its own
         return self
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
-        if self.replay_size < self.num_envs:
-            raise ValueError(f"replay_size ({self.replay_size}) is smaller than num_envs ({self.num_envs})")
-        if self.batch_size > self.replay_size:
-            raise ValueError(f"batch_size ({self.batch_size}) is larger than replay_size ({self.replay_size})")
         if self.total_steps < self.num_envs:
             raise ValueError(f"total_steps ({self.total_steps}) is less than one step of num_envs ({self.num_envs})")
         if self.dueling and self.dueling_head == "streams" and any(width % 2 for width in self.theta_widths):
             raise ValueError(f"theta_widths {self.theta_widths} cannot be halved for dueling_head 'streams'")
+        if self.layer_norm == "hidden_and_features" and self.normalise_features:
+            raise ValueError("layer_norm: hidden_and_features normalizes the features; set normalise_features: false")
+        self._learner.check_sizes(self)
         return self
+
+    @property
+    def _learner(self) -> type[DQNSettings] | type[PQNSettings]:
+        return ALGORITHMS[self.algorithm].settings
 
     @property
     def double(self) -> bool:
         """Does the online control choose the next action (Double Q-learning)?"""
-        return self.algorithm in ("ddqn", "dueling_ddqn")
+        return ALGORITHMS[self.algorithm].double
+
+    @property
+    def family(self) -> str:
+        """`dqn` or `pqn`: of the learners that read the same settings."""
+        return self._learner.FAMILY
+
+    @property
+    def has_targets(self) -> bool:
+        """Are there target networks?"""
+        return self._learner.HAS_TARGETS
 
     @property
     def dueling(self) -> bool:
-        return self.algorithm in ("dueling_dqn", "dueling_ddqn")
+        return ALGORITHMS[self.algorithm].dueling
 
     @property
     def ratio(self) -> float | None:
@@ -222,8 +223,24 @@ class RunConfig(BaseModel):
 
     @property
     def num_updates(self) -> float:
-        """Updates of a run with `learning_starts` 0; a larger value gives fewer."""
-        return self.vector_steps * self.num_envs / max(self.update_every, self.num_envs)
+        """Updates of a run that learns from its first step; `learning_starts` gives fewer."""
+        return self._learner.updates_in(self, self.vector_steps * self.num_envs)
+
+    @property
+    def decay_updates(self) -> float:
+        """Updates until a linear schedule is at its end, of a run that learns from its first step."""
+        steps = self.total_steps if self.decay_steps is None else self.decay_steps
+        return self._learner.updates_in(self, math.ceil(steps / self.num_envs) * self.num_envs)
+
+    @property
+    def batch_transitions(self) -> int:
+        """Transitions in the batch of one gradient step."""
+        return self._learner.transitions_per_step(self)
+
+    @property
+    def memory_transitions(self) -> int:
+        """Transitions for which the memory has room."""
+        return self._learner.transitions_in_memory(self)
 
     @cached_property
     def run_id(self) -> str:
@@ -242,6 +259,24 @@ LANE_FIELDS, SHAPE_FIELDS = (
     tuple(name for name, field in RunConfig.model_fields.items() if field.json_schema_extra == {"kind": kind})
     for kind in (Kind.LANE, Kind.SHAPE)
 )
+
+
+def unread_settings(algorithm: str) -> list[str]:
+    """The settings that other algorithms read, but not this one."""
+    chosen: Algorithm = ALGORITHMS[algorithm]
+    unread = OF_LEARNERS - chosen.settings.model_fields.keys()
+    unread |= set() if chosen.double else {"double_features"}
+    unread |= set() if chosen.dueling else {"dueling_head"}
+    return sorted(unread)
+
+
+def _epsilon_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with an `epsilon_steps` between 0 and 1 replaced by this fraction of the decay horizon."""
+    fraction = settings.get("epsilon_steps")
+    steps = settings.get("decay_steps") or settings.get("total_steps") or DEFAULTS["total_steps"]
+    if not (isinstance(fraction, float) and 0 < fraction < 1 and isinstance(steps, int | float) and 0 < steps <= 1e15):
+        return dict(settings)
+    return {**settings, "epsilon_steps": max(1, round(significant(fraction * steps)))}
 
 
 def objective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ monolithic_two_rates   one msbe for both              one msbe for both         
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from scorer_core.game import (
-    Batch,
     Batches,
     Lane,
     Players,
@@ -23,54 +23,54 @@ from scorer_core.game import (
     leading_control_loss,
     msbe_loss,
 )
-from scorer_core.networks import Shape
+from scorer_core.learners.learner import Learner
 
 Updated = tuple[Players, StepInfo, StepInfo]
 
 
-def scorer(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
+def scorer(players: Players, batches: Batches, rates: Rates, lane: Lane, learner: Learner) -> Updated:
     """The paper's: the control leads (small learning rate) on msbe, the perception follows on the variance (eq. 7)."""
 
     def lead(now: Players) -> tuple[Players, StepInfo]:
-        return descend("theta", leading_control_loss, now, batches.leader, rates.leader, lane, shape)
+        return descend("theta", leading_control_loss, now, batches.leader, rates.leader, lane, learner)
 
-    def follow(now: Players, batch: Batch) -> tuple[Players, StepInfo]:
-        return descend("phi", follower_loss, now, batch, rates.follower, lane, shape)
+    def follow(now: Players, batch: Any) -> tuple[Players, StepInfo]:
+        return descend("phi", follower_loss, now, batch, rates.follower, lane, learner)
 
-    return _in_turn(players, batches, shape, lead, follow)
+    return _in_turn(players, batches, learner, lead, follow)
 
 
-def inverted(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
+def inverted(players: Players, batches: Batches, rates: Rates, lane: Lane, learner: Learner) -> Updated:
     """The roles are swapped: the perception leads on msbe, the control follows on the variance."""
 
     def lead(now: Players) -> tuple[Players, StepInfo]:
-        return descend("phi", msbe_loss, now, batches.leader, rates.leader, lane, shape)
+        return descend("phi", msbe_loss, now, batches.leader, rates.leader, lane, learner)
 
-    def follow(now: Players, batch: Batch) -> tuple[Players, StepInfo]:
-        return descend("theta", follower_loss, now, batch, rates.follower, lane, shape)
+    def follow(now: Players, batch: Any) -> tuple[Players, StepInfo]:
+        return descend("theta", follower_loss, now, batch, rates.follower, lane, learner)
 
-    return _in_turn(players, batches, shape, lead, follow)
+    return _in_turn(players, batches, learner, lead, follow)
 
 
-def synchronous(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
+def synchronous(players: Players, batches: Batches, rates: Rates, lane: Lane, learner: Learner) -> Updated:
     """No leader: both minimize msbe, each with the other network as it was before the update."""
-    led, leader = descend("theta", leading_control_loss, players, batches.leader, rates.leader, lane, shape)
-    followed, follower = descend("phi", follower_loss, players, batches.followers[0], rates.follower, lane, shape)
-    return led._replace(phi=followed.phi, phi_adam=followed.phi_adam), leader, follower
+    led, leader = descend("theta", leading_control_loss, players, batches.leader, rates.leader, lane, learner)
+    followed, follower = descend("phi", follower_loss, players, batches.followers[0], rates.follower, lane, learner)
+    return led._replace(phi=followed.phi, phi_optimizer=followed.phi_optimizer), leader, follower
 
 
-def monolithic(players: Players, batches: Batches, rates: Rates, lane: Lane, shape: Shape) -> Updated:
+def monolithic(players: Players, batches: Batches, rates: Rates, lane: Lane, learner: Learner) -> Updated:
     """Deep Q-learning: one loss and one gradient for both networks; their learning rates may differ."""
-    players, step = descend_together(msbe_loss, players, batches.leader, rates.leader, rates.follower, lane, shape)
+    players, step = descend_together(msbe_loss, players, batches.leader, rates.leader, rates.follower, lane, learner)
     return players, step, step
 
 
 def _in_turn(
     players: Players,
     batches: Batches,
-    shape: Shape,
+    learner: Learner,
     lead: Callable[[Players], tuple[Players, StepInfo]],
-    follow: Callable[[Players, Batch], tuple[Players, StepInfo]],
+    follow: Callable[[Players, Any], tuple[Players, StepInfo]],
 ) -> Updated:
     """One step of the leader and all steps of the follower, in the configured `order`; each uses the other's last."""
 
@@ -80,7 +80,7 @@ def _in_turn(
             now, _ = follow(now, batch)
         return now, first
 
-    if shape.config.order == "follower_first":
+    if learner.config.order == "follower_first":
         players, follower = follow_all(players)
         players, leader = lead(players)
     else:

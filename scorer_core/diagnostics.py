@@ -4,6 +4,8 @@ The probe batch is drawn once, at the first log point after the first update. A 
 metrics.py has the meaning of each diagnostic.
 """
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,8 +14,9 @@ from torch.func import grad
 from scorer_core import game, networks, objectives, optim, registry
 from scorer_core.config import RunConfig
 from scorer_core.game import Batch, Lane, Players
+from scorer_core.learners.learner import Learner
+from scorer_core.memory.ring import Ring
 from scorer_core.networks import Layers, Shape
-from scorer_core.replay import Replay
 from scorer_core.verdicts import PROBE as PROBE
 
 HORIZON = 500  # vector steps of a measured return; later rewards have a weight of at most 0.7 % at gamma = 0.99
@@ -35,17 +38,18 @@ def points(config: RunConfig) -> int:
 
 
 def probe(
-    players: Players, initial: tuple[Tensor, Tensor], batch: Batch, lane: Lane, shape: Shape
+    players: Players, initial: tuple[Tensor, Tensor], batch: Batch, lane: Lane, learner: Learner
 ) -> tuple[Tensor, Tensor]:
     """The diagnostics PROBED [len(PROBED)] and the Gram matrix [D, D] of the features (float64) on the probe `batch`.
 
     `initial` are phi and theta before the first update.
     """
+    shape = learner.shape
     phi, theta = networks.layers(players.phi, shape.phi), networks.layers(players.theta, shape.theta)
-    target = game.bellman_target(players, batch, lane.gamma, shape)
+    target = learner.probe_target(players, batch, lane)
     z, values, hidden = networks.forward_with_activations(phi, theta, batch.observation, shape)
     delta = objectives.td_error(target, values, batch.action)
-    by_leader, by_follower = last_updates(players, lane, shape.config)
+    by_leader, by_follower = last_updates(players, lane, learner.config)
     measured = {
         "probe_msbe": objectives.msbe(delta),
         "probe_be_variance": objectives.be_variance(delta),
@@ -56,7 +60,7 @@ def probe(
         "theta_norm": norm(players.theta),
         "phi_distance": norm(players.phi - initial[0]),
         "theta_distance": norm(players.theta - initial[1]),
-        "gradient_cosine": gradient_cosine(phi, theta, batch, target, lane, shape),
+        "gradient_cosine": gradient_cosine(phi, theta, batch, target, lane, learner),
         "q_max": values.max(),
         "effective_ratio": norm(by_follower) / norm(by_leader),
     }
@@ -89,46 +93,47 @@ def dormant(hidden: list[Tensor]) -> Tensor:
     return is_dormant.to(torch.float32).mean()
 
 
-def gradient_cosine(phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape) -> Tensor:
+def gradient_cosine(phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, learner: Learner) -> Tensor:
     """Cosine between the gradients of msbe and of the follower's objective with respect to phi.
 
     1: the follower's step also decreases msbe; 0: it does not change msbe; negative: it increases msbe.
     """
 
     def msbe(phi: Layers) -> Tensor:
-        return objectives.msbe(game.td_errors(phi, theta, batch, target, shape)[0])
+        return objectives.msbe(learner.errors(phi, theta, batch, target).delta)
 
     def follower(phi: Layers) -> Tensor:
-        return game.follower_loss(phi, theta, batch, target, lane, shape)[0]
+        return game.follower_loss(phi, theta, batch, target, lane, learner)[0]
 
     return cosine(networks.flatten(grad(msbe)(phi)), networks.flatten(grad(follower)(phi)))
 
 
 def last_updates(players: Players, lane: Lane, config: RunConfig) -> tuple[Tensor, Tensor]:
-    """The leader's and the follower's last step [parameters], computed from Adam's state and the learning rates."""
+    """The leader's and the follower's last step [parameters], from the state of its optimizer."""
     rates = game.learning_rates(players.updates - 1, lane, config)
-    adams = players.theta_adam, players.phi_adam
-    leader, follower = adams if registry.COUPLINGS[config.coupling].leader == "theta" else reversed(adams)
-    return optim.last_step(leader, rates.leader), optim.last_step(follower, rates.follower)
+    states = players.theta_optimizer, players.phi_optimizer
+    leader, follower = states if registry.COUPLINGS[config.coupling].leader == "theta" else reversed(states)
+    last_step = functools.partial(optim.last_step, config.optimizer, epsilon=lane.optimizer_epsilon)
+    return last_step(leader, rates.leader), last_step(follower, rates.follower)
 
 
 def drift(players: Players, due: Tensor) -> Tensor:
     """Relative distance of both players from their targets, and 1; zeros if no copy is `due` ([] bool): [2]."""
-    online, target = torch.cat([players.phi, players.theta]), torch.cat([players.phi_target, players.theta_target])
+    online, target = torch.cat([players.phi, players.theta]), torch.cat(list(players.targets))
     distance = norm(online - target) / norm(target)
     return torch.where(due & (players.updates > 0), torch.stack([distance, torch.ones_like(distance)]), 0.0)
 
 
-def q_bias(players: Players, replay: Replay, vector_step: Tensor, lane: Lane, rows: int, shape: Shape) -> Tensor:
+def q_bias(players: Players, ring: Ring, vector_step: Tensor, lane: Lane, rows: int, shape: Shape) -> Tensor:
     """Mean of Q(s, a) minus the discounted return that followed, over the oldest of the last `rows` vector steps.
 
-    The return is the one in the replay, with exploration. It ends with its episode. If the task truncates the episode,
+    The return is the one in the ring, with exploration. It ends with its episode. If the task truncates the episode,
     or after `rows` vector steps, the largest action value replaces the rest.
     """
-    num_rows, num_envs = replay.action.shape
-    at = (vector_step - rows + torch.arange(rows, device=replay.action.device)) % num_rows
-    reward, terminated = replay.reward[at], replay.terminated[at]
-    cut = replay.truncated[at] & ~terminated if replay.truncated.numel() else torch.zeros_like(terminated)
+    num_rows, num_envs = ring.action.shape
+    at = (vector_step - rows + torch.arange(rows, device=ring.action.device)) % num_rows
+    reward, terminated = ring.reward[at], ring.terminated[at]
+    cut = ring.truncated[at] & ~terminated if ring.truncated.numel() else torch.zeros_like(terminated)
     env = torch.arange(num_envs, device=at.device)
     starts = max(1, min(START_ROWS, RETURNS // num_envs, rows // 2))
     biases = []
@@ -138,14 +143,14 @@ def q_bias(players: Players, replay: Replay, vector_step: Tensor, lane: Lane, ro
         whole = (cut[start:].cumsum(0) - cut[start:].to(torch.int64)) == 0  # not truncated before this step
         returns = (weight[:-1] * reward[start:] * whole).sum(0)
         last = torch.where(cut[start:].any(0), cut[start:].to(torch.int64).argmax(0), rows - start - 1)
-        beyond = replay.observation[(at[-1] + 1) % num_rows]
-        if replay.truncated.numel():
+        beyond = ring.observation[(at[-1] + 1) % num_rows]
+        if ring.truncated.numel():
             cut_off = cut[start:].any(0).view(-1, *(1,) * (beyond.dim() - 1))
-            beyond = torch.where(cut_off, replay.final_observation[at[start + last], env], beyond)
+            beyond = torch.where(cut_off, ring.final_observation[at[start + last], env], beyond)
         bootstrap = networks.action_values(players.phi, players.theta, beyond, shape).max(-1).values
         returns = returns + weight[last + 1, env] * bootstrap
-        values = networks.action_values(players.phi, players.theta, replay.observation[at[start]], shape)
-        biases.append(values.gather(-1, replay.action[at[start]].unsqueeze(-1)).squeeze(-1) - returns)
+        values = networks.action_values(players.phi, players.theta, ring.observation[at[start]], shape)
+        biases.append(values.gather(-1, ring.action[at[start]].unsqueeze(-1)).squeeze(-1) - returns)
     return torch.cat(biases).mean()
 
 

@@ -2,27 +2,30 @@
 
     sample B_follower;  phi   <- phi   - a_follower grad_phi   Var[delta]       descend("phi", follower_loss)
     sample B_leader;    theta <- theta - a_leader   grad_theta E[delta^2]       descend("theta", leading_control_loss)
-    every target_every steps: phi_target <- phi, theta_target <- theta          sync_targets
 
-    delta = Y - Q_theta(f_phi(s), a)                                            td_errors
-    Y     = r + gamma (1 - terminated) max_a' Q_theta_target(f_phi_target(s'), a')    bellman_target
+    delta = Y - Q_theta(f_phi(s), a)                                            learner.errors
+    Y: the TD target of the algorithm                                           learner.target
 
 Each network's gradient is with respect to its own parameters only; the other network and Y are constants. couplings.py
-says which network leads, in which order they step, and on which loss; `update` runs one of them.
+says which network leads, in which order they step, and on which loss; `update` runs one of them. Y and delta are the
+learner's: learners/ has one algorithm per file (DQN, PQN).
 
 All functions are pure, for one run; pack.py vectorizes them. B: transitions in a batch, D: features, A: actions.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import grad, grad_and_value
 
-from scorer_core import networks, noise, objectives, optim, registry
+from scorer_core import networks, objectives, optim, registry
 from scorer_core.config import RunConfig
-from scorer_core.networks import Layers, Shape
+from scorer_core.networks import Layers
+
+if TYPE_CHECKING:
+    from scorer_core.learners.learner import Learner
 
 
 class Batch(NamedTuple):
@@ -40,10 +43,9 @@ class Players(NamedTuple):
 
     phi: Tensor  # [parameters] perception
     theta: Tensor  # [parameters] control
-    phi_target: Tensor  # [parameters] the target copies
-    theta_target: Tensor
-    phi_adam: optim.Adam
-    theta_adam: optim.Adam
+    phi_optimizer: optim.Moments
+    theta_optimizer: optim.Moments
+    targets: Any  # a tree of tensors: what a learner's targets need besides, its target networks; () if nothing
     updates: Tensor  # [] int64, updates so far
 
 
@@ -57,14 +59,26 @@ class Lane(NamedTuple):
     leader_power: Tensor
     follower_power: Tensor
     decay_rounds: Tensor
+    decay_updates: Tensor
     follower_weight: Tensor
     leader_penalty_weight: Tensor
+    leader_loss_weight: Tensor
+    optimizer_epsilon: Tensor
     max_grad_norm: Tensor
     gamma: Tensor
     epsilon_start: Tensor
     epsilon_end: Tensor
     epsilon_steps: Tensor
     target_every: Tensor
+    td_lambda: Tensor
+
+
+class Errors(NamedTuple):
+    """The TD errors of a batch."""
+
+    delta: Tensor  # [B]
+    z: Tensor  # [B, D] features
+    weight: Tensor | None = None  # [B] of each error in a mean; None: all are equal
 
 
 class StepInfo(NamedTuple):
@@ -73,6 +87,7 @@ class StepInfo(NamedTuple):
     loss: Tensor  # []
     grad_norm: Tensor  # [] before clipping
     delta: Tensor  # [B] TD errors
+    weight: Tensor | None = None  # [B] of each error in a mean; None: all are equal
 
 
 class Rates(NamedTuple):
@@ -85,157 +100,140 @@ class Rates(NamedTuple):
 class Batches(NamedTuple):
     """The batches of one update: the leader's, and one for each step of the follower."""
 
-    leader: Batch
-    followers: Sequence[Batch]
+    leader: Any  # what the learner's `target` and `errors` take, such as a Batch
+    followers: Sequence[Any]
 
 
 # A coupling: the players after one update, the leader's step, and the follower's first step.
-UpdateFn = Callable[[Players, Batches, Rates, Lane, Shape], tuple[Players, StepInfo, StepInfo]]
-# (phi, theta, batch, target Y [B], lane, shape) -> the loss [] and its TD errors [B].
-Loss = Callable[[Layers, Layers, Batch, Tensor, Lane, Shape], tuple[Tensor, Tensor]]
-
-
-def new_players(seed: Tensor, shape: Shape) -> Players:
-    """The players of a new run with this `seed` ([] int64): initial networks, equal targets, Adam states of zeros."""
-    phi = networks.init(seed, noise.Stream.INIT_PHI, shape.phi)
-    theta = networks.init(seed, noise.Stream.INIT_THETA, shape.theta)
-    return Players(phi, theta, phi, theta, optim.adam_init(phi), optim.adam_init(theta), torch.zeros_like(seed))
+UpdateFn = Callable[[Players, Batches, Rates, Lane, "Learner"], tuple[Players, StepInfo, StepInfo]]
+# (phi, theta, batch, target Y [B], lane, learner) -> the loss [] and its TD errors.
+Loss = Callable[[Layers, Layers, Any, Tensor, Lane, "Learner"], tuple[Tensor, Errors]]
 
 
 def update(
-    coupling: UpdateFn, players: Players, batches: Batches, lane: Lane, shape: Shape
+    coupling: UpdateFn, players: Players, batches: Batches, lane: Lane, learner: "Learner"
 ) -> tuple[Players, StepInfo, StepInfo]:
     """One update by `coupling`: the players after it, the leader's step, and the follower's first step."""
-    rates = learning_rates(players.updates, lane, shape.config)
+    rates = learning_rates(players.updates, lane, learner.config)
     players = players._replace(updates=players.updates + 1)
-    return coupling(players, batches, rates, lane, shape)
+    return coupling(players, batches, rates, lane, learner)
 
 
 def descend(
-    player: str, loss: Loss, players: Players, batch: Batch, lr: Tensor, lane: Lane, shape: Shape
+    player: str, loss: Loss, players: Players, batch: Any, lr: Tensor, lane: Lane, learner: "Learner"
 ) -> tuple[Players, StepInfo]:
     """One gradient step of one `player`, "phi" or "theta", on its `loss`; the other player does not change."""
-    own, adam = getattr(players, player), getattr(players, f"{player}_adam")
-    parts = {"phi": networks.layers(players.phi, shape.phi), "theta": networks.layers(players.theta, shape.theta)}
-    target = bellman_target(players, batch, lane.gamma, shape)
+    own, optimizer = getattr(players, player), getattr(players, f"{player}_optimizer")
+    parts, target = _layers(players, learner), learner.target(players, batch, lane)
 
-    def of_own(own_layers: Layers) -> tuple[Tensor, Tensor]:
+    def of_own(own_layers: Layers) -> tuple[Tensor, tuple[Tensor, ...]]:
         both = parts | {player: own_layers}
-        return loss(both["phi"], both["theta"], batch, target, lane, shape)
+        return _for_gradient(loss(both["phi"], both["theta"], batch, target, lane, learner))
 
-    gradient, (value, delta) = grad_and_value(of_own, has_aux=True)(parts[player])
+    gradient, (value, logged) = grad_and_value(of_own, has_aux=True)(parts[player])
     gradient = networks.flatten(gradient)
     scale, norm = optim.clip(gradient, lane.max_grad_norm)
-    own, adam = optim.adam_step(own, gradient, adam, lr, scale)
-    return players._replace(**{player: own, f"{player}_adam": adam}), StepInfo(value, norm, delta)
+    own, optimizer = optim.step(learner.config.optimizer, own, gradient, optimizer, lr, scale, lane.optimizer_epsilon)
+    return players._replace(**{player: own, f"{player}_optimizer": optimizer}), StepInfo(value, norm, *logged)
 
 
 def descend_together(
-    loss: Loss, players: Players, batch: Batch, theta_lr: Tensor, phi_lr: Tensor, lane: Lane, shape: Shape
+    loss: Loss, players: Players, batch: Any, theta_lr: Tensor, phi_lr: Tensor, lane: Lane, learner: "Learner"
 ) -> tuple[Players, StepInfo]:
     """One gradient step of both players on one `loss`; the gradient through both networks is clipped as one vector."""
-    target = bellman_target(players, batch, lane.gamma, shape)
+    parts, target = _layers(players, learner), learner.target(players, batch, lane)
 
-    def of_both(phi: Layers, theta: Layers) -> tuple[Tensor, Tensor]:
-        return loss(phi, theta, batch, target, lane, shape)
+    def of_both(phi: Layers, theta: Layers) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return _for_gradient(loss(phi, theta, batch, target, lane, learner))
 
-    parts = networks.layers(players.phi, shape.phi), networks.layers(players.theta, shape.theta)
-    gradients, (value, delta) = grad_and_value(of_both, argnums=(0, 1), has_aux=True)(*parts)
+    gradients, (value, logged) = grad_and_value(of_both, argnums=(0, 1), has_aux=True)(parts["phi"], parts["theta"])
     phi_gradient, theta_gradient = map(networks.flatten, gradients)
     scale, norm = optim.clip(torch.cat([phi_gradient, theta_gradient]), lane.max_grad_norm)
-    phi, phi_adam = optim.adam_step(players.phi, phi_gradient, players.phi_adam, phi_lr, scale)
-    theta, theta_adam = optim.adam_step(players.theta, theta_gradient, players.theta_adam, theta_lr, scale)
-    players = players._replace(phi=phi, theta=theta, phi_adam=phi_adam, theta_adam=theta_adam)
-    return players, StepInfo(value, norm, delta)
+    name, epsilon = learner.config.optimizer, lane.optimizer_epsilon
+    phi, phi_optimizer = optim.step(name, players.phi, phi_gradient, players.phi_optimizer, phi_lr, scale, epsilon)
+    theta, theta_optimizer = optim.step(
+        name, players.theta, theta_gradient, players.theta_optimizer, theta_lr, scale, epsilon
+    )
+    players = players._replace(phi=phi, theta=theta, phi_optimizer=phi_optimizer, theta_optimizer=theta_optimizer)
+    return players, StepInfo(value, norm, *logged)
+
+
+def _layers(players: Players, learner: "Learner") -> dict[str, Layers]:
+    shape = learner.shape
+    return {"phi": networks.layers(players.phi, shape.phi), "theta": networks.layers(players.theta, shape.theta)}
+
+
+def _for_gradient(found: tuple[Tensor, Errors]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """The loss, and what is logged of the errors: grad_and_value takes only tensors."""
+    loss, errors = found
+    return loss, (errors.delta,) if errors.weight is None else (errors.delta, errors.weight)
 
 
 def msbe_loss(
-    phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape
-) -> tuple[Tensor, Tensor]:
+    phi: Layers, theta: Layers, batch: Any, target: Tensor, lane: Lane, learner: "Learner"
+) -> tuple[Tensor, Errors]:
     """A Loss: msbe (eq. 1), plus the penalty on the features if one is set. The loss of a leader that owns phi."""
-    delta, z = td_errors(phi, theta, batch, target, shape)
-    loss = objectives.msbe(delta)
-    if shape.config.leader_penalty != "none":
-        loss = loss + lane.leader_penalty_weight * _penalty(shape.config)(z)
-    return loss, delta
+    errors = learner.errors(phi, theta, batch, target)
+    loss = _leader_msbe(errors, lane)
+    if learner.config.leader_penalty != "none":
+        loss = loss + lane.leader_penalty_weight * _penalty(learner.config)(errors.z)
+    return loss, errors
 
 
 def follower_loss(
-    phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape
-) -> tuple[Tensor, Tensor]:
+    phi: Layers, theta: Layers, batch: Any, target: Tensor, lane: Lane, learner: "Learner"
+) -> tuple[Tensor, Errors]:
     """A Loss: (1 - w) msbe + w f, with w = follower_weight.
 
     w = 0 is the paper's ablation (eq. 8); w = 1 with f the variance is its follower (eq. 9).
     """
-    delta, z = td_errors(phi, theta, batch, target, shape)
-    f = registry.function(registry.FOLLOWER_OBJECTIVES[shape.config.follower_objective])
+    errors = learner.errors(phi, theta, batch, target)
+    f = registry.function(registry.FOLLOWER_OBJECTIVES[learner.config.follower_objective])
     w = lane.follower_weight
-    return (1 - w) * objectives.msbe(delta) + w * f(delta, z), delta
+    return (1 - w) * objectives.msbe(errors.delta, errors.weight) + w * f(*errors), errors
 
 
 def leading_control_loss(
-    phi: Layers, theta: Layers, batch: Batch, target: Tensor, lane: Lane, shape: Shape
-) -> tuple[Tensor, Tensor]:
+    phi: Layers, theta: Layers, batch: Any, target: Tensor, lane: Lane, learner: "Learner"
+) -> tuple[Tensor, Errors]:
     """A Loss: msbe (eq. 1), plus the penalty P on the features if one is set. The loss of a leading control.
 
     P has no gradient in theta as long as the features are constant. So P is evaluated where one gradient step of the
     follower, with learning rate 1, moves it, to first order: P - <grad_phi follower's loss, grad_phi P>. The second
     term depends on theta.
     """
-    delta, _ = td_errors(phi, theta, batch, target, shape)
-    loss = objectives.msbe(delta)
-    if shape.config.leader_penalty == "none":
-        return loss, delta
+    errors = learner.errors(phi, theta, batch, target)
+    loss = _leader_msbe(errors, lane)
+    if learner.config.leader_penalty == "none":
+        return loss, errors
 
     def penalised(phi: Layers) -> Tensor:
-        z = networks.perception(phi, batch.observation, shape.config)
-        return _penalty(shape.config)(z)
+        return _penalty(learner.config)(learner.errors(phi, theta, batch, target).z)
 
     def followed(phi: Layers) -> Tensor:
-        return follower_loss(phi, theta, batch, target, lane, shape)[0]
+        return follower_loss(phi, theta, batch, target, lane, learner)[0]
 
     penalty_gradient, penalty = grad_and_value(penalised)(phi)
     change = (networks.flatten(grad(followed)(phi)) * networks.flatten(penalty_gradient)).sum()
-    return loss + lane.leader_penalty_weight * (penalty - change), delta
+    return loss + lane.leader_penalty_weight * (penalty - change), errors
+
+
+def _leader_msbe(errors: Errors, lane: Lane) -> Tensor:
+    return lane.leader_loss_weight * objectives.msbe(errors.delta, errors.weight)
 
 
 def _penalty(config: RunConfig) -> Callable[[Tensor], Tensor]:
     return registry.function(registry.LEADER_PENALTIES[config.leader_penalty])
 
 
-def td_errors(phi: Layers, theta: Layers, batch: Batch, target: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
-    """The TD errors delta [B] of the online networks, and the features z [B, D]."""
-    z = networks.perception(phi, batch.observation, shape.config)
-    values = networks.control(theta, z, shape.config, shape.num_actions)
-    return objectives.td_error(target, values, batch.action), z
-
-
-def bellman_target(players: Players, batch: Batch, gamma: Tensor, shape: Shape) -> Tensor:
-    """Y [B], from the target copies of both players; with Double Q-learning the online control chooses the action.
-
-    Whose features the online control chooses on is `double_features` (van Hasselt et al. 2016 choose and evaluate with
-    whole networks).
-    """
-    config, theta = shape.config, networks.layers(players.theta_target, shape.theta)
-    z = networks.perception(networks.layers(players.phi_target, shape.phi), batch.next_observation, config)
-    next_values = networks.control(theta, z, config, shape.num_actions)
-    if not config.double:
-        return objectives.td_target(batch.reward, batch.terminated, next_values, gamma)
-    if config.double_features == "online":
-        z = networks.perception(networks.layers(players.phi, shape.phi), batch.next_observation, config)
-    chosen_by = networks.control(networks.layers(players.theta, shape.theta), z, config, shape.num_actions)
-    return objectives.td_target(batch.reward, batch.terminated, next_values, gamma, chosen_by)
-
-
 def learning_rates(updates: Tensor, lane: Lane, config: RunConfig) -> Rates:
-    """The rates after `updates` updates. A schedule ends after the updates of a run that learns from its first step."""
+    """The rates after `updates` updates."""
     rate = registry.function(registry.SCHEDULES[config.schedule].rate)
-    progress = (updates / config.num_updates).clamp(0, 1)
+    progress = (updates / lane.decay_updates).clamp(0, 1)
     leader = rate(lane.leader_lr, lane.leader_power, lane, updates, progress)
     return Rates(leader, rate(lane.follower_lr, lane.follower_power, lane, updates, progress))
 
 
-def sync_targets(players: Players, due: Tensor) -> Players:
-    """Copy both players to their targets where `due` ([] bool) is true."""
-    phi_target = torch.where(due, players.phi, players.phi_target)
-    return players._replace(phi_target=phi_target, theta_target=torch.where(due, players.theta, players.theta_target))
+def epsilon(lane: Lane, env_step: Tensor) -> Tensor:
+    """Exploration rate [] after `env_step` ([] int64) environment steps: linear, then constant."""
+    return lane.epsilon_start + (lane.epsilon_end - lane.epsilon_start) * (env_step / lane.epsilon_steps).clamp(0, 1)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from scorer_core.registry import COUPLINGS, FULL_ACTION_GAMES, SCHEDULES
+from scorer_core.registry import ALGORITHMS, COUPLINGS, FULL_ACTION_GAMES, SCHEDULES
 
 if TYPE_CHECKING:
     from scorer_core.config import RunConfig
@@ -46,10 +46,17 @@ def canonical(config: "RunConfig") -> dict[str, Any]:
     settings = config.model_dump(mode="json")
     num_envs, all_steps = config.num_envs, config.vector_steps * config.num_envs
     settings["total_steps"] = all_steps
-    settings["replay_size"] = min(config.replay_size // num_envs * num_envs, all_steps)
-    settings["learning_starts"] = config.learning_starts // num_envs * num_envs
-    settings["update_every"] = max(config.update_every, num_envs)
-    settings["target_every"] = min(max(config.target_every, num_envs), all_steps + 1)  # never, if after the end
+    if "replay_size" in ALGORITHMS[config.algorithm].settings.model_fields:
+        settings["replay_size"] = min(config.replay_size // num_envs * num_envs, all_steps)
+        settings["learning_starts"] = config.learning_starts // num_envs * num_envs
+        settings["update_every"] = max(config.update_every, num_envs)
+        settings["target_every"] = min(max(config.target_every, num_envs), all_steps + 1)  # never, if after the end
+    decay_steps = -(-(config.decay_steps or all_steps) // num_envs) * num_envs
+    settings["decay_steps"] = None if decay_steps == all_steps else decay_steps
+    if config.rollout_steps == 1:
+        settings["td_lambda"] = _defaults(type(config))["td_lambda"]
+    if config.rollout_steps == 1 or config.td_lambda == 1:
+        settings["lambda_start"] = "exact"
     settings["log_points"] = min(config.log_points, config.vector_steps)
     if config.epsilon_start == config.epsilon_end:
         settings["epsilon_steps"] = _defaults(type(config))["epsilon_steps"]

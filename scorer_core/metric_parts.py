@@ -1,6 +1,7 @@
 """Metrics parts: the files of a pack's logged rows, and their only reader (their content: metric_rows.py). No torch."""
 
 import hashlib
+import itertools
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 from scorer_core.support.errors import DamagedError, RecordError
 from scorer_core.support.files import replace_file, set_aside
 
-PART_NAME = re.compile(r"part-[0-9]+\.parquet")
+PART_NAME = re.compile(r"part-[0-9]+(-[0-9]+)?\.parquet")
 
 
 class MetricParts:
@@ -19,15 +20,20 @@ class MetricParts:
 
     def paths(self) -> list[Path]:
         """The parts on disk, committed or not, by step."""
-        return sorted(path for path in self.folder.glob("part-*.parquet") if PART_NAME.fullmatch(path.name))
+        parts = [path for path in self.folder.glob("part-*.parquet") if PART_NAME.fullmatch(path.name)]
+        return sorted(parts, key=lambda path: path.stem)
 
-    def write(self, step: int, content: memoryview) -> tuple[str, str]:
+    def write(self, step: int, content: memoryview, committed: Collection[str]) -> tuple[str, str]:
         """Write the part that ends at environment step `step`; its name and SHA-256.
+
+        A part whose name is in `committed` is not replaced: a run commits twice at a step if it stops while it learns.
 
         Raises:
             RecordError: if it cannot be written.
         """
-        name = f"part-{step:014d}.parquet"
+        suffixes = itertools.chain([""], (f"-{n}" for n in itertools.count(1)))
+        names = (f"part-{step:014d}{suffix}.parquet" for suffix in suffixes)
+        name = next(name for name in names if name not in committed)
         replace_file(self.folder / name, content)
         return name, hashlib.sha256(content).hexdigest()
 

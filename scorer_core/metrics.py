@@ -67,11 +67,14 @@ _LOGGED = (
     (
         "target_drift", "target drift", "1",
         "distance between online and target parameters before each copy to the targets, divided by the norm of the "
-        "target parameters; mean since the last log point, NaN without a copy",
+        "target parameters; mean since the last log point, NaN without a copy (pqn has no target networks)",
     ),
 )  # fmt: skip
 _DIAGNOSTICS = (
-    ("probe_msbe", "probe MSBE", "reward^2", "mean squared Bellman error on the probe batch"),
+    (
+        "probe_msbe", "probe MSBE", "reward^2",
+        "mean squared Bellman error on the probe batch; under pqn with one-step targets of the online networks",
+    ),
     ("probe_be_variance", "probe BE variance", "reward^2", "variance of the Bellman error over the probe batch"),
     (
         "srank", "srank", "singular values",
@@ -98,7 +101,8 @@ _DIAGNOSTICS = (
     ("q_max", "max Q", "reward", "largest action value on the probe batch"),
     (
         "q_bias", "Q bias", "reward",
-        "mean of Q(s, a) minus the discounted return that followed, over recent transitions of the replay",
+        "mean of Q(s, a) minus the discounted return that followed, over recent transitions of the replay or the "
+        "rollout; the largest action value stands for what follows them: for much of a return, if a rollout is short",
     ),
     ("effective_ratio", "update norm ratio", "1", "norm of the follower's last step divided by that of the leader's"),
 )  # fmt: skip

@@ -26,23 +26,28 @@ def td_error(target: Tensor, values: Tensor, action: Tensor) -> Tensor:
     return target - values.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
 
-def msbe(delta: Tensor) -> Tensor:
+def mean(x: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of x [B], each value with its `weight` [B]; None: all are equal."""
+    return x.mean() if weight is None else (weight * x).sum() / weight.sum()
+
+
+def msbe(delta: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean squared Bellman error, the leader's objective (eq. 1)."""
-    return (delta * delta).mean()
+    return mean(delta * delta, weight)
 
 
-def be_variance(delta: Tensor) -> Tensor:
+def be_variance(delta: Tensor, weight: Tensor | None = None) -> Tensor:
     """Variance of the Bellman error over the batch, biased (1/N), the follower's objective (eq. 2)."""
-    centred = delta - delta.mean()
-    return (centred * centred).mean()
+    centred = delta - mean(delta, weight)
+    return mean(centred * centred, weight)
 
 
-def variance(delta: Tensor, z: Tensor) -> Tensor:  # noqa: ARG001
+def variance(delta: Tensor, z: Tensor, weight: Tensor | None) -> Tensor:  # noqa: ARG001
     """The follower's objective in the paper (eq. 2)."""
-    return be_variance(delta)
+    return be_variance(delta, weight)
 
 
-def norm_loss(delta: Tensor, z: Tensor) -> Tensor:  # noqa: ARG001
+def norm_loss(delta: Tensor, z: Tensor, weight: Tensor | None) -> Tensor:  # noqa: ARG001
     """0.1 (1 - mean z^2)^2, from the first version of the paper: depends on the features only."""
     return 0.1 * (1 - (z * z).mean()) ** 2
 

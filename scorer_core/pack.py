@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from scorer_core import acting, checkpoint, diagnostics, game, networks, noise, objectives, registry
+from scorer_core import checkpoint, diagnostics, game, networks, noise, objectives, registry
 from scorer_core.config import RunConfig, spread
 from scorer_core.envs import interface
-from scorer_core.game import Batches, Lane, Players
+from scorer_core.game import Lane, Players
+from scorer_core.learners.learner import Draws, Learner, Transition
+from scorer_core.memory import ring
 from scorer_core.metric_rows import SCHEMA
 from scorer_core.metrics import DIAGNOSTICS, METRICS
-from scorer_core.networks import Shape
-from scorer_core.replay import Replay, num_transitions, ring_rows, sample
 from scorer_core.support.errors import RecordError
 from scorer_core.tracing import CudaGraph, trace
 
@@ -50,7 +50,7 @@ class Pack:
 
         Args:
             configs: of equal SHAPE.
-            device: for the networks and the replay.
+            device: for the networks and the memory.
             compiled: use torch.compile.
             run_ids: names of the runs in their metrics (default: those of `configs`).
 
@@ -66,17 +66,21 @@ class Pack:
         # Adam's moments of constant parameters decay to denormals, each of which costs a CPU about 100 cycles.
         torch.set_flush_denormal(True)
         self.vector_step = 0
+        self.part = 0  # parts of learning done after this vector step, or 0 if all are
         self.lane = Lane(*(_lanes(getattr(config, name) for config in batch).to(device) for name in Lane._fields))
         self.environments = interface.make(self.config, self.lane.seed)
         self.observation = self.environments.reset().to(device)
-        self.shape = networks.shape_of(self.config, self.environments.observation_shape, self.environments.num_actions)
+        sizes = self.environments.observation_shape, self.environments.num_actions
+        self.shape = networks.shape_of(self.config, *sizes)
         _import_parts(self.config)
+        self.learner: Learner = registry.function(registry.ALGORITHMS[self.config.algorithm].learner)(self.shape)
         self.coupling: game.UpdateFn = registry.coupling(self.config.coupling)
-        alone = [game.new_players(seed, self.shape) for seed in self.lane.seed]
+        alone = [self.learner.new_players(seed) for seed in self.lane.seed]
         self.players: Players = tree_map(lambda *runs: torch.stack(runs), *alone)
         self.initial = self.players.phi.clone(), self.players.theta.clone()
         self.probe: game.Batch | None = None  # drawn at the first log point after the first update
-        self.replay = self._new_replay(lanes)
+        self.memory = self._new_memory(lanes)
+        self._rows = _rows_first(self.memory)
         self.episode_return = torch.zeros(lanes, num_envs, device=device)
         self.last_return = torch.zeros(lanes, num_envs, device=device)
         # The environments that the logged return averages: those that have finished an episode.
@@ -99,11 +103,11 @@ class Pack:
 
     @property
     def finished(self) -> bool:
-        return self.vector_step >= self.config.vector_steps
+        return self.vector_step >= self.config.vector_steps and self.part == 0
 
     @property
     def log_is_due(self) -> bool:
-        return self.vector_step in self._log_steps
+        return self.vector_step in self._log_steps and self.part == 0
 
     @property
     def all_compiled(self) -> bool:
@@ -112,48 +116,68 @@ class Pack:
 
     @torch.no_grad()
     def step(self) -> None:
-        """One vector step of every lane: act, store, and update or copy to the targets when they are due."""
-        actions = self._act()
-        self._store(actions, self.environments.step(actions))
-        before, self.vector_step = self.env_steps, self.vector_step + 1
-        if self.env_steps > self.config.learning_starts and _crossed(before, self.env_steps, self.config.update_every):
+        """One vector step of every lane, and the learning that is due, or its next part if it has several."""
+        if self.part == 0:
+            self._collect()
+        parts = self.learner.parts(self.vector_step)
+        if parts:
             self._learn()
-        due = [_crossed(before, self.env_steps, period) for period in self._target_every]
-        if any(due):
-            copied = torch.tensor(due, device=self.device)
-            self.drift += torch.vmap(diagnostics.drift)(self.players, copied)
-            self.players = torch.vmap(game.sync_targets)(self.players, copied)
+            self.part = (self.part + 1) % parts
+        if self.part == 0:
+            self._copy_to_targets()
 
-    def _act(self) -> Tensor:
-        """Actions [P, N]."""
+    def _collect(self) -> None:
+        """Act, step the environments, and store the transitions."""
+        actions, kept = self._act()
+        step = self.environments.step(actions)
+        self.observation = step.observation.to(self.device)
+        final = step.final_observation
+        transition = Transition(
+            action=actions,
+            reward=step.reward.to(self.device),
+            terminated=step.terminated.to(self.device),
+            truncated=step.truncated.to(self.device),
+            final_observation=None if final is None else final.to(self.device),
+            observation=self.observation,
+            kept=kept,
+        )
+        self.learner.store(self._rows, self.vector_step, transition)
+        self._count_returns(transition)
+        self.vector_step += 1
+
+    def _act(self) -> tuple[Tensor, Any]:
+        """Actions [P, N], and what the memory keeps besides."""
         seed, num_envs = self.lane.seed, (self.config.num_envs,)
         explore = noise.uniform(seed, self.vector_step, noise.Stream.EXPLORE, num_envs)
         num_actions = self.environments.num_actions
         random_action = noise.integers(seed, self.vector_step, noise.Stream.RANDOM_ACTION, num_envs, num_actions)
         env_step = torch.full_like(seed, self.env_steps)
         return self._vectorised(
-            "act", acting.act, self.players, self.observation, explore, random_action, env_step, self.lane
+            "act", self.learner.act, self.players, self.observation, explore, random_action, env_step, self.lane
         )
 
     def _learn(self) -> None:
-        """One update of every lane."""
-        config, stored = self.config, self._num_transitions()
-
-        def draw(stream: int, k: int) -> Tensor:
-            """Indices [P, B] of the batch for step `k` of this update."""
-            step = self.vector_step * config.follower_steps + k
-            return noise.integers(self.lane.seed, step, stream, (config.batch_size,), stored)
-
-        leader, steps = draw(noise.Stream.LEADER_BATCH, 0), range(config.follower_steps)
-        shared = config.batches == "shared"
-        followers = torch.stack([leader if shared else draw(noise.Stream.FOLLOWER_BATCH, k) for k in steps], 1)
+        """The updates of the next part of learning, in every lane."""
         vector_step = torch.full_like(self.lane.seed, self.vector_step)
-        one_run = functools.partial(update_one_run, self.coupling)
-        self.players, learned = self._vectorised(
-            "learn", one_run, self.players, self.replay, vector_step, leader, followers, self.lane
-        )
-        self.learned += learned
-        self.updates_since_log += 1
+        if self.part == 0 and self.learner.finishes:
+            finished = self._vectorised(
+                "finish", self.learner.finish, self.players, self.memory, vector_step, self.lane, compiled=False
+            )
+            self.learner.keep(self.memory, finished)
+        one_run = functools.partial(update_one_run, self.coupling, self.learner)
+        for draws in self.learner.draws(self.lane.seed, self.vector_step, self.part):
+            self.players, learned = self._vectorised(
+                "learn", one_run, self.players, self.memory, vector_step, draws, self.lane
+            )
+            self.learned += learned
+            self.updates_since_log += 1
+
+    def _copy_to_targets(self) -> None:
+        due = [self.learner.copies_targets(self.vector_step, period) for period in self._target_every]
+        if any(due):
+            copied = torch.tensor(due, device=self.device)
+            self.drift += torch.vmap(diagnostics.drift)(self.players, copied)
+            self.players = torch.vmap(self.learner.sync_targets)(self.players, copied)
 
     def log(self, steps_per_second: float) -> pa.Table:
         """The metrics at this step, one row per lane (SCHEMA); starts the next interval.
@@ -170,7 +194,7 @@ class Pack:
             **dict(zip(LEARNED, (self.learned / self.updates_since_log).T, strict=True)),
             "leader_lr": leader_lr,
             "follower_lr": follower_lr,
-            "epsilon": acting.epsilon(self.lane, env_step),
+            "epsilon": game.epsilon(self.lane, env_step),
             "target_drift": self.drift[:, 0] / self.drift[:, 1],
             **self._diagnostics(),
         }
@@ -194,25 +218,27 @@ class Pack:
         vector_step, stored = torch.full_like(self.lane.seed, self.vector_step), self._num_transitions()
         if self.probe is None:
             self.probe = self._draw_probe(stored)
-        measure = functools.partial(diagnostics.probe, shape=self.shape)
+        measure = functools.partial(diagnostics.probe, learner=self.learner)
         probed, gram = torch.vmap(measure)(self.players, self.initial, self.probe, self.lane)
         rows = min(diagnostics.HORIZON, stored // self.config.num_envs)
         bias = functools.partial(diagnostics.q_bias, rows=rows, shape=self.shape)
         srank, effective_rank = map(torch.from_numpy, diagnostics.ranks(gram))
         return {
             **dict(zip(diagnostics.PROBED, probed.T, strict=True)),
-            "q_bias": torch.vmap(bias)(self.players, self.replay, vector_step, self.lane),
+            "q_bias": torch.vmap(bias)(self.players, self.learner.recent(self.memory), vector_step, self.lane),
             "srank": srank,
             "effective_rank": effective_rank,
         }
 
     def _num_transitions(self) -> int:
-        return num_transitions(self.vector_step, self.replay.action.shape[1], self.config.num_envs)
+        capacity = self.learner.recent(self.memory).action.shape[1] - 1
+        return ring.num_transitions(self.vector_step, capacity, self.config.num_envs)
 
     def _draw_probe(self, stored: int) -> game.Batch:
         """The probe batch of each lane, drawn from its `stored` newest transitions."""
         indices = noise.integers(self.lane.seed, 0, noise.Stream.PROBE, (diagnostics.PROBE,), stored)
-        return torch.vmap(sample)(self.replay, torch.full_like(self.lane.seed, self.vector_step), indices)
+        recent, vector_step = self.learner.recent(self.memory), torch.full_like(self.lane.seed, self.vector_step)
+        return torch.vmap(ring.sample)(recent, vector_step, indices)
 
     def state(self) -> bytes:
         """A checkpoint from which `restore` continues to the same metrics as without a restart."""
@@ -235,91 +261,69 @@ class Pack:
             lanes = list(lanes) * (len(self.lane.seed) // len(lanes))  # a single lane may have a twin
         probe = None if saved.get("probe") is None else self._draw_probe(stored=1)
         fitted = checkpoint.fit_pack(saved, vars(self) | {"probe": probe}, lanes)
+        if fitted["part"] not in range(max(1, self.learner.parts(fitted["vector_step"]))):
+            raise ValueError(f"'part' is {fitted['part']}, which is no part of learning of this step")
         checkpoint.check_source(saved, file, state)
         self.environments.restore(saved["environments"], lanes)
         for name, value in fitted.items():
             setattr(self, name, value)
+        self._rows = _rows_first(self.memory)
 
-    def _new_replay(self, lanes: int) -> Replay:
-        grid = lanes, ring_rows(self.config.replay_size, self.config.num_envs), self.config.num_envs
+    def _new_memory(self, lanes: int) -> Any:
+        """The memory of every lane, with the first observations."""
+        with torch.device("meta"):
+            like = torch.empty_like(self.observation[0], dtype=self.environments.observation_dtype, device="meta")
+            one_run = self.learner.new_memory(like, self.environments.truncates)
+        memory = tree_map(lambda part: torch.zeros(lanes, *part.shape, dtype=part.dtype, device=self.device), one_run)
+        self.learner.begin(_rows_first(memory), self.observation)
+        return memory
 
-        def ring(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-            return torch.zeros(*grid, *shape, dtype=dtype, device=self.device)
-
-        observation = self.environments.observation_shape, self.environments.observation_dtype
-        truncates = self.environments.truncates
-        new = Replay(
-            observation=ring(*observation),
-            action=ring((), torch.int64),
-            reward=ring((), torch.float32),
-            terminated=ring((), torch.bool),
-            truncated=ring((), torch.bool) if truncates else ring((0,), torch.bool),
-            final_observation=ring(*observation) if truncates else ring((0,), torch.uint8),
-        )
-        new.observation[:, 0] = self.observation
-        return new
-
-    def _store(self, actions: Tensor, step: interface.Step) -> None:
-        """Add the transitions of this vector step, with `actions` [P, N], to the replay and the episode statistics."""
-        row, replay = self.vector_step % self.replay.action.shape[1], self.replay
-        self.observation = step.observation.to(self.device)
-        reward, terminated = step.reward.to(self.device), step.terminated.to(self.device)
-        replay.observation[:, (row + 1) % replay.observation.shape[1]] = self.observation
-        replay.action[:, row] = actions
-        replay.reward[:, row] = reward
-        replay.terminated[:, row] = terminated
-        if step.final_observation is not None:
-            replay.truncated[:, row] = step.truncated.to(self.device)
-            replay.final_observation[:, row] = step.final_observation.to(self.device)
-        ended = terminated | step.truncated.to(self.device)
-        self.episode_return += reward
+    def _count_returns(self, transition: Transition) -> None:
+        ended = transition.terminated | transition.truncated
+        self.episode_return += transition.reward
         self.last_return = torch.where(ended, self.episode_return, self.last_return)
         self.episode_return = torch.where(ended, 0.0, self.episode_return)
         self.counted |= ended
         self.episodes += ended.sum(1)
 
-    def _vectorised(self, name: str, one_run: Callable[..., Any], *arguments: Any) -> Any:
+    def _vectorised(self, name: str, one_run: Callable[..., Any], *arguments: Any, compiled: bool = True) -> Any:
         """`one_run`, a function of one run, on all lanes at once; it is traced at the first call under this `name`."""
         if name not in self._traced:
-            traced = trace(torch.vmap(functools.partial(one_run, shape=self.shape)), arguments)
-            function = torch.compile(traced) if self.compiled else traced
+            traced = trace(torch.vmap(one_run), arguments)
+            function = torch.compile(traced) if self.compiled and compiled else traced
             self._traced[name] = CudaGraph(function, arguments) if self.device.type == "cuda" else function
         return self._traced[name](*arguments)
 
 
 def update_one_run(
     coupling: game.UpdateFn,
+    learner: Learner,
     players: Players,
-    replay: Replay,
+    memory: Any,
     vector_step: Tensor,
-    leader: Tensor,
-    followers: Tensor,
+    draws: Draws,
     lane: Lane,
-    shape: Shape,
 ) -> tuple[Players, Tensor]:
     """One update of ONE run.
 
     Args:
         coupling: of the run.
+        learner: of the run.
         players: before the update.
-        replay: from which the batches are taken.
+        memory: from which the batches are taken.
         vector_step: [] int64.
-        leader: indices [B] of the leader's batch.
-        followers: indices [follower_steps, B] of the follower's batches.
+        draws: the transitions of the batches.
         lane: the LANE settings.
-        shape: the SHAPE settings and the sizes of the networks.
 
     Returns:
         The players after the update, and the values [len(LEARNED)] that are logged of it.
     """
-    batches = Batches(
-        sample(replay, vector_step, leader), [sample(replay, vector_step, indices) for indices in followers]
-    )
-    players, led, followed = game.update(coupling, players, batches, lane, shape)
+    batches = learner.batches(memory, vector_step, draws)
+    players, led, followed = game.update(coupling, players, batches, lane, learner)
     measured = {
-        "td_error": led.delta.mean(),
-        "msbe": objectives.msbe(led.delta),
-        "be_variance": objectives.be_variance(led.delta),
+        "td_error": objectives.mean(led.delta, led.weight),
+        "msbe": objectives.msbe(led.delta, led.weight),
+        "be_variance": objectives.be_variance(led.delta, led.weight),
         "leader_loss": led.loss,
         "follower_loss": followed.loss,
         "leader_grad_norm": led.grad_norm,
@@ -338,7 +342,7 @@ def _import_parts(config: RunConfig) -> None:
 
 def _needs_twin_lane(config: RunConfig, compiled: bool) -> bool:
     """Would a batch of one lane have other last bits? A compiler and MKL (for a layer of one output) use other code."""
-    return compiled or config.algorithm.startswith("dueling") or 1 in (*config.phi_widths, *config.theta_widths)
+    return compiled or config.dueling or 1 in (*config.phi_widths, *config.theta_widths)
 
 
 def set_matmul_precision(matmul: str, device: torch.device) -> None:
@@ -364,6 +368,6 @@ def _lanes(values: Iterable[float]) -> Tensor:
     return torch.tensor(values, dtype=torch.int64 if all(isinstance(value, int) for value in values) else torch.float32)
 
 
-def _crossed(before: int, after: int, period: int) -> bool:
-    """Is there a multiple of `period` in (before, after]?"""
-    return before // period != after // period
+def _rows_first(memory: Any) -> Any:
+    """Views of `memory` with the lanes behind the rows, so that a row is written for all lanes at once."""
+    return tree_map(lambda part: part.movedim(0, 1), memory)

@@ -6,7 +6,7 @@
       lock                        held by the one process that may write here
       attempts/<n>/               stdout.log, stderr.log, provenance.json
       checkpoint/<step>.ckpt      the last two commits
-      metrics/part-<step>.parquet one part per commit: the rows since the commit before
+      metrics/part-<step>.parquet one part per commit: the rows since the commit before; -1, -2 ... if the step has one
       done.json                   the finished runs, and the metrics parts with their SHA-256
 
 A commit is a metrics part, then a checkpoint that lists every part up to it with its SHA-256: a part no checkpoint
@@ -269,7 +269,7 @@ class PackFolder:
             if rows.num_rows:
                 from scorer_core.metric_rows import to_parquet  # imports pyarrow
 
-                name, checksum = self._parts.write(step, to_parquet(rows))
+                name, checksum = self._parts.write(step, to_parquet(rows), parts)
                 parts[name] = checksum
             self._commits.write(Commit(step, parts, checkpoint))
             self._committed = parts

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from scorer_core.learners.settings import DQNSettings, PQNSettings
 from scorer_core.support.errors import user_code
 
-# (delta [B], z [B, D]) -> f []; the follower minimizes (1 - follower_weight) msbe + follower_weight f.
+# (delta [B], z [B, D], weight [B] or None) -> f []; the follower minimizes (1 - w) msbe + w f, w = follower_weight.
 FOLLOWER_OBJECTIVES = {
     "variance": "scorer_core.objectives:variance",
     "norm": "scorer_core.objectives:norm_loss",
@@ -23,6 +24,32 @@ LEADER_PENALTIES = {
     "feature_norm": "scorer_core.objectives:feature_norm",
     "feature_covariance": "scorer_core.objectives:feature_covariance",
     "srank": "scorer_core.objectives:srank_surrogate",
+}
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A deep Q-learning algorithm.
+
+    Attributes:
+        learner: "module:name" of the class (learners.learner.Learner).
+        settings: those that it reads, besides the common ones of `RunConfig`.
+        double: the online control chooses the next action (Double Q-learning).
+        dueling: the control network has a dueling head.
+    """
+
+    learner: str
+    settings: type[DQNSettings] | type[PQNSettings] = DQNSettings
+    double: bool = False
+    dueling: bool = False
+
+
+ALGORITHMS = {
+    "dqn": Algorithm("scorer_core.learners.dqn:DQN"),
+    "ddqn": Algorithm("scorer_core.learners.dqn:DQN", double=True),
+    "dueling_dqn": Algorithm("scorer_core.learners.dqn:DQN", dueling=True),
+    "dueling_ddqn": Algorithm("scorer_core.learners.dqn:DQN", double=True, dueling=True),
+    "pqn": Algorithm("scorer_core.learners.pqn:PQN", PQNSettings),
 }
 
 
@@ -71,7 +98,7 @@ class Schedule:
 
 
 SCHEDULES = {
-    "linear": Schedule("scorer_core.schedules:linear", "scorer_core.schedules:linear_tail", ("lr_end",)),
+    "linear": Schedule("scorer_core.schedules:linear", "scorer_core.schedules:linear_tail", ("lr_end", "decay_steps")),
     "constant": Schedule("scorer_core.schedules:constant", "scorer_core.schedules:constant_tail"),
     "polynomial": Schedule(
         "scorer_core.schedules:polynomial",
@@ -80,10 +107,10 @@ SCHEDULES = {
     ),
 }
 
-# (dense, observation [B, *observation_shape], config) -> z [B, D]; networks.Dense says what `dense` does.
+# (net, observation [B, *observation_shape], config) -> z [B, D]; networks.layers.Net says what `net` does.
 NETWORKS = {
-    "mlp": "scorer_core.networks:mlp",
-    "cnn": "scorer_core.networks:cnn",
+    "mlp": "scorer_core.networks.perception:mlp",
+    "cnn": "scorer_core.networks.perception:cnn",
 }
 
 MINATAR_GAMES = ("asterix", "breakout", "freeway", "seaquest", "space_invaders")

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch._ops import OpOverload
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves
 
 aten = torch.ops.aten
 WARM_UPS = 3  # compilers and libraries allocate and tune in their first calls, which must not be in the graph
@@ -24,9 +25,25 @@ def trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> GraphModu
     for node in traced.graph.nodes:
         if node.target in RESHAPING and node.meta["val"].shape == node.args[0].meta["val"].shape:
             node.replace_all_uses_with(node.args[0])
+    _merge_equal(traced.graph)
     traced.graph.eliminate_dead_code()
     traced.recompile()
     return traced
+
+
+def _merge_equal(graph: Graph) -> None:
+    """Compute the same operation on the same tensors once: the leader and the follower may see the same features."""
+    calls = [node for node in graph.nodes if node.op == "call_function"]
+    if any(isinstance(node.target, OpOverload) and node.target._schema.is_mutable for node in calls):
+        return
+    known: dict[Any, Node] = {}
+    for node in calls:
+        leaves, tree = tree_flatten((node.args, node.kwargs))
+        key = node.target, str(tree), tuple((type(leaf), leaf) for leaf in leaves)
+        if key in known:
+            node.replace_all_uses_with(known[key])
+        else:
+            known[key] = node
 
 
 class CudaGraph:

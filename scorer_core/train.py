@@ -37,7 +37,7 @@ def train(
         folder: of the pack.
         device: to train on.
         commit_seconds: between commits.
-        should_stop: called after every vector step; if it returns True, training stops after a commit.
+        should_stop: called after every vector step and part of learning; True stops training after a commit.
         until: environment step at which training pauses after a commit (default: the end of the runs).
         heartbeat_seconds: between heartbeats.
         when_compiled: called once, as soon as nothing more will be compiled.
@@ -78,7 +78,7 @@ def train(
     committed = beat = time.monotonic()
     pause = pack.config.total_steps if until is None else until
     while not pack.finished:
-        if pack.env_steps >= pause:
+        if pack.env_steps >= pause and pack.part == 0:
             commit_now()
             heartbeat("paused")
             return False

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scorer_core.config import RunConfig, significant
+from scorer_core.config import RunConfig
+from scorer_core.fields import significant
 from sweeps.errors import DefinitionError
 from sweeps.expansion import Settings, Variant, run_config
 

@@ -8,13 +8,21 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, Count, Number, Seed
+from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS
 from scorer_core.envs.tasks import check_task
+from scorer_core.fields import Count, Number, Seed
 from sweeps import cells
 from sweeps.ablation import Ablate
 from sweeps.cells import GridCell, Run
 from sweeps.errors import DefinitionError, value_in_words
-from sweeps.expansion import Settings, Variant, dimensions_of, expand, layers_of_variants
+from sweeps.expansion import (
+    Settings,
+    Variant,
+    check_settings_are_read,
+    dimensions_of,
+    expand,
+    layers_of_variants,
+)
 from sweeps.text_types import FolderName, Name, Text, is_name
 
 TOP_LEVEL = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}  # settings with a key at the top level
@@ -190,7 +198,11 @@ class Sweep(BaseModel):
     def _cells(self) -> list[GridCell]:
         layers = {name: [self.base, *own] for name, own in layers_of_variants(self.variants, self.ablate).items()}
         first_seed = [{"task": task, "seed": self.seeds[0]} for task in self.tasks]
-        variants = expand(layers, dimensions_of(self.axes, self.zip), self.total_steps, first_seed)
+        variants = list(expand(layers, dimensions_of(self.axes, self.zip), self.total_steps, first_seed))
+        points: dict[str, list[Settings]] = {}
+        for variant, settings in variants:
+            points.setdefault(variant.base_name, []).extend(settings)
+        check_settings_are_read(self.variants, points)
         return cells.grid_cells(variants, self.tasks, self.seeds, self.exclude)
 
     def _check_toggles(self, runs: list[Run]) -> None:

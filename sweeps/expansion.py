@@ -1,13 +1,13 @@
 """From a definition to its variants: every point of the axes for every variant as written, each distinct one once."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from scorer_core.config import RunConfig
+from scorer_core.config import DEFAULTS, RunConfig, unread_settings
 from scorer_core.settings import resolve
 from sweeps.ablation import Ablate, format_value
 from sweeps.errors import DefinitionError, one_line
@@ -87,6 +87,26 @@ def expand(
             point = tuple((field, _hashable(value)) for step in steps for field, value in step.items())
             distinct.setdefault(run_ids[place], (Variant(base_name, point), []))[1].append(settings[place])
         yield from distinct.values()
+
+
+def check_settings_are_read(variants: Mapping[str, Settings], points: Mapping[str, Iterable[Settings]]) -> None:
+    """Reject a setting of a variant as written that its algorithm does not read: it would have no effect.
+
+    Args:
+        variants: the settings of each variant as written, by name.
+        points: the resolved settings of each variant at every point of the axes, which may change the algorithm.
+
+    Raises:
+        DefinitionError: if there is such a setting; the message names the variant, the setting and the algorithm.
+    """
+    for name, written in variants.items():
+        algorithms = dict.fromkeys(settings.get("algorithm", DEFAULTS["algorithm"]) for settings in points[name])
+        unread = set.intersection(*(set(unread_settings(algorithm)) for algorithm in algorithms))
+        for field in written:
+            if field in unread:
+                raise DefinitionError(
+                    f"variants.{name}.{field}: has no effect, because {' and '.join(algorithms)} does not read it"
+                )
 
 
 def run_config(variant: Variant, settings: Settings) -> RunConfig:

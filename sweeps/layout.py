@@ -126,7 +126,7 @@ def _lanes_that_fit(configs: Sequence[RunConfig], device: str, processes: int) -
         GPU_BYTES if device == "cuda" else MEMORY_FRACTION * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     )
     lane = max(
-        (config.replay_size + config.num_envs) * price.transition_bytes(config.task)
+        config.memory_transitions * price.transition_bytes(config.task)
         for config in {config.shape_id: config for config in configs}.values()
     )
     return max(1, int(bytes_ / processes / lane))

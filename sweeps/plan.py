@@ -22,10 +22,11 @@ from sweeps.layout import Layout, by_shape, choose, even, makespan
 from sweeps.loading import dump
 from sweeps.reading import with_checksum
 
-# Compiling takes up to a minute on one core and saves 2 to 7 ms per vector step, so it pays after about this many.
-# The choice must not depend on the pack: compiled and eager code differ in their last bits, and a run in a pack must
-# equal the same run trained alone.
+# Compiling takes up to a minute on one core. It saves DQN 2 to 7 ms per vector step, and PQN 3 ms or more per update,
+# so it pays after about so many. The choice must not depend on the pack: compiled and eager code differ in their last
+# bits, and a run in a pack must equal the same run trained alone.
 COMPILE_FROM_VECTOR_STEPS = 40_000
+COMPILE_FROM_UPDATES_OF_PQN = 20_000
 
 Compile = Literal["auto", "on", "off"]
 
@@ -103,7 +104,9 @@ class Plan:
 
 
 def worth_compiling(config: RunConfig) -> bool:
-    """Does a run have enough vector steps that compiling its pack saves time?"""
+    """Is a run so long that compiling its pack saves time?"""
+    if config.family == "pqn":
+        return config.num_updates >= COMPILE_FROM_UPDATES_OF_PQN
     return config.vector_steps >= COMPILE_FROM_VECTOR_STEPS
 
 

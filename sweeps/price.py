@@ -1,7 +1,8 @@
 """The cost of training: operations of a run, and seconds estimated from the times in measured.json (`make bench`).
 
 A vector step of a pack takes, on one core, a fixed time (PyTorch calls the operations of the step) plus a time per
-lane, which is proportional to its operations. Both were measured with the paper's MinAtar setting.
+lane, which is proportional to its operations. Both were measured with the paper's MinAtar setting of each family of
+learners, averaged over the vector steps between which PQN does not learn.
 """
 
 import itertools
@@ -14,7 +15,9 @@ from pathlib import Path
 from scorer_core.config import RunConfig
 from scorer_core.envs.tasks import observation_space
 from scorer_core.registry import SUITES
+from scorer_core.settings import resolve
 
+PRESETS_MEASURED = {"dqn": "paper_minatar", "pqn": "paper_minatar_pqn"}
 MEASURED = Path(__file__).parent / "measured.json"
 CHANNELS = {"asterix": 4, "breakout": 4, "freeway": 7, "seaquest": 10, "space_invaders": 6}
 ACTION_BYTES, REWARD_BYTES, FLAG_BYTES = 8, 4, 1  # flags: terminated, truncated
@@ -24,7 +27,7 @@ SECONDS_PER_GYMNASIUM_STEP = 2.5e-5  # per step of one environment in Python
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of one process on one core, with the paper's MinAtar setting."""
+    """Seconds of one process on one core, with the paper's MinAtar setting of a family of learners."""
 
     start: float  # until the first vector step: imports, tracing, compiling
     fixed: float  # per vector step, for any number of lanes
@@ -32,10 +35,19 @@ class Speed:
 
 
 @cache
-def measured() -> dict[str, dict[str, Speed]]:
-    """The speed of `eager` and of `compiled` packs, by kind of device (`cpu`)."""
+def measured() -> dict[str, dict[str, dict[str, Speed]]]:
+    """The speed of `eager` and of `compiled` packs, by kind of device (`cpu`) and family of learners (`dqn`)."""
     kept = json.loads(MEASURED.read_text(encoding="utf-8"))
-    return {device: {form: Speed(**speed) for form, speed in forms.items()} for device, forms in kept["speed"].items()}
+    return {
+        device: {family: {form: Speed(**speed) for form, speed in forms.items()} for family, forms in families.items()}
+        for device, families in kept["speed"].items()
+    }
+
+
+@cache
+def reference(family: str) -> RunConfig:
+    """The setting with which a family of learners was measured."""
+    return RunConfig(**resolve([{"preset": PRESETS_MEASURED[family], "task": "minatar/breakout"}]))
 
 
 def device_like(device: str) -> str:
@@ -69,31 +81,43 @@ def _observation(task: str) -> tuple[int, int, bool]:
 def flop(config: RunConfig) -> tuple[float, float]:
     """Floating-point operations of one lane: of acting for one vector step, and of one update.
 
-    A forward pass costs 2 operations per weight and observation. An update has a forward pass of the next states, a
-    forward pass of the states per gradient step, and a backward pass that costs as much as the forward pass, twice as
-    much in layers below the first trained one. The output layers, of a few actions, are left out.
+    A forward pass costs 2 operations per weight and observation. An update has a forward pass of the next states where
+    a learner has target networks, a forward pass of the states per gradient step, and a backward pass that costs as
+    much as the forward pass, twice as much in layers below the first trained one. The output layers, of a few actions,
+    are left out.
     """
     phi = (observation_size(config.task), *config.phi_widths)
     theta = (config.phi_widths[-1], *config.theta_widths)
     first, *deeper = (a * b for a, b in itertools.pairwise(phi))
     control = sum(a * b for a, b in itertools.pairwise(theta))
     forward = first + sum(deeper) + control
+    passes = 2 if config.has_targets else 1
     backward_phi, backward_theta = first + 2 * sum(deeper) + control, control
     if config.coupling in ("monolithic", "monolithic_two_rates"):
-        sample = 2 * forward + backward_phi + backward_theta
+        sample = passes * forward + backward_phi + backward_theta
     else:
-        sample = config.follower_steps * (2 * forward + backward_phi) + 2 * forward + backward_theta
-    return 2.0 * config.num_envs * forward, 2.0 * config.batch_size * sample
+        sample = config.follower_steps * (passes * forward + backward_phi) + passes * forward + backward_theta
+    return 2.0 * config.num_envs * forward, 2.0 * config.batch_transitions * sample
+
+
+def updates_per_vector_step(config: RunConfig) -> float:
+    return config.num_updates / config.vector_steps
+
+
+def flop_per_vector_step(config: RunConfig) -> float:
+    """Floating-point operations of one lane in a vector step, on average."""
+    acting, learning = flop(config)
+    return acting + updates_per_vector_step(config) * learning
 
 
 def seconds(config: RunConfig, lanes: int, compiled: bool, device: str = "cpu") -> float:
     """Estimated seconds of the whole training of a pack of `lanes` runs like `config`, in one process on one core."""
-    speed = measured()[device]["compiled" if compiled else "eager"]
-    acting, learning = flop(config)
-    reference = sum(flop(RunConfig(task="minatar/breakout")))
-    updates = config.num_updates / config.vector_steps  # per vector step
+    families = measured()[device]
+    family = config.family if config.family in families else "dqn"
+    speed, like = families[family]["compiled" if compiled else "eager"], reference(family)
+    updates = updates_per_vector_step(config) / updates_per_vector_step(like)
     fixed = speed.fixed * (ACTING_FRACTION + (1 - ACTING_FRACTION) * updates * (1 + config.follower_steps) / 2)
-    lane = speed.lane * (acting + updates * learning) / reference
+    lane = speed.lane * flop_per_vector_step(config) / flop_per_vector_step(like)
     if config.task.partition("/")[0] not in SUITES:
         lane += config.num_envs * SECONDS_PER_GYMNASIUM_STEP
     return speed.start + config.vector_steps * (fixed + lanes * lane)

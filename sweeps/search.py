@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from scorer_core.config import Count, Number, RunConfig
+from scorer_core.config import RunConfig
+from scorer_core.fields import Count, Number
 from scorer_core.support.commands import command
 from sweeps import loading, old_names
 from sweeps.definition import NOT_ON_AN_AXIS, SETTINGS, Sweep

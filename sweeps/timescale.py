@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scorer_core import registry
-from scorer_core.config import RunConfig, significant
+from scorer_core.config import RunConfig
+from scorer_core.fields import significant
 from scorer_core.support.errors import user_code
 from sweeps.definition import Sweep
 

@@ -242,7 +242,7 @@ def store_speeds(results: dict[str, Any]) -> dict[str, Any]:
             speeds[form] = fitted(rows)
     if len(speeds) == 2:
         kept = json.loads(price.MEASURED.read_text(encoding="utf-8"))
-        kept["speed"]["cuda"] = speeds
+        kept["speed"]["cuda"] = {"dqn": speeds}
         kept["gpu"] = results["driver"]["result"]["gpu"]
         price.MEASURED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return speeds

@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from scorer_core.config import RunConfig
-from scorer_core.registry import COUPLINGS, FOLLOWER_OBJECTIVES, LEADER_PENALTIES, NETWORKS, SCHEDULES
+from scorer_core.config import RunConfig, unread_settings
+from scorer_core.learners.settings import LEARNERS
+from scorer_core.registry import ALGORITHMS, COUPLINGS, FOLLOWER_OBJECTIVES, LEADER_PENALTIES, NETWORKS, SCHEDULES
 from scorer_core.settings import PRESETS
 from slurm.profile import Profile
 from sweeps.search import Objective, Search
@@ -17,6 +18,7 @@ from tools.page import DOCS, replace_generated, table
 
 PAGE = DOCS / "settings.md"
 NAMES: dict[str, Iterable[str]] = {  # settings whose values are names of scorer_core/registry.py
+    "algorithm": ALGORITHMS,
     "coupling": COUPLINGS,
     "follower_objective": FOLLOWER_OBJECTIVES,
     "leader_penalty": ["none", *LEADER_PENALTIES],
@@ -31,12 +33,15 @@ def tables() -> dict[str, str]:
 
 
 def settings() -> str:
-    """All settings of a run: default, LANE or SHAPE, and meaning."""
+    """All settings of a run: default, LANE or SHAPE, and meaning; last those that only some algorithms read."""
+    family = {name: settings.FAMILY for settings in LEARNERS for name in settings.model_fields}
     rows = []
-    for name, field in RunConfig.model_fields.items():
+    for name, field in sorted(RunConfig.model_fields.items(), key=lambda item: family.get(item[0], "")):
         extra = field.json_schema_extra
         kind = str(extra["kind"]) if isinstance(extra, Mapping) else ""
-        rows.append((f"`{name}`", _default(field), kind.upper(), _meaning(name, field)))
+        readers = ", ".join(f"`{algorithm}`" for algorithm in ALGORITHMS if name not in unread_settings(algorithm))
+        meaning = _meaning(name, field) + (f". Read by {readers}" if name in family else "")
+        rows.append((f"`{name}`", _default(field), kind.upper(), meaning))
     return table(("setting", "default", "kind", "meaning"), rows)
 
 

@@ -8,7 +8,7 @@ STATES, SUCCESS, REWARD_LEFT = 4, 0.8, 0.2
 
 
 def register() -> None:
-    for name, limit in (("Probe/Chain-v0", None), ("Probe/Cut-v0", 5)):
+    for name, limit in (("Probe/Chain-v0", None), ("Probe/Cut-v0", 5), ("Probe/Short-v0", 2)):
         if name not in gymnasium.registry:
             gymnasium.register(name, entry_point=f"{__name__}:Chain", max_episode_steps=limit)
 

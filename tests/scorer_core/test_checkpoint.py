@@ -15,13 +15,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorer_core import checkpoint
+from scorer_core import checkpoint, diagnostics
 from scorer_core.config import RunConfig
 from scorer_core.pack import Pack
 from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import replace_file
 from scorer_core.train import split_pack, train
+from tests.scorer_core.test_pack import bits, rows_of, same
 
 pytestmark = pytest.mark.usefixtures("untraced")
 CPU = torch.device("cpu")
@@ -82,6 +83,61 @@ def test_pickled_environments_of_version_0_1_are_restored_from_private_files_onl
         train_to(folder)
 
 
+# --- version 2 ---
+
+
+def of_version_2(state: bytes) -> dict[str, Any]:
+    """The content of a checkpoint of a DQN pack as the version before the learner interface wrote it."""
+    saved = checkpoint.load(state)
+    players, part = saved.pop("players"), saved.pop("part")
+    assert part == 0
+    names = {"phi_optimizer": "phi_adam", "theta_optimizer": "theta_adam", "updates": "rounds"}
+    targets = {f"{name}_target": target for name, target in players.pop("targets").items()}
+    saved["players"] = {names.get(name, name): value for name, value in players.items()} | targets
+    saved["replay"], saved["rounds_learned"] = saved.pop("memory"), saved.pop("updates_since_log")
+    return {"version": 2} | saved
+
+
+@pytest.mark.parametrize("task", ["minatar/breakout", "CartPole-v1"])
+def test_a_checkpoint_of_version_2_resumes_to_the_bits_of_an_uninterrupted_run(task, monkeypatch):
+    monkeypatch.setattr(diagnostics, "UPDATES_BETWEEN", 20)
+    whole, rows = Pack(configs(task=task), CPU), []
+    while whole.vector_step < 37:
+        whole.step()
+        if whole.log_is_due:
+            whole.log(0.0)
+    old = of_version_2(whole.state())
+    assert old["rounds_learned"] > 0
+    assert old["probe"] is not None
+    assert old["players"]["rounds"].tolist() == [32, 32]
+    while not whole.finished:
+        whole.step()
+        if whole.log_is_due:
+            rows.append(whole.log(0.0))
+    assert len(rows) == 7
+    for lanes in ([0, 1], [1]):
+        resumed, later = Pack([whole.configs[lane] for lane in lanes], CPU), []
+        resumed.restore(compressed(old), lanes)
+        while not resumed.finished:
+            resumed.step()
+            if resumed.log_is_due:
+                later.append(resumed.log(0.0))
+        for place, lane in enumerate(lanes):
+            assert same(bits(resumed, place), bits(whole, lane))
+            assert rows_of(later, place) == rows_of(rows, lane)
+
+
+def test_a_missing_key_of_version_2_is_named_as_it_is_called_now(pack):
+    for key, name in (("replay", "memory"), ("rounds_learned", "updates_since_log"), ("players", "players")):
+        old = of_version_2(pack.state())
+        del old[key]
+        assert f"'{name}' is missing" in refusal(pack, old)
+    for key, name in (("phi_target", "targets.phi"), ("theta_adam", "theta_optimizer"), ("rounds", "updates")):
+        old = of_version_2(pack.state())
+        del old["players"][key]
+        assert f"'players.{name}' is missing" in refusal(pack, old)
+
+
 # --- content ---
 
 
@@ -106,9 +162,9 @@ def test_a_checkpoint_holds_tensors_and_plain_values_under_explicit_keys_only(ta
     assert pack.probe is not None
     with pa.CompressedInputStream(pa.BufferReader(pack.state()), "zstd") as file:
         saved = torch.load(io.BytesIO(file.read()), weights_only=True)
-    assert saved["version"] == 2
+    assert saved["version"] == 3
     assert {type(leaf) for leaf in leaves(saved)} <= {Tensor, int, float, str, bool, type(None)}
-    assert set(saved["players"]["phi_adam"]) == {"mean", "square", "steps"}
+    assert set(saved["players"]["phi_optimizer"]) == {"mean", "square", "steps"}
 
 
 @pytest.mark.parametrize("kind", ["state", "environments", "0.1"])
@@ -118,7 +174,7 @@ def test_a_forged_checkpoint_runs_no_code(kind, tmp_path):
     forged, mark = Forged(tmp_path / "mark"), tmp_path / "mark"
     newest(folder).chmod(0o664)
     if kind == "state":
-        rewrite(newest(folder), compressed({"version": 2, "players": forged}))
+        rewrite(newest(folder), compressed({"version": 3, "players": forged}))
     elif kind == "0.1":
         rewrite(newest(folder), compressed({"players": forged}))
     else:
@@ -168,18 +224,24 @@ def refusal(pack: Pack, content: dict[str, Any]) -> str:
 
 
 def test_every_missing_surplus_or_renamed_key_and_every_changed_shape_or_type_is_rejected_by_name(pack):
-    whole = {"version": 2} | checkpoint.load(pack.state())
+    whole = {"version": 3} | checkpoint.load(pack.state())
     paths = [path for path in keys(whole) if path != ("version",)]
-    assert {"players.phi_adam.mean", "replay.action", "probe.reward", "initial[1]", "environments.states"} <= set(
-        map(named, paths)
-    )
+    some = {
+        "players.phi_optimizer.mean",
+        "players.targets.theta",
+        "memory.action",
+        "probe.reward",
+        "initial[1]",
+        "part",
+    }
+    assert some | {"environments.states"} <= set(map(named, paths))
     state = pack.state()
     assert "'version' is missing" in refusal(pack, checkpoint.load(state))
     for path in paths:
         *parents, last = path
 
         def changed(parents=parents) -> tuple[dict[str, Any], Any]:
-            content = {"version": 2} | checkpoint.load(state)
+            content = {"version": 3} | checkpoint.load(state)
             parent: Any = content
             for key in parents:
                 parent = parent[key]
@@ -213,8 +275,8 @@ def test_every_missing_surplus_or_renamed_key_and_every_changed_shape_or_type_is
 
 def test_an_unknown_version_and_a_lane_that_is_not_there_are_rejected(pack):
     state = pack.state()
-    assert "version is 3; this scorer reads the versions 1 and 2" in refusal(
-        pack, checkpoint.load(state) | {"version": 3}
+    assert "version is 4; this scorer reads the versions 1 to 3" in refusal(
+        pack, checkpoint.load(state) | {"version": 4}
     )
     assert "its content is of type list" in refusal(pack, [1])  # pyright: ignore[reportArgumentType]
     single = Pack(configs()[:1], CPU)

@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_map
 from scorer_core import game, networks, noise, objectives, optim
 from scorer_core.config import RunConfig
 from scorer_core.game import Batches, Lane
+from scorer_core.memory.ring import Ring, sample
 from scorer_core.pack import Pack
-from scorer_core.replay import sample
 from scorer_core.tracing import trace
 
 # Baird's counterexample (1995; Sutton and Barto 2018, example 11.1): seven states, all followed by the last, no reward,
@@ -42,7 +42,7 @@ def largest_values(step, state: tuple[torch.Tensor, ...], steps: int) -> float:
 
 
 def descent(follower: Callable[..., torch.Tensor] | None = None, phi_lr: float = 0.005, theta_lr: float = 0.02):
-    """One round of plain semi-gradient descent: the follower moves W, if there is one, then the leader moves theta."""
+    """One update of plain semi-gradient descent: the follower moves W, if there is one, then the leader moves theta."""
 
     def lead(W, theta):
         target = bellman_target(W, theta)
@@ -72,20 +72,20 @@ def test_on_baird_s_counterexample_an_msbe_follower_blows_up_under_plain_descent
 
 @pytest.mark.parametrize("follower", [objectives.be_variance, objectives.msbe])
 def test_on_baird_s_counterexample_both_forms_come_down_under_adam(follower):
-    whole = torch.tensor(1.0)
+    whole, epsilon = torch.tensor(1.0), torch.tensor(1e-8)
 
-    def step(W, theta, *adams):
-        phi_adam, theta_adam = optim.Adam(*adams[:3]), optim.Adam(*adams[3:])
+    def step(W, theta, *moments):
+        of_phi, of_theta = optim.Moments(*moments[:3]), optim.Moments(*moments[3:])
         target = bellman_target(W, theta)
         gradient = grad(lambda W: follower(bellman_errors(W, theta, target)))(W)
-        flat, phi_adam = optim.adam_step(W.flatten(), gradient.flatten(), phi_adam, torch.tensor(5e-3), whole)
+        flat, of_phi = optim.step("adam", W.flatten(), gradient.flatten(), of_phi, torch.tensor(5e-3), whole, epsilon)
         W = flat.view(8, 8)
         target = bellman_target(W, theta)
         gradient = grad(lambda theta: objectives.msbe(bellman_errors(W, theta, target)))(theta)
-        theta, theta_adam = optim.adam_step(theta, gradient, theta_adam, torch.tensor(1e-3), whole)
-        return W, theta, *phi_adam, *theta_adam
+        theta, of_theta = optim.step("adam", theta, gradient, of_theta, torch.tensor(1e-3), whole, epsilon)
+        return W, theta, *of_phi, *of_theta
 
-    start = torch.eye(8), START, *optim.adam_init(torch.zeros(64)), *optim.adam_init(torch.zeros(8))
+    start = torch.eye(8), START, *optim.init(torch.zeros(64)), *optim.init(torch.zeros(8))
     assert largest_values(step, start, 4_000) < 6.0
 
 
@@ -98,19 +98,19 @@ def test_be_variance_falls_under_the_variance_objective_on_a_fixed_replay():
     while pack.vector_step < 125:  # random play fills the replay, and is then over
         pack.step()
     lane = Lane(*(value[0] for value in pack.lane))
-    replay = type(pack.replay)(*(ring[0] for ring in pack.replay))
+    replay = Ring(*(part[0] for part in pack.memory))
     players: game.Players = tree_map(lambda leaf: leaf[0], pack.players)
     vector_step = torch.tensor(pack.vector_step)
     everything = sample(replay, vector_step, torch.arange(2000))
 
     def be_variance(players: game.Players) -> float:
         layers = networks.layers(players.phi, pack.shape.phi), networks.layers(players.theta, pack.shape.theta)
-        target = game.bellman_target(players, everything, lane.gamma, pack.shape)
-        return objectives.be_variance(game.td_errors(*layers, everything, target, pack.shape)[0]).item()
+        target = pack.learner.target(players, everything, lane)
+        return objectives.be_variance(pack.learner.errors(*layers, everything, target).delta).item()
 
     before = be_variance(players)
     for k in range(300):
         drawn = [noise.integers(lane.seed, k, stream, (64,), 2000) for stream in (4, 5)]
         leader, follower = (sample(replay, vector_step, indices) for indices in drawn)
-        players, _, _ = game.update(pack.coupling, players, Batches(leader, [follower]), lane, pack.shape)
+        players, _, _ = game.update(pack.coupling, players, Batches(leader, [follower]), lane, pack.learner)
     assert be_variance(players) < before / 4

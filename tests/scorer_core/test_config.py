@@ -7,8 +7,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS, RunConfig
+from scorer_core.config import DEFAULTS, LANE_FIELDS, SHAPE_FIELDS, RunConfig
 from scorer_core.game import Lane
+from scorer_core.learners.settings import OF_LEARNERS
 from scorer_core.settings import resolve
 from sweeps.reading import Loader
 
@@ -24,7 +25,8 @@ def run(**settings: Any) -> RunConfig:
 def test_every_field_is_either_lane_or_shape_and_the_pack_carries_every_lane_field():
     assert set(LANE_FIELDS) | set(SHAPE_FIELDS) == set(RunConfig.model_fields)
     assert not set(LANE_FIELDS) & set(SHAPE_FIELDS)
-    assert set(Lane._fields) == set(LANE_FIELDS)
+    # decay_steps is carried as what the learning rates read: decay_updates.
+    assert set(Lane._fields) == set(LANE_FIELDS) - {"decay_steps"} | {"decay_updates"}
 
 
 def test_the_identity_depends_on_every_field():
@@ -37,7 +39,8 @@ def test_the_identity_depends_on_every_field():
         "follower_lr": 1e-3, "lr_end": 0.5, "follower_objective": "norm", "follower_weight": 0.5,
         "schedule": "constant", "network": "cnn", "max_grad_norm": 1.0, "gamma": 0.9,
         "epsilon_start": 0.5, "epsilon_end": 0.1, "epsilon_steps": 10, "target_every": 10,
-        "return_before_first_episode": "zero", "matmul": "tf32",
+        "return_before_first_episode": "zero", "matmul": "tf32", "layer_norm": "hidden", "initial_weights": "he",
+        "optimizer": "radam", "optimizer_epsilon": 1e-5, "leader_loss_weight": 0.5, "decay_steps": 10**6,
     }  # fmt: skip
     # Fields that only matter beside another: the other first.
     beside: dict[str, tuple[dict[str, Any], Any]] = {
@@ -48,6 +51,11 @@ def test_the_identity_depends_on_every_field():
         "leader_power": ({"schedule": "polynomial"}, 1.0),
         "follower_power": ({"schedule": "polynomial"}, 1.0),
         "decay_rounds": ({"schedule": "polynomial"}, 1.0),
+        "rollout_steps": ({"algorithm": "pqn"}, 16),
+        "minibatches": ({"algorithm": "pqn"}, 16),
+        "epochs": ({"algorithm": "pqn"}, 2),
+        "td_lambda": ({"algorithm": "pqn"}, 0.9),
+        "lambda_start": ({"algorithm": "pqn"}, "official"),
     }
     assert others.keys() | beside.keys() == RunConfig.model_fields.keys()
     ids = {RunConfig(**{"task": TASK, field: value}).run_id for field, value in others.items()}
@@ -64,6 +72,8 @@ def test_the_identity_depends_on_every_field():
         {"leader_penalty": "srank"},
         {"leader_penalty_weight": 3.0},
         {"schedule": "constant", "lr_end": 0.3},
+        {"schedule": "constant", "decay_steps": 10**6},
+        {"schedule": "polynomial", "decay_steps": 10**6},
         {"follower_objective": "norm", "follower_weight": 0.0},
         {"coupling": "synchronous", "follower_objective": "norm"},
         {"coupling": "monolithic", "schedule": "polynomial", "follower_power": 0.1},
@@ -76,6 +86,65 @@ def test_settings_that_nothing_reads_do_not_make_another_run(settings):
     if "norm" in settings.values():
         plain["follower_objective"] = "msbe"
     assert run(**settings).run_id == run(**plain).run_id
+
+
+READ_BY_ONE: dict[str, dict[str, Any]] = {  # another value of each setting that only one kind of learner reads
+    "dqn": {
+        "double_features": "online", "replay_size": 50_000, "batch_size": 32, "learning_starts": 0,
+        "update_every": 256, "target_every": 999,
+    },
+    "pqn": {"rollout_steps": 7, "minibatches": 5, "epochs": 1, "td_lambda": 0.1, "lambda_start": "official"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("algorithm", "other"), [("dqn", "pqn"), ("dueling_ddqn", "pqn"), ("pqn", "dqn")])
+def test_a_setting_that_the_algorithm_does_not_read_takes_its_default(algorithm, other):
+    assert {name for settings in READ_BY_ONE.values() for name in settings} == OF_LEARNERS
+    plain = run(algorithm=algorithm)
+    for name, value in READ_BY_ONE[other].items():
+        written = run(algorithm=algorithm, **{name: value})
+        assert getattr(written, name) == DEFAULTS[name], name
+        assert written == plain
+        assert written.run_id == plain.run_id
+        assert written.shape_id == plain.shape_id
+    assert run(algorithm="pqn", replay_size=1000).run_id == run(algorithm="pqn", replay_size=2000).run_id
+    assert run(rollout_steps=16).run_id == run(rollout_steps=8).run_id
+
+
+def test_sizes_that_the_algorithm_does_not_read_need_not_fit():
+    assert run(algorithm="pqn", num_envs=64, batch_size=10**6, replay_size=1) == run(algorithm="pqn", num_envs=64)
+    assert run(minibatches=7) == run()
+    with pytest.raises(ValidationError, match=r"minibatches \(7\): a rollout of 4096 transitions"):
+        run(algorithm="pqn", minibatches=7)
+
+
+def test_epsilon_steps_below_1_is_a_fraction_of_decay_steps_or_without_it_of_total_steps():
+    for written, steps in (
+        ({"epsilon_steps": 0.5}, 50_000_000),
+        ({"epsilon_steps": 0.5, "total_steps": 10_000}, 5_000),
+        ({"epsilon_steps": 0.5, "total_steps": 10_000, "decay_steps": None}, 5_000),
+        ({"epsilon_steps": 0.5, "total_steps": 10_000, "decay_steps": 4_000}, 2_000),
+        ({"epsilon_steps": 0.3, "total_steps": 10_000, "decay_steps": 30_000}, 9_000),
+        ({"epsilon_steps": 1e-9, "total_steps": 10_000}, 1),
+        ({"epsilon_steps": 1}, 1),
+    ):
+        config, absolute = run(**written), run(**written | {"epsilon_steps": steps})
+        assert type(config.epsilon_steps) is int
+        assert config.epsilon_steps == steps
+        assert config == absolute
+        assert config.run_id == absolute.run_id
+        assert config.run_id != run(**written | {"epsilon_steps": steps + 1}).run_id
+
+
+def test_decay_steps_of_the_whole_run_are_none_and_of_another_length_another_run():
+    whole = run(total_steps=10_000, num_envs=100)
+    for same in (10_000, 9_901):  # in whole vector steps
+        assert run(total_steps=10_000, num_envs=100, decay_steps=same).run_id == whole.run_id
+    assert run(total_steps=10_000, num_envs=100, decay_steps=10_000) == whole
+    others = [run(total_steps=10_000, num_envs=100, decay_steps=steps) for steps in (5_000, 9_900, 10_001, 20_000)]
+    assert len({config.run_id for config in [whole, *others]}) == 5
+    assert [config.decay_updates / whole.num_updates for config in others] == pytest.approx([0.5, 0.99, 1.01, 2.0])
+    assert others[0].run_id == run(total_steps=10_000, num_envs=100, decay_steps=4_901).run_id
 
 
 @pytest.mark.parametrize("field", ["coupling", "follower_objective", "leader_penalty", "schedule", "network"])
@@ -182,6 +251,15 @@ def test_a_ratio_must_be_a_positive_number(ratio):
         # not read, and wrong all the same
         ({"leader_power": 99}, "leader_power"),
         ({"decay_rounds": 0}, "decay_rounds"),
+        ({"rollout_steps": 0}, "rollout_steps"),
+        ({"algorithm": "pqn", "replay_size": 0}, "replay_size"),
+        ({"schedule": "constant", "decay_steps": 0}, "decay_steps"),
+        ({"epsilon_steps": 0.0}, "epsilon_steps"),
+        ({"epsilon_steps": -0.5}, "epsilon_steps"),
+        ({"epsilon_steps": 1.5}, "epsilon_steps"),
+        ({"epsilon_steps": 0.5, "total_steps": float("inf")}, "total_steps"),
+        ({"epsilon_steps": 0.5, "total_steps": float("nan")}, "total_steps"),
+        ({"epsilon_steps": 0.5, "decay_steps": 10**400}, "decay_steps"),
         ({"leader_penalty_weight": -1}, "leader_penalty_weight"),
         ({"leader_penalty": "surprise"}, "leader_penalty"),
         ({"coupling": "monolithic", "follower_lr": -1}, "follower_lr"),
@@ -201,7 +279,7 @@ def test_settings_that_cannot_run_are_refused(settings, message):
 NUMBERS = [
     name
     for name, field in RunConfig.model_fields.items()
-    if field.annotation in (int, float) or name in ("phi_widths", "theta_widths")
+    if field.annotation in (int, float) or name in ("phi_widths", "theta_widths", "decay_steps")
 ]
 
 

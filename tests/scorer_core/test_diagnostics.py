@@ -8,23 +8,24 @@ import numpy as np
 import pytest
 import torch
 
-from scorer_core import diagnostics, game, networks, noise, objectives, optim, registry
+from scorer_core import diagnostics, game, networks, noise, objectives, registry
 from scorer_core.config import RunConfig
 from scorer_core.diagnostics import PROBED
 from scorer_core.game import Batch, Batches, Lane, Players
-from scorer_core.replay import Replay
+from scorer_core.learners.dqn import DQN
+from scorer_core.memory.ring import Ring
 
 NUM_ENVS, ACTIONS, WIDTH = 3, 2, 6
 DRAW = torch.tensor(11)
 
 
-def shape_of(**settings: Any) -> networks.Shape:
+def learner_of(**settings: Any) -> DQN:
     small: dict[str, Any] = {
         "task": "minatar/breakout", "num_envs": NUM_ENVS, "update_every": NUM_ENVS, "phi_widths": (WIDTH, WIDTH),
         "theta_widths": (8,), "normalise_input": False, "normalise_features": False, "total_steps": 3000,
         "batch_size": 4, "replay_size": 90,
     }  # fmt: skip
-    return networks.shape_of(RunConfig(**small | settings), observation_shape=(4,), num_actions=ACTIONS)
+    return DQN(networks.shape_of(RunConfig(**small | settings), observation_shape=(4,), num_actions=ACTIONS))
 
 
 def lane(config: RunConfig) -> Lane:
@@ -41,25 +42,26 @@ def batch(size: int = 20) -> Batch:
     )
 
 
-def probed(players: Players, shape: networks.Shape, on: Batch | None = None) -> dict[str, float]:
-    fresh = game.new_players(torch.tensor(0), shape)
-    read, gram = diagnostics.probe(players, (fresh.phi, fresh.theta), on or batch(), lane(shape.config), shape)
+def probed(players: Players, learner: DQN, on: Batch | None = None) -> dict[str, float]:
+    fresh = learner.new_players(torch.tensor(0))
+    read, gram = diagnostics.probe(players, (fresh.phi, fresh.theta), on or batch(), lane(learner.config), learner)
     srank, effective = diagnostics.ranks(gram)
     return {**dict(zip(PROBED, read.tolist(), strict=True)), "srank": float(srank), "effective_rank": float(effective)}
 
 
-def played(shape: networks.Shape, updates: int = 3) -> Players:
-    players = game.new_players(torch.tensor(0), shape)
-    coupling = registry.coupling(shape.config.coupling)
-    batches = Batches(batch(), [batch()] * shape.config.follower_steps)
+def played(learner: DQN, updates: int = 3) -> Players:
+    players = learner.new_players(torch.tensor(0))
+    coupling = registry.coupling(learner.config.coupling)
+    batches = Batches(batch(), [batch()] * learner.config.follower_steps)
     for _ in range(updates):
-        players, _, _ = game.update(coupling, players, batches, lane(shape.config), shape)
+        players, _, _ = game.update(coupling, players, batches, lane(learner.config), learner)
     return players
 
 
-def by_hand(players: Players, shape: networks.Shape, observation: torch.Tensor) -> tuple[list[np.ndarray], np.ndarray]:
+def by_hand(players: Players, learner: DQN, observation: torch.Tensor) -> tuple[list[np.ndarray], np.ndarray]:
     """Activities of phi's two layers and of theta's hidden one, and the values, in numpy."""
     x, seen = observation.numpy(), []
+    shape = learner.shape
     parts = [*networks.layers(players.phi, shape.phi), *networks.layers(players.theta, shape.theta)]
     for weight, bias in parts[:-1]:
         x = np.maximum(x @ weight.numpy() + bias.numpy(), 0)
@@ -69,14 +71,13 @@ def by_hand(players: Players, shape: networks.Shape, observation: torch.Tensor) 
 
 
 def test_every_reading_is_what_brute_force_gives():
-    shape, on = shape_of(), batch()
-    players = played(shape)
-    fresh, read = game.new_players(torch.tensor(0), shape), probed(players, shape)
-    hidden, values = by_hand(players, shape, on.observation)
+    learner, on = learner_of(), batch()
+    players = played(learner)
+    fresh, read = learner.new_players(torch.tensor(0)), probed(players, learner)
+    hidden, values = by_hand(players, learner, on.observation)
     z = hidden[1]
-    targets = by_hand(players._replace(phi=players.phi_target, theta=players.theta_target), shape, on.next_observation)[
-        1
-    ]
+    at_targets = players._replace(phi=players.targets.phi, theta=players.targets.theta)
+    _, targets = by_hand(at_targets, learner, on.next_observation)
     target = on.reward.numpy() + 0.99 * (1 - on.terminated.numpy()) * targets.max(1)
     delta = target - values[np.arange(20), on.action.numpy()]
     activity = [np.abs(layer).mean(0) for layer in hidden]
@@ -86,7 +87,7 @@ def test_every_reading_is_what_brute_force_gives():
     ]
     sigma = np.linalg.svd(z.astype(float), compute_uv=False)
     share = sigma / sigma.sum()
-    after = played(shape, 4)
+    after = played(learner, 4)
     expected = {
         "probe_msbe": (delta**2).mean(),
         "probe_be_variance": delta.var(),
@@ -104,22 +105,27 @@ def test_every_reading_is_what_brute_force_gives():
     for name, value in expected.items():
         assert read[name] == pytest.approx(value, rel=1e-3, abs=1e-6), name
     moved = [np.linalg.norm(new - old) for new, old in ((after.phi, players.phi), (after.theta, players.theta))]
-    assert probed(after, shape)["effective_ratio"] == pytest.approx(moved[0] / moved[1], rel=1e-3)
+    assert probed(after, learner)["effective_ratio"] == pytest.approx(moved[0] / moved[1], rel=1e-3)
 
 
-def test_inverted_the_effective_ratio_is_the_control_s_step_over_the_perception_s():
-    shape = shape_of(coupling="inverted", schedule="polynomial", decay_rounds=2.0)
-    before, after = played(shape, 3), played(shape, 4)
+RADAM = {"optimizer": "radam", "optimizer_epsilon": 1e-2, "leader_lr": 0.1, "follower_lr": 0.1}
+
+
+@pytest.mark.parametrize(("optimizer", "updates"), [({}, 3), (RADAM, 3), (RADAM, 10)], ids=str)
+def test_inverted_the_effective_ratio_is_the_control_s_step_over_the_perception_s(optimizer, updates):
+    learner = learner_of(coupling="inverted", schedule="polynomial", decay_rounds=2.0, **optimizer)
+    before, after = played(learner, updates), played(learner, updates + 1)
     ratio = np.linalg.norm(after.theta - before.theta) / np.linalg.norm(after.phi - before.phi)
-    assert probed(after, shape)["effective_ratio"] == pytest.approx(ratio, rel=1e-3)
+    assert probed(after, learner)["effective_ratio"] == pytest.approx(ratio, rel=1e-3)
 
 
 def test_the_gradient_cosine_is_that_of_both_objectives_gradients_by_finite_differences():
-    shape, on = shape_of(phi_widths=(3,), theta_widths=(), activation="tanh"), batch()
-    players = played(shape)
+    learner, on = learner_of(phi_widths=(3,), theta_widths=(), activation="tanh"), batch()
+    players = played(learner)
     double = players._replace(phi=players.phi.double(), theta=players.theta.double())
     on = Batch(*(x.double() if x.is_floating_point() else x for x in on))
-    target = game.bellman_target(players, batch(), torch.tensor(0.99), shape).double()
+    target = learner.target(players, batch(), lane(learner.config)).double()
+    shape = learner.shape
 
     def deltas(phi: torch.Tensor) -> torch.Tensor:
         z = torch.tanh(on.observation @ networks.layers(phi, shape.phi)[0][0] + networks.layers(phi, shape.phi)[0][1])
@@ -132,37 +138,37 @@ def test_the_gradient_cosine_is_that_of_both_objectives_gradients_by_finite_diff
 
     one, other = slopes(objectives.msbe), slopes(objectives.be_variance)
     cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
-    assert probed(players, shape)["gradient_cosine"] == pytest.approx(cosine, rel=1e-3)
-    assert probed(players, shape_of(phi_widths=(3,), theta_widths=(), activation="tanh", follower_objective="msbe"))[
+    assert probed(players, learner)["gradient_cosine"] == pytest.approx(cosine, rel=1e-3)
+    assert probed(players, learner_of(phi_widths=(3,), theta_widths=(), activation="tanh", follower_objective="msbe"))[
         "gradient_cosine"
     ] == pytest.approx(1.0)
 
 
-def features(shape: networks.Shape, weight: torch.Tensor, bias: torch.Tensor) -> Players:
+def features(learner: DQN, weight: torch.Tensor, bias: torch.Tensor) -> Players:
     """Players whose features are relu(observation @ weight + bias), with one perception layer."""
-    players = game.new_players(torch.tensor(0), shape)
+    players = learner.new_players(torch.tensor(0))
     return players._replace(phi=torch.cat([weight.reshape(-1), bias]))
 
 
 def test_a_healthy_a_collapsed_and_a_dormant_network_are_told_apart():
-    shape = shape_of(phi_widths=(8,), theta_widths=())
+    learner = learner_of(phi_widths=(8,), theta_widths=())
     plus_and_minus = torch.cat([torch.eye(4), -torch.eye(4)], 1)
-    healthy = probed(features(shape, plus_and_minus, torch.zeros(8)), shape)
+    healthy = probed(features(learner, plus_and_minus, torch.zeros(8)), learner)
     assert healthy["srank"] == 8
     assert 6 < healthy["effective_rank"] <= 8
     assert healthy["dormant"] == 0
 
-    collapsed = probed(features(shape, torch.zeros(4, 8), torch.ones(8)), shape)
+    collapsed = probed(features(learner, torch.zeros(4, 8), torch.ones(8)), learner)
     assert collapsed["srank"] == 1
     assert collapsed["effective_rank"] == pytest.approx(1)
     assert collapsed["feature_cosine"] == pytest.approx(1)
 
     asleep = torch.tensor([0.0, 0, 0, 0, 0, -100, -100, -100])
-    dormant = probed(features(shape, plus_and_minus, asleep), shape)
+    dormant = probed(features(learner, plus_and_minus, asleep), learner)
     assert dormant["srank"] == 5
     assert dormant["dormant"] == 3 / 8
 
-    dead = probed(features(shape, plus_and_minus, torch.full((8,), -100.0)), shape)
+    dead = probed(features(learner, plus_and_minus, torch.full((8,), -100.0)), learner)
     assert dead["srank"] == 0
     assert math.isnan(dead["feature_cosine"])
 
@@ -176,10 +182,10 @@ def test_ranks_of_features_that_are_not_finite_are_missing():
 
 @pytest.mark.parametrize("truncates", [False, True])
 def test_the_q_bias_is_values_minus_the_returns_that_followed(truncates):
-    shape, rows, gamma = shape_of(), 12, 0.99
+    learner, rows, gamma = learner_of(), 12, 0.99
     size, now = (rows + 1, NUM_ENVS), 40  # the ring has been written over: `now` vector steps, the last 12 still there
     truncated = noise.uniform(DRAW, 5, 0, size) < 0.15
-    kept = Replay(
+    kept = Ring(
         observation=noise.normal(DRAW, 0, 0, (*size, 4)),
         action=noise.integers(DRAW, 1, 0, size, ACTIONS),
         reward=noise.normal(DRAW, 2, 0, size),
@@ -187,12 +193,12 @@ def test_the_q_bias_is_values_minus_the_returns_that_followed(truncates):
         truncated=truncated if truncates else torch.zeros(*size, 0, dtype=torch.bool),
         final_observation=noise.normal(DRAW, 4, 0, (*size, 4)) if truncates else torch.zeros(*size, 0),
     )
-    players = played(shape, 30)
+    players = played(learner, 30)
     biases = []
     for start in range(now - rows, now - rows + rows // 2):
         for env in range(NUM_ENVS):
             at = start % (rows + 1)
-            value = by_hand(players, shape, kept.observation[at, env][None])[1][0, kept.action[at, env]]
+            value = by_hand(players, learner, kept.observation[at, env][None])[1][0, kept.action[at, env]]
             total, weight, step = 0.0, 1.0, start
             while True:
                 at = step % (rows + 1)
@@ -209,34 +215,24 @@ def test_the_q_bias_is_values_minus_the_returns_that_followed(truncates):
                 if step == now:
                     break
             if weight:
-                total += weight * by_hand(players, shape, beyond[None])[1].max()
+                total += weight * by_hand(players, learner, beyond[None])[1].max()
             biases.append(value - total)
-    read = diagnostics.q_bias(players, kept, torch.tensor(now), lane(shape.config), rows, shape)
+    read = diagnostics.q_bias(players, kept, torch.tensor(now), lane(learner.config), rows, learner.shape)
     assert read.item() == pytest.approx(np.mean(biases), rel=1e-4)
 
 
 def test_the_drift_is_how_far_the_players_left_their_targets_where_a_copy_is_due():
-    shape = shape_of()
-    players = played(shape)
-    both = [np.concatenate(pair) for pair in ((players.phi, players.theta), (players.phi_target, players.theta_target))]
+    learner = learner_of()
+    players = played(learner)
+    both = [np.concatenate(pair) for pair in ((players.phi, players.theta), players.targets)]
     far = np.linalg.norm(both[0] - both[1]) / np.linalg.norm(both[1])
     assert diagnostics.drift(players, torch.tensor(True)).tolist() == pytest.approx([far, 1])
     assert diagnostics.drift(players, torch.tensor(False)).tolist() == [0, 0]
-    fresh = game.new_players(torch.tensor(0), shape)
+    fresh = learner.new_players(torch.tensor(0))
     assert diagnostics.drift(fresh, torch.tensor(True)).tolist() == [0, 0]
 
 
-def test_the_last_step_is_what_adam_took():
-    before, gradient, lr = noise.normal(DRAW, 0, 0, (5,)), noise.normal(DRAW, 1, 0, (5,)), torch.tensor(0.1)
-    scale = torch.tensor(0.5)
-    parameters, state = optim.adam_step(before, gradient, optim.adam_init(before), lr, scale)
-    for _ in range(3):
-        before = parameters
-        parameters, state = optim.adam_step(parameters, gradient, state, lr, scale)
-    torch.testing.assert_close(optim.last_step(state, lr), before - parameters)
-
-
 def test_short_runs_have_diagnostics_at_fewer_log_points():
-    config = shape_of().config
+    config = learner_of().config
     assert diagnostics.points(config) == 1000 // 400
     assert diagnostics.points(RunConfig(task="gymnax/breakout")) == 100

@@ -32,7 +32,7 @@ def test_on_a_gpu_the_first_updates_agree_with_the_cpu(compiled):
     assert reference.players.updates.min() >= 4
     torch.testing.assert_close(ours.players.phi.cpu(), reference.players.phi, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(ours.players.theta.cpu(), reference.players.theta, rtol=1e-3, atol=1e-4)
-    assert torch.equal(ours.replay.observation.cpu(), reference.replay.observation)
+    assert torch.equal(ours.memory.observation.cpu(), reference.memory.observation)
 
 
 @needs_gpu

@@ -26,6 +26,9 @@ PINNED_DEFAULTS: dict[str, Any] = {
     "leader_power": 0.9, "follower_power": 0.6, "decay_rounds": 10_000.0,
     "follower_weight": 1.0, "leader_penalty_weight": 0.0, "max_grad_norm": 0.5, "gamma": 0.99,
     "epsilon_start": 1.0, "epsilon_end": 0.01, "epsilon_steps": 250_000, "target_every": 16_000,
+    "rollout_steps": 32, "minibatches": 32, "epochs": 4, "td_lambda": 0.65, "lambda_start": "exact",
+    "layer_norm": "none", "initial_weights": "orthogonal", "optimizer": "adam", "optimizer_epsilon": 1e-8,
+    "leader_loss_weight": 1.0, "decay_steps": None,
 }  # fmt: skip
 
 # Never change one of these: it would mean that no result of this version is found any more.
@@ -45,6 +48,14 @@ GOLDEN: list[tuple[dict[str, Any], str]] = [
     ({"leader_penalty": "srank", "leader_penalty_weight": 0.1}, "c39ec920a77ddf54"),
     ({"return_before_first_episode": "zero"}, "8551331d1ce724c2"),
     ({"matmul": "tf32"}, "103b31d304a1c68b"),
+    ({"algorithm": "pqn"}, "ae9f6546de43d330"),
+    ({"algorithm": "pqn", "rollout_steps": 16, "minibatches": 8, "epochs": 2, "td_lambda": 0.9}, "22e6d52330ce6ee3"),
+    (
+        {"algorithm": "pqn", "lambda_start": "official", "decay_steps": 50_000_000, "epsilon_steps": 0.8},
+        "6b92eb5908bec621",
+    ),
+    ({"layer_norm": "hidden_and_features", "initial_weights": "lecun", "leader_loss_weight": 0.5}, "32893fe73db92cb9"),
+    ({"optimizer": "radam", "optimizer_epsilon": 1e-5}, "f023f79b274bf9ac"),
 ]
 
 
@@ -86,6 +97,7 @@ SMALL: dict[str, Any] = {
     "total_steps": 120, "num_envs": 4, "update_every": 8, "replay_size": 60, "batch_size": 8, "learning_starts": 16,
     "epsilon_steps": 60, "target_every": 20, "phi_widths": (8,), "theta_widths": (8,), "log_points": 10,
 }  # fmt: skip
+PQN: dict[str, Any] = {"algorithm": "pqn", "rollout_steps": 5, "minibatches": 2, "epochs": 2, "log_points": 4}
 SAME: list[list[dict[str, Any]]] = [
     [{"update_every": 4}, {"update_every": 1}, {"update_every": 3}],
     [{"target_every": 4}, {"target_every": 1}],
@@ -96,6 +108,12 @@ SAME: list[list[dict[str, Any]]] = [
     [{"replay_size": 120}, {"replay_size": 100_000}],
     [{"log_points": 30}, {"log_points": 1_000}],
     [{"epsilon_start": 0.1, "epsilon_end": 0.1}, {"epsilon_start": 0.1, "epsilon_end": 0.1, "epsilon_steps": 7}],
+    [{"decay_steps": 120}, {}, {"decay_steps": 117}],
+    [{"decay_steps": 60}, {"decay_steps": 57}],
+    [{"epsilon_steps": 0.5}, {"epsilon_steps": 60}],
+    [{}, {"rollout_steps": 3, "minibatches": 5, "epochs": 1, "td_lambda": 0.1}],
+    [PQN, PQN | {"replay_size": 61, "batch_size": 3, "learning_starts": 50, "update_every": 5, "target_every": 7}],
+    [PQN | {"total_steps": 117}, PQN | {"total_steps": 120}],
     [{"task": "minatar/seaquest"}, {"task": "minatar/seaquest", "action_set": "full"}],
     [
         {"coupling": "monolithic", "leader_lr": 1e-3},
@@ -113,6 +131,12 @@ DIFFERENT: list[list[dict[str, Any]]] = [
     [{"replay_size": 116}, {"replay_size": 120}],
     [{"log_points": 29}, {"log_points": 30}],
     [{"action_set": "minimal"}, {"action_set": "full"}],
+    [{"decay_steps": 120}, {"decay_steps": 116}],
+    [{"decay_steps": 120}, {"decay_steps": 121}],
+    [PQN, PQN | {"decay_steps": 60}],
+    [PQN, PQN | {"td_lambda": 0.66}],
+    [PQN, PQN | {"lambda_start": "official"}],
+    [PQN, PQN | {"epochs": 1}],
     [
         {"coupling": "monolithic", "leader_lr": 1e-3},
         {"coupling": "monolithic_two_rates", "leader_lr": 1e-3, "follower_lr": 2e-3},

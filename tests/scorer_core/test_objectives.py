@@ -58,8 +58,29 @@ def test_double_the_one_chooses_and_the_other_values():
 
 def test_follower_objectives_by_hand():
     delta, z = torch.tensor([1.4, 1.0]), torch.tensor([[1.0, 2.0], [0.0, 1.0]])
-    assert variance(delta, z) == be_variance(delta)
-    torch.testing.assert_close(norm_loss(delta, z), torch.tensor(0.1 * (1 - 6 / 4) ** 2))
+    assert variance(delta, z, None) == be_variance(delta)
+    torch.testing.assert_close(norm_loss(delta, z, None), torch.tensor(0.1 * (1 - 6 / 4) ** 2))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 1000])
+@pytest.mark.parametrize("objective", [msbe, be_variance])
+def test_weights_that_are_all_1_give_the_bits_of_no_weights(objective, size):
+    delta = torch.randn(size, generator=torch.Generator().manual_seed(size))
+    assert objective(delta, torch.ones(size)).item() == objective(delta).item()
+
+
+@pytest.mark.parametrize("objective", [msbe, be_variance])
+def test_a_weighted_mean_ignores_transitions_of_weight_0_and_counts_those_of_weight_2_twice(objective):
+    delta = torch.tensor([1.4, 1e6, 1.0, -0.3, -1e6])
+    torch.testing.assert_close(objective(delta, torch.tensor([1.0, 0, 1, 1, 0])), objective(delta[[0, 2, 3]]))
+    torch.testing.assert_close(objective(delta, torch.tensor([1.0, 0, 2, 1, 0])), objective(delta[[0, 2, 2, 3]]))
+    torch.testing.assert_close(objective(delta, torch.tensor([3.0, 0, 6, 3, 0])), objective(delta[[0, 2, 2, 3]]))
+
+
+def test_the_follower_s_variance_is_weighted_and_its_norm_is_not():
+    delta, z, weight = torch.tensor([1.4, 1.0, 9.0]), torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([1.0, 1, 0])
+    torch.testing.assert_close(variance(delta, z, weight), torch.tensor(0.04))
+    assert norm_loss(delta, z, weight) == norm_loss(delta, z, None)
 
 
 def test_leader_penalties_by_hand():

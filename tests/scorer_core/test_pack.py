@@ -49,7 +49,7 @@ def train(configs, vector_steps=60, compiled=False) -> tuple[Pack, list]:
 
 def bits(pack: Pack, lane: int) -> list[torch.Tensor]:
     """Everything a lane has become."""
-    kept = (pack.players, pack.replay, pack.observation, pack.last_return, pack.episodes, pack.learned)
+    kept = (pack.players, pack.memory, pack.observation, pack.last_return, pack.episodes, pack.learned)
     return [leaf[lane].clone() for leaf in tree_leaves(kept)]
 
 
@@ -237,7 +237,7 @@ def test_targets_are_copied_when_their_boundary_is_crossed_lane_by_lane():
     copied = []
     for _ in range(20):
         pack.step()
-        equal = (pack.players.phi == pack.players.phi_target).all(1) & (pack.players.updates > 0)
+        equal = (pack.players.phi == pack.players.targets.phi).all(1) & (pack.players.updates > 0)
         copied.append(equal.tolist())
     steps = [[(step + 1) * 6 for step, lanes in enumerate(copied) if lanes[lane]] for lane in (0, 1)]
     assert steps == [[36, 72, 108], [60, 120]]
@@ -279,20 +279,23 @@ def test_shared_batches_are_one_batch_for_the_leader_and_every_follower_step():
     drawn = []
 
     class Watched(Pack):
-        def _vectorised(self, name, one_run, *arguments):
+        def _vectorised(self, name, one_run, *arguments, **options):
             if name == "learn":
-                drawn.append(arguments[3:5])
-            return super()._vectorised(name, one_run, *arguments)
+                _, memory, vector_step, draws, _ = arguments
+                drawn.append((draws, torch.vmap(self.learner.batches)(memory, vector_step, draws)))
+            return super()._vectorised(name, one_run, *arguments, **options)
 
     for batches, equal in (("shared", True), ("separate", False)):
         drawn.clear()
         pack = Watched([config(batches=batches, follower_steps=3, seed=seed) for seed in (0, 1)], CPU)
         while len(drawn) < 3:
             pack.step()
-        for leader, followers in drawn:
-            assert followers.shape == (2, 3, 10)
-            assert [torch.equal(leader, followers[:, k]) for k in range(3)] == [equal] * 3
-            assert torch.equal(followers[:, 0], followers[:, 1]) is equal
+        for draws, (leader, followers) in drawn:
+            assert draws.leader.shape == (2, 10)
+            assert [indices.shape for indices in draws.followers] == ([] if equal else [(2, 10)] * 3)
+            assert len(followers) == 3
+            assert [same(list(leader), list(follower)) for follower in followers] == [equal] * 3
+            assert same(list(followers[0]), list(followers[1])) is equal
 
 
 def returns(**settings: Any) -> list[float | None]:

@@ -68,6 +68,17 @@ def test_the_last_commit_is_what_was_committed_and_two_are_kept(folder):
     assert steps_of(folder) == [100, 200, 300]
 
 
+def test_a_second_commit_at_a_step_keeps_the_rows_of_the_first_even_if_it_is_cut_off(folder):
+    folder.commit(100, rows(50), b"between two parts of learning")
+    folder.commit(100, rows(100), b"after them")
+    assert [path.name for path in folder.parts()] == ["part-00000000000100.parquet", "part-00000000000100-1.parquet"]
+    assert steps_of(folder) == [50, 100]
+    assert folder.last_commit().checkpoint == b"after them"
+    folder.commit(100, rows(100).slice(0, 0), b"no rows")
+    (folder.path / "checkpoint" / "00000000000100.ckpt").unlink()
+    assert PackFolder(folder.path).last_commit() is None
+
+
 def test_what_was_written_after_the_last_commit_is_dropped(folder):
     folder.commit(100, rows(100), b"state")
     pq.write_table(rows(150), folder.path / "metrics" / "part-00000000000150.parquet")

@@ -303,3 +303,27 @@ def test_a_single_variant_needs_no_baseline():
     assert names(alone) == ["dqn"]
     assert alone.baseline_points == alone.grid_variants, "figures show it as the baseline"
     assert sweep(variants={"scorer": {}}, axes={"ratio": [1, 5]}).baseline_points == []
+
+
+def test_a_setting_of_a_variant_that_its_algorithm_does_not_read_is_rejected_by_name():
+    pqn = {"algorithm": "pqn", "replay_size": 500}
+    with pytest.raises(DefinitionError, match=r"variants\.b\.replay_size: has no effect, because pqn does not read it"):
+        _ = sweep(baseline="a", variants={"a": {}, "b": pqn}).runs
+    with pytest.raises(DefinitionError, match=r"variants\.a\.dueling_head: .* dqn does not read it"):
+        _ = sweep(variants={"a": {"dueling_head": "shared"}}).runs
+
+
+def test_base_and_axes_may_have_settings_that_only_some_algorithms_read():
+    both = {"axes": {"algorithm": ["dqn", "pqn"]}, "baseline": "a"}
+    runs = sweep(base={"replay_size": 500}, variants={"a": {}}, **both).runs
+    assert {run.config.algorithm: run.config.replay_size for run in runs} == {"dqn": 500, "pqn": 100_000}
+    assert sweep(variants={"a": {"replay_size": 500}}, **both).runs, "dqn reads it at one point of the axis"
+
+
+def test_on_an_axis_of_algorithms_a_preset_is_that_of_each_algorithm():
+    axes = {"algorithm": ["ddqn", "pqn"]}
+    runs = sweep(base={"preset": "paper_minatar"}, axes=axes, variants={"a": {}}, seeds=1).runs
+    of = {run.config.algorithm: run.config for run in runs}
+    explicit = sweep(variants={"a": {"preset": "paper_minatar_pqn"}}).runs[0].config
+    assert of["pqn"] == explicit
+    assert (of["pqn"].optimizer, of["ddqn"].optimizer) == ("radam", "adam")

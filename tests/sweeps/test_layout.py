@@ -57,7 +57,7 @@ def test_the_reason_says_that_gpu_speed_was_not_measured():
 
 def test_once_a_gpu_was_measured_its_speed_chooses_the_layout(monkeypatch):
     slow, fast = price.Speed(start=10, fixed=1e-3, lane=1e-3), price.Speed(start=10, fixed=1e-3, lane=1e-6)
-    monkeypatch.setattr(price, "measured", lambda: {"cpu": {"eager": slow}, "cuda": {"eager": fast}})
+    monkeypatch.setattr(price, "measured", lambda: {"cpu": {"dqn": {"eager": slow}}, "cuda": {"dqn": {"eager": fast}}})
     chosen = choose(runs(300), eager, device="cuda:0")
     assert (chosen.lanes, chosen.processes, chosen.device) == (240, 1, "cuda")
     assert "estimated from measured GPU speed" in chosen.why
@@ -84,6 +84,24 @@ def test_the_arithmetic_of_the_paper_s_setting_is_some_eighty_million_operations
     assert 79e6 < acting + learning < 82e6
 
 
+def test_the_arithmetic_of_the_paper_s_pqn_has_no_targets_and_four_epochs():
+    """By hand, of weights without heads: 51,200 of the perception and 8,192 of the control."""
+    config = price.reference("pqn")
+    acting, learning = price.flop(config)
+    forward, control = 51_200 + 8_192, 8_192
+    assert acting == 2 * 128 * forward
+    assert learning == 2 * 128 * (2 * forward + (51_200 + control) + control)
+    assert price.updates_per_vector_step(config) == 4
+
+
+def test_the_speed_of_a_family_that_was_not_measured_on_a_device_is_estimated_from_dqn(monkeypatch):
+    speed = price.Speed(start=0, fixed=0, lane=1e-3)
+    monkeypatch.setattr(price, "measured", lambda: {"cpu": {"dqn": {"eager": speed}}})
+    pqn = runs(1, algorithm="pqn", phi_widths=(128,), theta_widths=(64,))[0]
+    operations = price.flop_per_vector_step(pqn) / price.flop_per_vector_step(price.reference("dqn"))
+    assert price.seconds(pqn, 1, False) == pytest.approx(pqn.vector_steps * 1e-3 * operations)
+
+
 def test_the_price_grows_with_lanes_steps_and_follower_steps_and_python_environments_cost_more():
     config = runs(1)[0]
     assert price.seconds(config, 8, False) > price.seconds(config, 4, False)
@@ -95,9 +113,10 @@ def test_the_price_grows_with_lanes_steps_and_follower_steps_and_python_environm
     assert price.seconds(python, 8, False) > price.seconds(ours, 8, False)
 
 
+@pytest.mark.parametrize("algorithm", ["dqn", "pqn"])
 @pytest.mark.parametrize("task", ["minatar/breakout", "minatar/seaquest", "CartPole-v1", "MinAtar/Breakout-v1"])
-def test_the_memory_estimate_is_the_size_of_the_replay_in_bytes(task):
-    config = runs(1, task=task, num_envs=4, replay_size=400, batch_size=8)[0]
-    replay = Pack([config], torch.device("cpu")).replay
-    held = sum(tensor.numel() * tensor.element_size() for tensor in replay)
-    assert (config.replay_size + config.num_envs) * price.transition_bytes(task) == held
+def test_the_memory_estimate_is_the_size_of_the_ring_in_bytes(task, algorithm):
+    config = runs(1, task=task, num_envs=4, replay_size=400, batch_size=8, algorithm=algorithm)[0]
+    pack = Pack([config], torch.device("cpu"))
+    held = sum(tensor.numel() * tensor.element_size() for tensor in pack.learner.recent(pack.memory))
+    assert config.memory_transitions * price.transition_bytes(task) == held

@@ -1,0 +1,1 @@
+"""What learners remember of ONE run: a ring of the newest transitions, or a rollout with its lambda-returns."""
