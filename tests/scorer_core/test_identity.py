@@ -54,7 +54,15 @@ GOLDEN: list[tuple[dict[str, Any], str]] = [
         {"algorithm": "pqn", "lambda_start": "official", "decay_steps": 50_000_000, "epsilon_steps": 0.8},
         "6b92eb5908bec621",
     ),
-    ({"layer_norm": "hidden_and_features", "initial_weights": "lecun", "leader_loss_weight": 0.5}, "32893fe73db92cb9"),
+    (
+        {
+            "layer_norm": "hidden_and_features",
+            "normalise_features": False,
+            "initial_weights": "lecun",
+            "leader_loss_weight": 0.5,
+        },
+        "246f4c511ec382b4",
+    ),
     ({"optimizer": "radam", "optimizer_epsilon": 1e-5}, "f023f79b274bf9ac"),
 ]
 

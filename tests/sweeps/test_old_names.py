@@ -43,7 +43,8 @@ SEARCH = {
 
 
 def ids(sweep: loading.Sweep) -> list[str]:
-    return [run.run_id for run in sweep.runs]
+    """The run ids of a sweep, without those of PQN, which was added to paper_minatar later."""
+    return [run.run_id for run in sweep.runs if run.config.family == "dqn"]
 
 
 def written(folder: Path, definition: dict) -> str:
