@@ -29,7 +29,7 @@ from scorer_core.fields import (
     significant,
 )
 from scorer_core.identity import digest
-from scorer_core.learners.settings import OF_LEARNERS, DQNSettings, PQNSettings
+from scorer_core.learners.settings import LEARNERS, OF_LEARNERS, DQNSettings, PQNSettings
 from scorer_core.registry import (
     ALGORITHMS,
     COUPLINGS,
@@ -185,7 +185,7 @@ class RunConfig(DQNSettings, PQNSettings):
 
     @property
     def _learner(self) -> type[DQNSettings] | type[PQNSettings]:
-        return ALGORITHMS[self.algorithm].settings
+        return LEARNERS[self.family]
 
     @property
     def double(self) -> bool:
@@ -195,7 +195,7 @@ class RunConfig(DQNSettings, PQNSettings):
     @property
     def family(self) -> str:
         """`dqn` or `pqn`: of the learners that read the same settings."""
-        return self._learner.FAMILY
+        return ALGORITHMS[self.algorithm].family
 
     @property
     def has_targets(self) -> bool:
@@ -264,7 +264,7 @@ LANE_FIELDS, SHAPE_FIELDS = (
 def unread_settings(algorithm: str) -> list[str]:
     """The settings that other algorithms read, but not this one."""
     chosen: Algorithm = ALGORITHMS[algorithm]
-    unread = OF_LEARNERS - chosen.settings.model_fields.keys()
+    unread = OF_LEARNERS - LEARNERS[chosen.family].model_fields.keys()
     unread |= set() if chosen.double else {"double_features"}
     unread |= set() if chosen.dueling else {"dueling_head"}
     return sorted(unread)

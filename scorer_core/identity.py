@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from scorer_core.registry import ALGORITHMS, COUPLINGS, FULL_ACTION_GAMES, SCHEDULES
+from scorer_core.registry import COUPLINGS, FULL_ACTION_GAMES, SCHEDULES
 
 if TYPE_CHECKING:
     from scorer_core.config import RunConfig
@@ -46,7 +46,7 @@ def canonical(config: "RunConfig") -> dict[str, Any]:
     settings = config.model_dump(mode="json")
     num_envs, all_steps = config.num_envs, config.vector_steps * config.num_envs
     settings["total_steps"] = all_steps
-    if "replay_size" in ALGORITHMS[config.algorithm].settings.model_fields:
+    if config.family == "dqn":
         settings["replay_size"] = min(config.replay_size // num_envs * num_envs, all_steps)
         settings["learning_starts"] = config.learning_starts // num_envs * num_envs
         settings["update_every"] = max(config.update_every, num_envs)

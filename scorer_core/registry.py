@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from scorer_core.learners.settings import DQNSettings, PQNSettings
 from scorer_core.support.errors import user_code
 
 # (delta [B], z [B, D], weight [B] or None) -> f []; the follower minimizes (1 - w) msbe + w f, w = follower_weight.
@@ -33,13 +32,13 @@ class Algorithm:
 
     Attributes:
         learner: "module:name" of the class (learners.learner.Learner).
-        settings: those that it reads, besides the common ones of `RunConfig`.
+        family: the settings that it reads besides the common ones, a key of learners.settings.LEARNERS.
         double: the online control chooses the next action (Double Q-learning).
         dueling: the control network has a dueling head.
     """
 
     learner: str
-    settings: type[DQNSettings] | type[PQNSettings] = DQNSettings
+    family: str = "dqn"
     double: bool = False
     dueling: bool = False
 
@@ -49,7 +48,7 @@ ALGORITHMS = {
     "ddqn": Algorithm("scorer_core.learners.dqn:DQN", double=True),
     "dueling_dqn": Algorithm("scorer_core.learners.dqn:DQN", dueling=True),
     "dueling_ddqn": Algorithm("scorer_core.learners.dqn:DQN", double=True, dueling=True),
-    "pqn": Algorithm("scorer_core.learners.pqn:PQN", PQNSettings),
+    "pqn": Algorithm("scorer_core.learners.pqn:PQN", "pqn"),
 }
 
 

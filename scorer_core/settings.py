@@ -109,7 +109,7 @@ def _family(layers: Iterable[Mapping[str, Any]]) -> str:
         preset = layer.get("preset")
         chosen = PRESETS.get(preset, {}).get("algorithm", chosen) if isinstance(preset, str) else chosen
         chosen = layer.get("algorithm", chosen)
-    return ALGORITHMS[chosen].settings.FAMILY if isinstance(chosen, str) and chosen in ALGORITHMS else ""
+    return ALGORITHMS[chosen].family if isinstance(chosen, str) and chosen in ALGORITHMS else ""
 
 
 class _LearningRates:

@@ -78,7 +78,7 @@ def test_the_planner_gets_the_speed_of_eager_and_compiled_packs(tmp_path, monkey
     results["training 30 tf32 compiled"] = {"missing": "stopped after 75 s"}
     bench_gpu.store_speeds(results)
     kept = json.loads((tmp_path / "measured.json").read_text())
-    assert kept["speed"]["cuda"] == {
+    assert kept["speed"]["cuda"]["dqn"] == {
         "eager": {"start": 20.0, "fixed": 0.002, "lane": 0.0},
         "compiled": {"start": 20.0, "fixed": 0.00085, "lane": 1e-05},
     }

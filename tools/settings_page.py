@@ -34,7 +34,7 @@ def tables() -> dict[str, str]:
 
 def settings() -> str:
     """All settings of a run: default, LANE or SHAPE, and meaning; last those that only some algorithms read."""
-    family = {name: settings.FAMILY for settings in LEARNERS for name in settings.model_fields}
+    family = {name: key for key, settings in LEARNERS.items() for name in settings.model_fields}
     rows = []
     for name, field in sorted(RunConfig.model_fields.items(), key=lambda item: family.get(item[0], "")):
         extra = field.json_schema_extra

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 class DQNSettings(BaseModel):
     """Deep Q-learning from a replay, with target networks."""
 
-    FAMILY: ClassVar = "dqn"
     HAS_TARGETS: ClassVar = True
 
     double_features: Literal["target", "online"] = shape(
@@ -52,7 +51,6 @@ class DQNSettings(BaseModel):
 class PQNSettings(BaseModel):
     """Parallelised Q-network (Gallici et al. 2025): rollouts and lambda-returns; no replay, no target networks."""
 
-    FAMILY: ClassVar = "pqn"
     HAS_TARGETS: ClassVar = False
 
     rollout_steps: Size = shape(32, "vector steps in a rollout; its transitions are used for `epochs`, then dropped")
@@ -90,5 +88,5 @@ class PQNSettings(BaseModel):
         return (config.rollout_steps + 1) * config.num_envs  # and the newest observations
 
 
-LEARNERS = DQNSettings, PQNSettings
-OF_LEARNERS = frozenset(name for settings in LEARNERS for name in settings.model_fields)  # read by some learner only
+LEARNERS: dict[str, type[DQNSettings] | type[PQNSettings]] = {"dqn": DQNSettings, "pqn": PQNSettings}  # by family
+OF_LEARNERS = frozenset(name for settings in LEARNERS.values() for name in settings.model_fields)
