@@ -58,8 +58,8 @@ def test_a_pack_that_stops_in_rollouts_and_between_epochs_and_is_split_there_has
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_pqn_has_the_metrics_of_an_uninterrupted_run(tmp_path):
-    settings: dict[str, Any] = SETTINGS | {"total_steps": 12_000, "log_points": 50}
+def test_killed_at_random_moments_pqn_has_the_metrics_of_an_uninterrupted_run(tmp_path):
+    settings: dict[str, Any] = SETTINGS | {"total_steps": 40_000, "log_points": 50}
     longer = [RunConfig(**settings, seed=seed) for seed in range(2)]
     whole = PackFolder.create(tmp_path / "whole", longer)
     assert code_of(start(whole)) == 0
@@ -72,7 +72,7 @@ def test_killed_at_ten_random_moments_pqn_has_the_metrics_of_an_uninterrupted_ru
             os.kill(process.pid, signal.SIGKILL)
             kill(process)
             kills += 1
-    assert kills >= 5
+    assert kills >= 3, "the runs must be longer on this machine"
     if not folder.done():
         assert code_of(start(folder)) == 0
     assert sorted_rows(folder) == sorted_rows(whole)
