@@ -163,8 +163,3 @@ def clip(gradient: Tensor, max_norm: Tensor) -> tuple[Tensor, Tensor]:
     """The scale that brings `gradient` to a norm of at most `max_norm` (as clip_grad_norm_), and its norm before."""
     norm = torch.sqrt((gradient * gradient).sum())
     return (max_norm / (norm + 1e-6)).clamp_max(1.0), norm
-
-
-def linear(start: Tensor, end: Tensor, progress: Tensor) -> Tensor:
-    """Linear from `start` to `end` as `progress` increases from 0 to 1, then `end`."""
-    return start + (end - start) * progress.clamp(0, 1)

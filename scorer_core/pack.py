@@ -20,8 +20,9 @@ from scorer_core import checkpoint, diagnostics, game, networks, noise, objectiv
 from scorer_core.config import RunConfig, spread
 from scorer_core.envs import interface
 from scorer_core.game import Lane, Players
-from scorer_core.learners.learner import Draws, Learner, Transition
+from scorer_core.learners.learner import Draws, Learner
 from scorer_core.memory import ring
+from scorer_core.memory.ring import Transition
 from scorer_core.metric_rows import SCHEMA
 from scorer_core.metrics import DIAGNOSTICS, METRICS
 from scorer_core.support.errors import RecordError
@@ -70,8 +71,7 @@ class Pack:
         self.lane = Lane(*(_lanes(getattr(config, name) for config in batch).to(device) for name in Lane._fields))
         self.environments = interface.make(self.config, self.lane.seed)
         self.observation = self.environments.reset().to(device)
-        sizes = self.environments.observation_shape, self.environments.num_actions
-        self.shape = networks.shape_of(self.config, *sizes)
+        self.shape = networks.shape_of(self.config, self.environments.observation_shape, self.environments.num_actions)
         _import_parts(self.config)
         self.learner: Learner = registry.function(registry.ALGORITHMS[self.config.algorithm].learner)(self.shape)
         self.coupling: game.UpdateFn = registry.coupling(self.config.coupling)
@@ -271,9 +271,8 @@ class Pack:
 
     def _new_memory(self, lanes: int) -> Any:
         """The memory of every lane, with the first observations."""
-        with torch.device("meta"):
-            like = torch.empty_like(self.observation[0], dtype=self.environments.observation_dtype, device="meta")
-            one_run = self.learner.new_memory(like, self.environments.truncates)
+        like = torch.empty_like(self.observation[0], dtype=self.environments.observation_dtype, device="meta")
+        one_run = self.learner.new_memory(like, self.environments.truncates)
         memory = tree_map(lambda part: torch.zeros(lanes, *part.shape, dtype=part.dtype, device=self.device), one_run)
         self.learner.begin(_rows_first(memory), self.observation)
         return memory

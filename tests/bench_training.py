@@ -113,7 +113,7 @@ def train(
         "start_seconds": start_seconds,
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "device_gib": torch.cuda.max_memory_reserved() / 2**30 if device == "cuda" else 0.0,
-        "parts": shares(pack, 20 * rollout if rollout == 1 else rollout) | operations,
+        "parts": shares(pack, max(20, rollout)) | operations,
     }
 
 

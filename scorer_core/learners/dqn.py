@@ -12,9 +12,9 @@ from torch import Tensor
 
 from scorer_core import networks, noise, objectives
 from scorer_core.game import Batch, Lane, Players
-from scorer_core.learners.learner import Draws, Learner, Transition, crossed
+from scorer_core.learners.learner import Draws, Learner
 from scorer_core.memory import ring
-from scorer_core.memory.ring import Ring
+from scorer_core.memory.ring import Ring, Transition
 from scorer_core.noise import Stream
 
 
@@ -51,9 +51,6 @@ class DQN(Learner):
     def new_memory(self, observation: Tensor, truncates: bool) -> Ring:
         return ring.new(self.config.replay_size // self.config.num_envs, observation, truncates)
 
-    def begin(self, memory: Ring, observation: Tensor) -> None:
-        memory.observation[0] = observation
-
     def store(self, memory: Ring, vector_step: int, transition: Transition) -> None:
         ring.store(memory, vector_step, transition)
 
@@ -62,8 +59,8 @@ class DQN(Learner):
 
     def parts(self, vector_step: int) -> int:
         config = self.config
-        before, now = (vector_step - 1) * config.num_envs, vector_step * config.num_envs
-        return int(now > config.learning_starts and crossed(before, now, config.update_every))
+        started = vector_step * config.num_envs > config.learning_starts
+        return int(started and self._is_due(vector_step, config.update_every))
 
     def draws(self, seed: Tensor, vector_step: int, part: int) -> Iterator[Draws]:  # noqa: ARG002, there is only one
         config = self.config
@@ -81,9 +78,13 @@ class DQN(Learner):
         return ring.sample(memory, vector_step, indices)
 
     def copies_targets(self, vector_step: int, target_every: int) -> bool:
-        num_envs = self.config.num_envs
-        return crossed((vector_step - 1) * num_envs, vector_step * num_envs, target_every)
+        return self._is_due(vector_step, target_every)
 
     def sync_targets(self, players: Players, due: Tensor) -> Players:
         phi = torch.where(due, players.phi, players.targets.phi)
         return players._replace(targets=Targets(phi, torch.where(due, players.theta, players.targets.theta)))
+
+    def _is_due(self, vector_step: int, period: int) -> bool:
+        """Did this vector step cross a multiple of `period` environment steps?"""
+        num_envs = self.config.num_envs
+        return (vector_step - 1) * num_envs // period != vector_step * num_envs // period

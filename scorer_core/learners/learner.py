@@ -14,20 +14,8 @@ from torch import Tensor
 
 from scorer_core import game, networks, noise, objectives, optim
 from scorer_core.game import Batch, Batches, Errors, Lane, Players
-from scorer_core.memory.ring import Ring
+from scorer_core.memory.ring import Ring, Transition
 from scorer_core.networks import Layers, Shape
-
-
-class Transition(NamedTuple):
-    """What one vector step adds to a memory."""
-
-    action: Tensor  # [N] int64
-    reward: Tensor  # [N]
-    terminated: Tensor  # [N] bool: the episode ended in the task
-    truncated: Tensor  # [N] bool: the episode was cut off
-    final_observation: Tensor | None  # [N, *observation_shape] before any reset; None if the task never truncates
-    observation: Tensor  # [N, *observation_shape] for the next action
-    kept: Any  # what `Learner.act` returned besides the actions
 
 
 class Draws(NamedTuple):
@@ -72,12 +60,17 @@ class Learner(ABC):
         env_step: Tensor,
         lane: Lane,
     ) -> tuple[Tensor, Any]:
-        """Actions [N] for `observation` [N, *observation_shape], and what `store` keeps besides, as a tree of tensors.
+        """Actions [N] for `observation` [N, *observation_shape], and what `store` keeps besides (`kept`).
 
         The greedy action, or `random_action` [N] if `explore` [N], uniform in [0, 1), is below epsilon.
         """
         values = networks.action_values(players.phi, players.theta, observation, self.shape)
-        return torch.where(explore < game.epsilon(lane, env_step), random_action, values.argmax(-1)), ()
+        action = torch.where(explore < game.epsilon(lane, env_step), random_action, values.argmax(-1))
+        return action, self.kept(values)
+
+    def kept(self, values: Tensor) -> Any:  # noqa: ARG002
+        """What `store` keeps of the action values [N, A], as a tree of tensors; () for nothing."""
+        return ()
 
     # --- memory; in `store` and `keep`, each tensor may have the axis of the lanes before N ---
 
@@ -90,9 +83,9 @@ class Learner(ABC):
             truncates: can an episode be truncated?
         """
 
-    @abstractmethod
     def begin(self, memory: Any, observation: Tensor) -> None:
         """Write the first observation into a new `memory`, in place."""
+        self.recent(memory).observation[0] = observation
 
     @abstractmethod
     def store(self, memory: Any, vector_step: int, transition: Transition) -> None:
@@ -145,13 +138,3 @@ class Learner(ABC):
     def probe_target(self, players: Players, batch: Batch, lane: Lane) -> Tensor:
         """Y [B] of transitions that were drawn once; from the networks of `players`, as everything in a probe."""
         return self.target(players, batch, lane)
-
-    def one_step_target(self, phi: Tensor, theta: Tensor, batch: Batch, lane: Lane) -> Tensor:
-        """Y [B] = r + gamma (1 - terminated) max_a Q(s', a) with the networks phi and theta."""
-        next_values = networks.action_values(phi, theta, batch.next_observation, self.shape)
-        return objectives.td_target(batch.reward, batch.terminated, next_values, lane.gamma)
-
-
-def crossed(before: int, after: int, period: int) -> bool:
-    """Is there a multiple of `period` in (before, after]?"""
-    return before // period != after // period

@@ -11,11 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scorer_core import game, networks, noise
+from scorer_core import networks, noise, objectives
 from scorer_core.game import Batch, Lane, Players
-from scorer_core.learners.learner import Draws, Learner, Transition
+from scorer_core.learners.learner import Draws, Learner
 from scorer_core.memory import ring
-from scorer_core.memory.ring import Ring
+from scorer_core.memory.ring import Ring, Transition
 from scorer_core.memory.rollout import Rollout, lambda_returns, order
 from scorer_core.noise import Stream
 
@@ -38,25 +38,13 @@ class PQN(Learner):
     def target(self, players: Players, batch: RolloutBatch, lane: Lane) -> Tensor:  # noqa: ARG002
         return batch.target
 
-    def act(
-        self,
-        players: Players,
-        observation: Tensor,
-        explore: Tensor,
-        random_action: Tensor,
-        env_step: Tensor,
-        lane: Lane,
-    ) -> tuple[Tensor, Tensor]:
-        """As `Learner.act`; the rollout keeps max_a Q(s, a) [N]."""
-        best = networks.action_values(players.phi, players.theta, observation, self.shape).max(-1)
-        return torch.where(explore < game.epsilon(lane, env_step), random_action, best.indices), best.values
+    def kept(self, values: Tensor) -> Tensor:
+        """max_a Q(s, a) [N]."""
+        return values.max(-1).values
 
     def new_memory(self, observation: Tensor, truncates: bool) -> Rollout:
         new = ring.new(self.config.rollout_steps, observation, truncates)
         return Rollout(new, torch.zeros_like(new.reward), torch.zeros_like(new.reward))
-
-    def begin(self, memory: Rollout, observation: Tensor) -> None:
-        memory.ring.observation[0] = observation
 
     def store(self, memory: Rollout, vector_step: int, transition: Transition) -> None:
         ring.store(memory.ring, vector_step, transition)
@@ -73,7 +61,7 @@ class PQN(Learner):
         seen, at = memory.ring, order(memory.ring, vector_step)
 
         def value(observation: Tensor) -> Tensor:
-            return networks.action_values(players.phi, players.theta, observation, self.shape).max(-1).values
+            return self.kept(networks.action_values(players.phi, players.theta, observation, self.shape))
 
         reward = seen.reward[at]
         if seen.truncated.numel():
@@ -118,4 +106,5 @@ class PQN(Learner):
 
     def probe_target(self, players: Players, batch: Batch, lane: Lane) -> Tensor:
         """Y [B] of one step: a lambda-return would be that of older networks."""
-        return self.one_step_target(players.phi, players.theta, batch, lane)
+        next_values = networks.action_values(players.phi, players.theta, batch.next_observation, self.shape)
+        return objectives.td_target(batch.reward, batch.terminated, next_values, lane.gamma)

@@ -24,6 +24,18 @@ class Ring(NamedTuple):
     final_observation: Tensor  # [rows, N, *observation_shape]; empty if the task never truncates
 
 
+class Transition(NamedTuple):
+    """What one vector step adds to a memory."""
+
+    action: Tensor  # [N] int64
+    reward: Tensor  # [N]
+    terminated: Tensor  # [N] bool: the episode ended in the task
+    truncated: Tensor  # [N] bool: the episode was cut off
+    final_observation: Tensor | None  # [N, *observation_shape] before any reset; None if the task never truncates
+    observation: Tensor  # [N, *observation_shape] for the next action
+    kept: Any  # what `Learner.act` returned besides the actions
+
+
 def new(capacity: int, observation: Tensor, truncates: bool) -> Ring:
     """An empty ring for `capacity` vector steps with observations like `observation` [N, *observation_shape]."""
     rows, num_envs = capacity + 1, len(observation)
@@ -42,8 +54,8 @@ def new(capacity: int, observation: Tensor, truncates: bool) -> Ring:
     )
 
 
-def store(ring: Ring, vector_step: int, transition: Any) -> None:
-    """Write the transition (learners.Transition) after `vector_step` vector steps, over the oldest one, in place."""
+def store(ring: Ring, vector_step: int, transition: Transition) -> None:
+    """Write the transition after `vector_step` vector steps, over the oldest one, in place."""
     rows = len(ring.action)
     row = vector_step % rows
     ring.observation[(row + 1) % rows] = transition.observation

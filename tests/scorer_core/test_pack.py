@@ -37,10 +37,12 @@ def config(**settings: Any) -> RunConfig:
     return RunConfig(**(small | settings))
 
 
-def train(configs, vector_steps=60, compiled=False) -> tuple[Pack, list]:
-    """A pack after `vector_steps`, and the rows it logged by the way."""
+def train(configs, vector_steps=60, compiled=False, nan_lane: int | None = None) -> tuple[Pack, list]:
+    """A pack after `vector_steps`, and the rows it logged by the way; from step 20 on, `nan_lane` is NaN."""
     pack, rows = Pack(configs, CPU, compiled), []
-    for _ in range(vector_steps):
+    for step in range(vector_steps):
+        if step == 20 and nan_lane is not None:
+            pack.players.theta[nan_lane] = float("nan")
         pack.step()
         if pack.log_is_due:
             rows.append(pack.log(steps_per_second=0.0))
@@ -131,14 +133,7 @@ def test_traced_updates_have_the_bits_of_the_python_code(request):
 def test_a_nan_lane_is_reported_diverged_and_leaves_the_others_bits_alone():
     configs = [config(**lane) for lane in LANES]
     whole, _ = train(configs)
-    poisoned = Pack(configs, CPU)
-    rows = []
-    for step in range(60):
-        if step == 20:
-            poisoned.players.theta[1] = float("nan")
-        poisoned.step()
-        if poisoned.log_is_due:
-            rows.append(poisoned.log(0.0))
+    poisoned, rows = train(configs, nan_lane=1)
     assert poisoned.diverged.tolist() == [False, True, False, False, False]
     assert [row["diverged"] for row in rows_of(rows, 1)] == [True, True]
     for lane in (0, 2, 3, 4):

@@ -220,13 +220,7 @@ def test_at_the_paper_s_sizes_too_a_lane_equals_the_run_alone():
 def test_a_nan_lane_is_reported_diverged_and_leaves_the_others_bits_alone():
     configs = [config(**lane) for lane in LANES]
     whole, _ = train(configs, vector_steps=120)
-    poisoned, rows = Pack(configs, CPU), []
-    for step in range(120):
-        if step == 20:
-            poisoned.players.theta[1] = float("nan")
-        poisoned.step()
-        if poisoned.log_is_due:
-            rows.append(poisoned.log(0.0))
+    poisoned, rows = train(configs, vector_steps=120, nan_lane=1)
     assert poisoned.diverged.tolist() == [False, True, False, False]
     assert all(row["diverged"] for row in rows_of(rows, 1))
     for lane in (0, 2, 3):
