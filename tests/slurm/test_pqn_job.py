@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from scorer_core.config import RunConfig
+from scorer_core.metrics import METRICS
 from scorer_core.records import PackFolder
 from scorer_core.train import split_pack, train
-from tests.slurm.test_job import code_of, computed, kill, start, step_of, wait_for
+from tests.slurm.test_job import code_of, kill, start, step_of, wait_for
 
 CPU = torch.device("cpu")
 SETTINGS: dict[str, Any] = {
@@ -64,7 +65,7 @@ def test_killed_at_random_moments_pqn_has_the_metrics_of_an_uninterrupted_run(tm
     whole = PackFolder.create(tmp_path / "whole", longer)
     assert code_of(start(whole)) == 0
     folder, dice, kills = PackFolder.create(tmp_path / "killed", longer), random.Random(0), 0
-    while kills < 10 and not folder.done():
+    while kills < 6 and not folder.done():
         process, begun = start(folder, "--commit-seconds", "0.05"), step_of(folder)
         until = begun + dice.randrange(40, 1_500)
         wait_for(lambda process=process, until=until: step_of(folder) >= until or process.poll() is not None)
@@ -75,8 +76,4 @@ def test_killed_at_random_moments_pqn_has_the_metrics_of_an_uninterrupted_run(tm
     assert kills >= 3, "the runs must be longer on this machine"
     if not folder.done():
         assert code_of(start(folder)) == 0
-    assert sorted_rows(folder) == sorted_rows(whole)
-
-
-def sorted_rows(folder: PackFolder) -> str:
-    return str(computed(folder).sort_by([("run_id", "ascending"), ("step", "ascending")]).to_pylist())
+    assert str(folder.rows(METRICS).to_pylist()) == str(whole.rows(METRICS).to_pylist()), "as text: NaN equals NaN"
