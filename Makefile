@@ -29,7 +29,7 @@ test: $(READY) ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY) ## run the slow tests, also on a real Slurm where one can be started
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 fuzz: $(READY) ## run the commands on random definitions and damaged files
 	$(BIN)/python -m tests.fuzz --seed 0 --inputs 1000

@@ -2,8 +2,6 @@
 
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +10,9 @@ import yaml
 
 from cli import main
 from sweeps import folders
+from sweeps.loading import load
+from sweeps.plan import make_plan
+from tests.analysis.synthetic import finish_packs
 from tests.stub_driver import no_driver
 
 SMALL = {
@@ -26,7 +27,7 @@ FORMS = ("built-in name", "YAML file", "name in --outputs", "folder")
 
 
 class Trained(NamedTuple):
-    """Two copies of a trained sweep, `quickstart` with small settings: one has the name of no built-in sweep."""
+    """Two copies of a finished sweep, `quickstart` with small settings: one has the name of no built-in sweep."""
 
     outputs: Path
     definition: Path
@@ -44,8 +45,7 @@ class Trained(NamedTuple):
 def trained(tmp_path_factory) -> Trained:
     folder = tmp_path_factory.mktemp("forms")
     outputs = folder / "out"
-    command = [sys.executable, "-m", "cli.main", "run", "quickstart", *OVERRIDES, "--outputs", str(outputs)]
-    subprocess.run(command, check=True, capture_output=True)
+    finish_packs(make_plan(load("quickstart", OVERRIDES[1::2]), outputs))
     shutil.copytree(outputs / "quickstart", outputs / "renamed")
     definition = folder / "mine.yaml"
     shutil.copy(outputs / "quickstart" / "sweep.yaml", definition)
@@ -110,7 +110,11 @@ def test_a_command_names_the_keys_in_which_a_definition_differs_from_the_frozen_
         assert (
             f"{changed}, the definition used before, in: seeds, base.ratio (5, now 7), variants.ratio-1.gamma\n" in out
         )
-    for words in (["status", edited], ["report", edited], ["retry", edited, "--profile", "local"]):
+    for words in (
+        ["status", edited],
+        ["report", edited, "--figure", "intervals"],
+        ["retry", edited, "--profile", "local"],
+    ):
         err = call(*words, "--outputs", trained.outputs)[2]
         assert f"{changed}, which this command uses, in: seeds, base.ratio (5, now 7), variants.ratio-1.gamma. " in err
     assert "differs" not in "".join(call("status", "renamed", "--outputs", trained.outputs)[1:])

@@ -164,6 +164,7 @@ def attempt(folder, monkeypatch):
     return job.attempt(folder, SimpleNamespace(**arguments, max_attempts=9))  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(
     ("fault", "moment", "calls", "message"),
     [
@@ -188,6 +189,7 @@ def test_whatever_an_environment_raises_in_a_pack_is_recorded_in_one_line_and_it
     assert "Traceback" in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("untraced")
 def test_an_interrupt_in_an_environment_leaves_an_interrupted_pack(task, tmp_path, monkeypatch):
     folder = PackFolder.create(tmp_path, [RunConfig(task=task(), seed=0, total_steps=4000, **SETTINGS)])
     task(raising(KeyboardInterrupt()), "step", 300)

@@ -15,24 +15,7 @@ def node_of(place: Workplace) -> str:
     return place.cluster.command("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
 
 
-def test_a_node_dies_and_the_job_goes_on_on_another(unaccounted, small, tmp_path):
-    place = Workplace(unaccounted, tmp_path)
-    place.scorer("submit")
-    place.wait_until_training(step=800)
-    node = node_of(place)
-    unaccounted.kill_node(node)
-    try:
-        wait_for(lambda: unaccounted.node_states()[node].startswith("down"), every=0.5)
-        place.wait_until_training(attempt=2)
-        assert node_of(place) != node
-    finally:
-        unaccounted.start_daemon(node)
-    wait_for(lambda: unaccounted.node_states()[node] in ("idle", "mixed"), every=0.5)
-    place.wait_until_done(2)
-    assert metrics(place.packs) == small
-
-
-def test_a_node_is_set_down_and_later_back(unaccounted, small, tmp_path):
+def test_a_node_is_set_down_and_another_dies_and_each_time_the_job_goes_on_on_the_other(unaccounted, small, tmp_path):
     place = Workplace(unaccounted, tmp_path)
     place.scorer("submit")
     place.wait_until_training(step=400)
@@ -40,10 +23,19 @@ def test_a_node_is_set_down_and_later_back(unaccounted, small, tmp_path):
     unaccounted.command("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     try:
         place.wait_until_training(attempt=2)
-        assert node_of(place) != node
+        other = node_of(place)
+        assert other != node
     finally:
         unaccounted.command("scontrol", "update", f"nodename={node}", "state=resume")
-    wait_for(lambda: unaccounted.node_states()[node] in ("idle", "mixed"), every=0.5)
+    place.wait_until_training(attempt=2, step=800)
+    unaccounted.kill_node(other)
+    try:
+        wait_for(lambda: unaccounted.node_states()[other].startswith("down"), every=0.5)
+        place.wait_until_training(attempt=3)
+        assert node_of(place) == node
+    finally:
+        unaccounted.start_daemon(other)
+    wait_for(lambda: unaccounted.node_states()[other] in ("idle", "mixed"), every=0.5)
     place.wait_until_done(2)
     assert metrics(place.packs) == small
 
@@ -100,15 +92,14 @@ def test_the_database_goes_away_in_mid_sweep(accounted, small, tmp_path):
     wait_for(lambda: accounts_answer(accounted), every=0.5)
 
 
-@pytest.mark.parametrize("has_accounts", [False, True])
-def test_without_accounting_as_with_it_a_lost_job_is_lost_a_finished_one_done(
-    has_accounts, accounted, unaccounted, small, tmp_path
+def test_a_killed_job_is_lost_and_resumed_and_a_finished_one_is_done_where_there_is_accounting(
+    accounted, small, tmp_path
 ):
-    cluster = accounted if has_accounts else unaccounted
-    place = Workplace(cluster, tmp_path)
+    """Without accounting: test_killed_at_ten_random_moments."""
+    place = Workplace(accounted, tmp_path)
     place.scorer("submit")
     place.wait_until_training(step=200)
-    cluster.command("scancel", "--signal=KILL", "--full", *place.jobs())
+    accounted.command("scancel", "--signal=KILL", "--full", *place.jobs())
     wait_for(lambda: not place.jobs("RUNNING", "COMPLETING"), every=0.3)
     place.wait_until_done_or_lost()
     if place.states() == {"lost": 2}:

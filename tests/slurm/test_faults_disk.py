@@ -83,22 +83,26 @@ def test_an_output_folder_that_becomes_read_only(unaccounted, small, tmp_path):
     went_on_from_the_last_commit(place, small, place.pack.committed_step())
 
 
-@pytest.mark.parametrize("damaged", [1, 2])
-def test_a_corrupt_checkpoint(unaccounted, small, tmp_path, damaged):
-    """The newest is damaged and the one before serves; both are, and it starts at step 0. Each time it is requeued."""
+def test_a_corrupt_checkpoint(unaccounted, small, tmp_path):
+    """The newest is damaged and the one before serves; then both are, and it starts at step 0. It is requeued twice."""
     place = Workplace(unaccounted, tmp_path)
     place.scorer("submit")
-    place.wait_until_training(step=800)
-    (job,) = place.jobs()
-    checkpoints = place.pack.path / "checkpoint"
-    wait_for(lambda: len(list(checkpoints.glob("*.ckpt"))) == 2)
-    unaccounted.command("scontrol", "requeue", job)
-    wait_for(lambda: place.jobs("PENDING"))
-    newest = sorted(checkpoints.glob("*.ckpt"))[-damaged:]
-    for path in newest:
-        path.write_bytes(path.read_bytes()[:1000])
-    place.wait_until_training(attempt=2)
+    damaged: list[list[Path]] = []
+    for attempt in (1, 2):
+        place.wait_until_training(attempt, step=800)
+        (job,) = place.jobs()
+        checkpoints = place.pack.path / "checkpoint"
+        wait_for(lambda folder=checkpoints: len(list(folder.glob("*.ckpt"))) == 2)
+        unaccounted.command("scontrol", "requeue", job)
+        wait_for(lambda: place.jobs("PENDING"))
+        damaged.append(sorted(checkpoints.glob("*.ckpt"))[-attempt:])
+        for path in damaged[-1]:
+            path.write_bytes(path.read_bytes()[:1000])
+        place.wait_until_training(attempt + 1)
     place.wait_until_done(2)
-    log = (place.pack.path / "attempts" / "2" / "stderr.log").read_text()
-    assert log.count("corrupt checkpoint") == damaged
+    for attempt, paths in enumerate(damaged, start=2):
+        log = (place.pack.path / "attempts" / str(attempt) / "stderr.log").read_text()
+        assert log.count("corrupt checkpoint") == len(paths)
+        assert all(f"{path}: corrupt checkpoint" in log for path in paths)
+        assert ("training starts again from step 0" in log) == (len(paths) == 2)
     assert metrics(place.packs) == small

@@ -9,7 +9,7 @@ from tests.slurm.workplace import Workplace, wait_for
 from tests.test_search_commands import SEARCH
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-TRIALS, WORKERS = 16, 4
+TRIALS, WORKERS = 8, 4
 
 
 def test_four_jobs_search_together_and_what_a_cancelled_one_held_another_finishes(unaccounted, tmp_path):

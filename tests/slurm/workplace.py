@@ -36,10 +36,10 @@ SMALL: dict[str, Any] = {
              "replay_size": 1_600, "log_points": 20, "phi_widths": [24, 24], "theta_widths": [24],
              "target_every": 400},
 }  # fmt: skip
-SMALL_SECONDS, LONG_SECONDS = 12.0, 120.0  # of training on this machine
+SMALL_SECONDS, LONG_SECONDS = 12.0, 80.0  # of training on this machine
 # At least and at most: the speed is measured once, and another process may slow the machine in that moment; a longer
 # run would be compiled.
-SMALL_STEPS, LONG_STEPS = (16_000, 60_000), (60_000, 240_000)
+SMALL_STEPS, LONG_STEPS = (16_000, 60_000), (40_000, 240_000)
 PROFILE: dict[str, Any] = {
     "scheduler": "slurm", "partition": "low", "gpus": 1, "cpus": 1, "time": 30, "device": "cpu",
     "commit_seconds": 0.4, "signal_seconds": 30, "max_attempts": 200, "lanes": 32,
