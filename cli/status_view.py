@@ -11,6 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from cli.console import table
+from cli.summary import more, shown_of
 from scorer_core import versions
 from scorer_core.record_forms import now
 from scorer_core.support.commands import command_on, logs_command, retrain, run_command, shown_path
@@ -23,10 +24,14 @@ COLOURS = {"done": "green", "running": "cyan", "failed": "red", "lost": "red", "
 SHOWN_PACKS = 8  # of each state
 
 
-def status_table(status: SweepStatus) -> RenderableType:
-    """The number of runs in each state, one row per variant and task of the runs in `status.cells`."""
+def status_table(status: SweepStatus, everything: bool = False) -> RenderableType:
+    """The number of runs in each state, one row per variant and task of the runs in `status.cells`.
+
+    Without `everything`, a table of many variants is summarised.
+    """
     cells = status.cells
-    used = [state for state in STATES if any(cell.state == state for cell in cells)]
+    totals = Counter(cell.state for cell in cells)
+    used = [state for state in STATES if totals[state]]
     columns = [Column("variant"), Column("task")]
     columns += [Column(state, justify="right", style=COLOURS.get(state, "")) for state in used]
     speeds = any(cell.pack and cell.pack.speed for cell in cells)
@@ -35,20 +40,33 @@ def status_table(status: SweepStatus) -> RenderableType:
     if judged:
         columns.append(Column("verdicts", style="yellow"))
     drawn = table(*columns)
-    rows: dict[tuple[str, str], list[RunStatus]] = {}
+    variants: dict[str, dict[str, list[RunStatus]]] = {}
     for cell in cells:
-        rows.setdefault((cell.run.variant, cell.run.task), []).append(cell)
-    for (variant, task), group in rows.items():
-        counts = Counter(cell.state for cell in group)
-        numbers = (str(counts[state] or "") for state in used)
-        more = (*(_pace(group) if speeds else ()), *([_verdicts(group)] if judged else ()))
-        drawn.add_row(variant, task, *numbers, *more)
-    if len(rows) > 1:
+        variants.setdefault(cell.run.variant, {}).setdefault(cell.run.task, []).append(cell)
+    shown = shown_of(list(variants), _unfinished(cells), everything)
+    for variant in shown:
+        for task, group in variants[variant].items():
+            counts = Counter(cell.state for cell in group)
+            numbers = (str(counts[state] or "") for state in used)
+            others = (*(_pace(group) if speeds else ()), *([_verdicts(group)] if judged else ()))
+            drawn.add_row(variant, task, *numbers, *others)
+    if sum(map(len, variants.values())) > 1:
         drawn.add_section()
-        counts = Counter(cell.state for cell in cells)
-        drawn.add_row("all", "", *(str(counts[state]) for state in used), *(_pace(cells) if speeds else ()))
+        drawn.add_row("all", "", *(str(totals[state]) for state in used), *(_pace(cells) if speeds else ()))
     head = Text.assemble((status.folder.name, "bold"), f": {status.question}")
-    return Group(head, drawn)
+    if len(shown) == len(variants):
+        return Group(head, drawn)
+    hidden = variants.keys() - set(shown)
+    counts = Counter(cell.state for cell in cells if cell.run.variant in hidden)
+    what = ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
+    return Group(head, drawn, Text(more(len(hidden), "variant", f": {what}", "scorer status")))
+
+
+def _unfinished(cells: Sequence[RunStatus]) -> list[str]:
+    """The variants with unfinished runs; first those with a run that has started, or that needs attention."""
+    waiting = [cell.run.variant for cell in cells if cell.state in ("pending", "missing")]
+    others = [cell.run.variant for cell in cells if cell.state not in ("done", "diverged", "pending", "missing")]
+    return list(dict.fromkeys([*others, *waiting]))
 
 
 def status_notes(status: SweepStatus) -> list[Text]:

@@ -257,7 +257,7 @@ class RunConfig(DQNSettings, PQNSettings):
         return digest(self.model_dump(mode="json", include=set(SHAPE_FIELDS)))
 
     def with_seed(self, seed: int) -> Self:
-        """This run with another seed, which is not validated: no other setting depends on the seed.
+        """The same run with another seed, which is not validated: no other setting depends on the seed.
 
         It takes a tenth of the time of a new configuration, because the work that ignores the seed is done once.
         """

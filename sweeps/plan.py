@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -68,7 +69,7 @@ class Plan:
     damaged: frozenset[str]  # run ids that are neither in `done` nor in `packs`: a record of their pack is damaged
     problems: tuple[str, ...]  # damaged records, and how to train their runs again
 
-    @property
+    @cached_property
     def run_ids(self) -> set[str]:
         """The ids of all runs of the sweep."""
         return {run.run_id for run in self.sweep.runs}
