@@ -1,6 +1,5 @@
 """`scorer plan`, and what a plan looks like on the screen."""
 
-import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
@@ -130,7 +129,7 @@ def _print_runs(planned: Plan, everything: bool) -> None:
     """Print a table of the finished runs per variant and task; of many variants, some of its rows."""
     sweep = planned.sweep
     states: dict[Variant, dict[str, Counter[str]]] = {}
-    for (variant, task), runs in itertools.groupby(sweep.runs, lambda run: (run.variant, run.config.task)):
+    for variant, task, runs in sweep.runs_by_cell():
         states.setdefault(variant, {})[task] = Counter(planned.done.get(run.run_id, "missing") for run in runs)
     unfinished = [variant for variant, tasks in states.items() if any(states["missing"] for states in tasks.values())]
     shown = shown_of(list(states), unfinished, everything)

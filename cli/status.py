@@ -72,7 +72,8 @@ def status(
         found = read_status(folder, accounting, tolerant=True)
         left[:] = _left_out(found)
         chosen = wanted.among(cell.run for cell in found.cells)
-        found.cells = [cell for cell in found.cells if chosen.matches_run(cell)]
+        if not chosen.empty:
+            found.cells = [cell for cell in found.cells if chosen.matches_run(cell)]
         return found
 
     found = read(accounting=not watch and not usage)

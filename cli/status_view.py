@@ -76,12 +76,11 @@ def status_notes(status: SweepStatus) -> list[Text]:
 
 def _pace(cells: Sequence[RunStatus]) -> tuple[str, str]:
     """Environment steps per second of the lanes of `cells`, and the time until the slowest of their packs is done."""
-    lanes = Counter(cell.pack.folder.pack_id for cell in cells if cell.pack and cell.pack.speed)
-    packs = {cell.pack.folder.pack_id: cell.pack for cell in cells if cell.pack and cell.pack.speed}
+    packs = Counter(cell.pack for cell in cells if cell.pack and cell.pack.speed)
     if not packs:
         return "", ""
-    speed = sum(pack.speed * lanes[name] / len(pack.run_ids) for name, pack in packs.items())
-    return f"{speed:,.0f}", duration(max(pack.steps_to_go / pack.speed for pack in packs.values()))
+    speed = sum(pack.speed * lanes / len(pack.run_ids) for pack, lanes in packs.items())
+    return f"{speed:,.0f}", duration(max(pack.steps_to_go / pack.speed for pack in packs))
 
 
 def _verdicts(cells: Sequence[RunStatus]) -> str:
@@ -96,7 +95,7 @@ def _is_done(cell: RunStatus) -> bool:
 
 
 def _attention(status: SweepStatus, cells: Sequence[RunStatus]) -> list[Text]:
-    packs = {cell.pack.folder.pack_id: cell.pack for cell in cells if cell.pack}.values()
+    packs = dict.fromkeys(cell.pack for cell in cells if cell.pack)
     lines = []
     if status.scheduler_error:
         lines.append(
@@ -222,7 +221,7 @@ def _written(path: Path) -> float:
 
 def status_json(status: SweepStatus) -> dict[str, Any]:
     """The status for scripts; the progress of a run is that of its pack."""
-    packs = {cell.pack.folder.pack_id: cell.pack for cell in status.cells if cell.pack}
+    packs = {pack.folder.pack_id: pack for pack in dict.fromkeys(cell.pack for cell in status.cells if cell.pack)}
     return {
         "sweep": status.folder.name,
         "folder": str(status.folder),

@@ -261,7 +261,7 @@ class RunConfig(DQNSettings, PQNSettings):
 
         It takes a tenth of the time of a new configuration, because the work that ignores the seed is done once.
         """
-        self.changed_settings, self.shape_id  # noqa: B018, computed once for all seeds
+        _ = self.changed_settings, self.shape_id  # computed once for all seeds
         other = self.model_copy(update={"seed": seed})
         vars(other).pop("run_id", None)
         # The names of the fields that were given: a copy of this set for each run would double the memory.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -41,7 +41,7 @@ class MadeReport(BaseModel):
     runs: dict[str, Any]
 
 
-@dataclass
+@dataclass(eq=False)  # hashable: a table with a run per line looks up the packs of all runs
 class PackStatus:
     """One pack: its state is that of its runs, unless `done` names them one by one."""
 
@@ -73,8 +73,7 @@ class PackStatus:
         return (beat.get("total_steps", 0) - beat.get("step", 0)) * beat.get("lanes", 0)
 
 
-@dataclass(frozen=True)
-class RunStatus:
+class RunStatus(NamedTuple):
     """One run of the sweep definition, its pack and its state."""
 
     run: GridRun

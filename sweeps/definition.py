@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
@@ -175,6 +175,12 @@ class Sweep(BaseModel):
     def first_runs(self) -> list[Run]:
         """Of each variant on each task, the run with the first seed. The other runs differ from it only in the seed."""
         return [cell.run for cell in self._cells if not cell.excluded]
+
+    def runs_by_cell(self) -> Iterator[tuple[Variant, str, list[Run]]]:
+        """Each variant on each task, with its runs, one per seed."""
+        for place, first in enumerate(self.first_runs):
+            start = place * len(self.seeds)
+            yield first.variant, first.config.task, self.runs[start : start + len(self.seeds)]
 
     @cached_property
     def grid_variants(self) -> list[Variant]:
