@@ -14,6 +14,7 @@ from sweeps.loading import parse
 from sweeps.plan import make_plan
 
 SIZES = 60, 120, 240
+SEEDS = 5
 # Twice as many runs: each shape grows in another direction.
 SHAPES: dict[str, Any] = {
     "points of one axis": lambda n: {"axes": {"gamma": [0.9 + 0.0001 * i for i in range(n)]}},
@@ -23,18 +24,18 @@ SHAPES: dict[str, Any] = {
         "base": {"schedule": "polynomial"},
         "axes": {"batch_size": [i + 1 for i in range(n)]}, "zip": {"decay_rounds": [1e3, 1e4]},
     },
-    "seeds": lambda n: {"seeds": 4 * n, "axes": {"gamma": [0.9, 0.99]}},
+    "seeds": lambda n: {"seeds": SEEDS * n},
 }  # fmt: skip
 COMMANDS = {
-    "plan": ["--all", "--lanes", 1],
-    "submit": ["--profile", "local", "--dry-run", "--lanes", 1],
-    "status": ["--all"],
+    "plan": ["--lanes", SEEDS],
+    "submit": ["--profile", "local", "--dry-run", "--lanes", SEEDS],
+    "status": [],
 }
 
 
 def definition(**changes: Any) -> dict[str, Any]:
     return {
-        "name": "mine", "question": "?", "tasks": ["minatar/breakout"], "total_steps": 10_000, "seeds": 2,
+        "name": "mine", "question": "?", "tasks": ["minatar/breakout"], "total_steps": 10_000, "seeds": SEEDS,
     } | changes  # fmt: skip
 
 
@@ -68,7 +69,7 @@ def test_the_work_is_in_proportion_to_the_runs(call, tmp_path, command, shape):
     def work(size: int) -> int:
         sweep = written(tmp_path, **SHAPES[shape](size))
         if command == "status":
-            make_plan(parse(yaml.safe_load(sweep.read_text()), ""), outputs, 1).write()
+            make_plan(parse(yaml.safe_load(sweep.read_text()), ""), outputs, SEEDS).write()
         words = command, sweep, "--outputs", outputs, *COMMANDS[command]
         if command == "status":
             call(*words)  # writes the index
@@ -80,7 +81,7 @@ def test_the_work_is_in_proportion_to_the_runs(call, tmp_path, command, shape):
     work(10)  # imports
     small, medium, large = map(work, SIZES)
     # What is proportional needs twice as many calls for the step that is twice as large, what is quadratic four times.
-    assert (large - medium) / (medium - small) < 2.4
+    assert (large - medium) / (medium - small) < 2.1
 
 
 def test_a_run_of_another_seed_takes_little_memory():
@@ -101,7 +102,7 @@ def test_a_run_of_another_seed_takes_little_memory():
 def test_a_screen_of_many_variants_has_the_ends_and_what_is_unfinished(call, tmp_path, command):
     outputs = tmp_path / "outputs"
     sweep = written(tmp_path, **SHAPES["variants"](100))
-    planned = make_plan(parse(yaml.safe_load(sweep.read_text()), ""), outputs, 1)
+    planned = make_plan(parse(yaml.safe_load(sweep.read_text()), ""), outputs, SEEDS)
     planned.write()
     lost = {run.run_id for run in planned.sweep.runs if run.variant.name == "v50"}
     for pack in planned.packs:
@@ -116,7 +117,7 @@ def test_a_screen_of_many_variants_has_the_ends_and_what_is_unfinished(call, tmp
     names, text = shown()
     assert names == [f"v{i}" for i in (0, 1, 2, 3, 4, 50, 95, 96, 97, 98, 99)]
     assert "and 89 more variants" in text
-    assert {"plan": "178/178 done", "status": "178 done"}[command] in text
+    assert {"plan": "445/445 done", "status": "445 done"}[command] in text
     assert f"`scorer {command} --all` shows every variant" in text
     names, text = shown("--all")
     assert names == [f"v{i}" for i in range(100)]
