@@ -107,6 +107,10 @@ class Results:
         return sorted({run.seed for run in self.runs})
 
     @cached_property
+    def _by_name(self) -> dict[str, Variant]:
+        return {point.name: point for point in self.points}
+
+    @cached_property
     def _places(self) -> tuple[dict[int, int], dict[str, int]]:
         return {seed: i for i, seed in enumerate(self.seeds)}, {task: j for j, task in enumerate(self.tasks)}
 
@@ -134,7 +138,7 @@ class Results:
 
     def baseline_of(self, name: str) -> str | None:
         """The variant that `name` is compared with; None for the baseline itself and in a sweep without a baseline."""
-        variant = next(point for point in self.points if point.name == name)
+        variant = self._by_name[name]
         baseline = self.sweep.baseline_of(variant)
         return None if baseline is None or baseline == variant else baseline.name
 
@@ -193,7 +197,7 @@ def _importable(
     sweep: Sweep, imported: Mapping[tuple[str, str, int], RunMetrics], problems: list[str]
 ) -> dict[tuple[str, str, int], RunMetrics]:
     """The imported runs that fit the sweep; its definition may have changed after the import."""
-    own, usable = {run.variant.name for run in sweep.runs}, {}
+    own, usable = {variant.name for variant in sweep.grid_variants}, {}
     left_out: dict[str, None] = {}
     for (name, task, seed), run in imported.items():
         if name in own:
