@@ -200,9 +200,27 @@ class PackFolder:
     def done(self) -> dict[str, dict[str, Any]]:
         """The finished runs, each with its `status` (`RunResult`) and its `verdicts`."""
         done = self._done()
-        if not done:
+        return self._results(done, self._pack(PackOutline)) if done else {}
+
+    def verified_done(self) -> dict[str, dict[str, Any]]:
+        """`done`, compared with pack.json and the parts on disk; every part is compared with its checksum.
+
+        Raises:
+            RecordError: if they differ, or a part is missing or damaged; the message names the file.
+        """
+        done = self._done()
+        if not done or not done.runs:
             return {}
-        names = self._names(self._pack(PackOutline))
+        pack = self._pack(PackOutline)
+        self._compare(done, pack)
+        if done.parts is not None and (left := {part.name for part in self.parts()} - done.parts.keys()):
+            raise RecordError(f"{self.path / 'done.json'}: damaged: does not list the metrics part {min(left)}")
+        for name, checksum in self._parts_of(done).items():
+            self._parts.check(name, checksum)
+        return self._results(done, pack)
+
+    def _results(self, done: DoneRecord, pack: PackOutline) -> dict[str, dict[str, Any]]:
+        names = self._names(pack)
         return {names.get(name, name): run.model_dump(exclude_unset=True) for name, run in done.runs.items()}
 
     def _done(self) -> DoneRecord | None:
@@ -350,28 +368,17 @@ class PackFolder:
         rows = self.rows(SCHEMA.names, [run_id])
         return rows.slice(rows.num_rows - 1).to_pylist()[0] if rows.num_rows else {}
 
-    def verify(self) -> None:
-        """Compare done.json with pack.json and with the parts on disk, and every committed part with its checksum.
-
-        Raises:
-            RecordError: if they differ, or a part is missing or damaged; the message names the file.
-        """
-        self.verify_results()
-        done = self._done()
-        if done and done.parts is not None and (left := {part.name for part in self.parts()} - done.parts.keys()):
-            raise RecordError(f"{self.path / 'done.json'}: damaged: does not list the metrics part {min(left)}")
-        for name, checksum in self._committed_parts().items():
-            self._parts.check(name, checksum)
-
     def verify_results(self) -> None:
         """Compare the runs in done.json with those in pack.json.
 
         Raises:
             RecordError: if pack.json does not have all of them.
         """
-        done = self._done()
-        strange = done.runs.keys() - self._pack(PackOutline).runs.keys() if done else ()
-        if strange:
+        if done := self._done():
+            self._compare(done, self._pack(PackOutline))
+
+    def _compare(self, done: DoneRecord, pack: PackOutline) -> None:
+        if strange := done.runs.keys() - pack.runs.keys():
             raise RecordError(f"{self.path / 'done.json'}: damaged: pack.json has no run {min(strange)}")
 
     def parts(self) -> list[Path]:
@@ -384,9 +391,11 @@ class PackFolder:
         done.json lists the parts of a finished pack, the newest readable checkpoint those of an unfinished one.
         """
         for _ in range(2):  # another process may write done.json and remove the checkpoints in between
-            done = self._done()
-            if done:
-                return dict.fromkeys((part.name for part in self.parts()), "") if done.parts is None else done.parts
+            if done := self._done():
+                return self._parts_of(done)
             if listed := self._commits.listed_parts():
                 return listed
         return {}
+
+    def _parts_of(self, done: DoneRecord) -> dict[str, str]:
+        return dict.fromkeys((part.name for part in self.parts()), "") if done.parts is None else done.parts

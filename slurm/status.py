@@ -8,6 +8,7 @@ written; this does not affect other packs.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -173,15 +174,15 @@ def _read_packs(packs: Path, problems: list[str]) -> dict[str, PackStatus]:
     for pack in pack_folders(packs):
         state = PackStatus(pack, [], {}, {})
         try:
-            state.done = pack.done()
-            if state.done:
-                state.run_ids = list(state.done)
-                pack.verify()
-            else:
+            state.done = pack.verified_done()
+            state.run_ids = list(state.done)
+            if not state.done:
                 state.run_ids, state.halved_from = pack.run_ids_and_origin()
         except RecordError as error:
             state.damage = str(error)
-            state.run_ids = state.run_ids or list(pack.known_runs())
+            with suppress(RecordError):
+                state.done = pack.done()
+            state.run_ids = list(state.done or pack.known_runs())
         if not state.done:
             try:
                 state.heartbeat = pack.state()

@@ -144,9 +144,8 @@ def make_plan(
     problems = ignored_folders(folder / "packs")
     for pack in pack_folders(folder / "packs"):
         try:
-            statuses = pack.done()
+            statuses = pack.verified_done()
             if statuses:
-                pack.verify()
                 done |= {run_id: entry["status"] for run_id, entry in statuses.items() if run_id in wanted}
             else:
                 configs = pack.configs()

@@ -3,15 +3,21 @@
 import re
 import sys
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from optuna.trial import FrozenTrial
 
 from scorer_core.records import PackFolder
+from sweeps import trials
 from sweeps.loading import parse
 from sweeps.plan import make_plan
+from sweeps.search import Search
+from tests.search_synthetic import search_of
+from tests.searches import searched
 
 SIZES = 60, 120, 240
 SEEDS = 5
@@ -126,3 +132,17 @@ def test_a_screen_of_many_variants_has_the_ends_and_what_is_unfinished(call, tmp
 
 def finish(folder: PackFolder) -> None:
     folder.finish({run_id: {"status": "done"} for run_id in folder.run_ids()})
+
+
+def test_a_finished_trial_is_checked_once_in_a_search(tmp_path, monkeypatch):
+    checked: Counter[int] = Counter()
+    fault = trials.fault
+
+    def counted(trial: FrozenTrial, search: Search) -> str:
+        checked.update([trial.number] if trial.state.is_finished() else [])
+        return fault(trial, search)
+
+    monkeypatch.setattr(trials, "fault", counted)
+    study, _ = searched(search_of(trials=12, sampler="random", pruner="halving"), tmp_path, together=2)
+    assert study.trials_left() == 0
+    assert checked == dict.fromkeys(range(12), 1)
