@@ -89,20 +89,20 @@ class Results:
     version_notes: tuple[str, ...] = ()  # sentences on upgrades, different versions, unknown commits
     devices: tuple[str, ...] = ()  # with the number of packs whose last attempt ran on each
 
-    @property
+    @cached_property
     def variants(self) -> list[str]:
         return [variant.name for variant in self.points]
 
-    @property
+    @cached_property
     def baselines(self) -> list[str]:
         """The variants of the baseline: several if an axis changes it."""
         return [variant.name for variant in self.sweep.baseline_points]
 
-    @property
+    @cached_property
     def tasks(self) -> list[str]:
         return list(dict.fromkeys(run.task for run in self.runs))
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         return sorted({run.seed for run in self.runs})
 

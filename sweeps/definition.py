@@ -26,7 +26,7 @@ from sweeps.expansion import (
 from sweeps.text_types import FolderName, Name, Text, is_name
 
 TOP_LEVEL = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}  # settings with a key at the top level
-MAX_RUNS = 100_000  # of a grid before `exclude`; planning so many takes about half a minute
+MAX_RUNS = 100_000  # of a grid before `exclude`; docs/performance.md has the cost of planning so many
 SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "fixed_lr", "preset"} - set(TOP_LEVEL)
 NOT_ON_AN_AXIS = {"preset", "fixed_lr"}  # they say how other settings of their layer are read
 
