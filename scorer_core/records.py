@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 EAGER = "eager.json"  # why a pack that was planned as compiled is eager
-Pack = TypeVar("Pack", PackRecord, PackOutline)
 HALVED = "halved.json"  # names the two packs that replaced a pack which ran out of memory
+Form = TypeVar("Form", PackRecord, PackOutline)  # how much of pack.json is read
 
 
 class PackFolder:
@@ -164,8 +164,8 @@ class PackFolder:
         found = read_record(self.path / EAGER, EagerRecord)
         return found.because if found else None
 
-    def _pack(self, kind: type[Pack]) -> Pack:
-        pack = read_record(self.path / "pack.json", kind)
+    def _pack(self, form: type[Form]) -> Form:
+        pack = read_record(self.path / "pack.json", form)
         if not pack or not pack.runs:
             raise RecordError(f"{self.path / 'pack.json'}: missing, or names no run")
         if pack_id(list(pack.runs)) != self.pack_id:
@@ -200,7 +200,7 @@ class PackFolder:
     def done(self) -> dict[str, dict[str, Any]]:
         """The finished runs, each with its `status` (`RunResult`) and its `verdicts`."""
         done = self._done()
-        return self._results(done, self._pack(PackOutline)) if done else {}
+        return self._results(done, self._names(self._pack(PackOutline))) if done else {}
 
     def verified_done(self) -> dict[str, dict[str, Any]]:
         """`done`, compared with pack.json and the parts on disk; every part is compared with its checksum.
@@ -211,16 +211,15 @@ class PackFolder:
         done = self._done()
         if not done or not done.runs:
             return {}
-        pack = self._pack(PackOutline)
-        self._compare(done, pack)
+        names = self._names(self._pack(PackOutline))
+        self._compare(done, names)
         if done.parts is not None and (left := {part.name for part in self.parts()} - done.parts.keys()):
             raise RecordError(f"{self.path / 'done.json'}: damaged: does not list the metrics part {min(left)}")
         for name, checksum in self._parts_of(done).items():
             self._parts.check(name, checksum)
-        return self._results(done, pack)
+        return self._results(done, names)
 
-    def _results(self, done: DoneRecord, pack: PackOutline) -> dict[str, dict[str, Any]]:
-        names = self._names(pack)
+    def _results(self, done: DoneRecord, names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         return {names.get(name, name): run.model_dump(exclude_unset=True) for name, run in done.runs.items()}
 
     def _done(self) -> DoneRecord | None:
@@ -375,10 +374,10 @@ class PackFolder:
             RecordError: if pack.json does not have all of them.
         """
         if done := self._done():
-            self._compare(done, self._pack(PackOutline))
+            self._compare(done, self._names(self._pack(PackOutline)))
 
-    def _compare(self, done: DoneRecord, pack: PackOutline) -> None:
-        if strange := done.runs.keys() - pack.runs.keys():
+    def _compare(self, done: DoneRecord, names: Mapping[str, str]) -> None:
+        if strange := {names.get(name, name) for name in done.runs} - set(names.values()):
             raise RecordError(f"{self.path / 'done.json'}: damaged: pack.json has no run {min(strange)}")
 
     def parts(self) -> list[Path]:

@@ -16,6 +16,7 @@ from sweeps import trials
 from sweeps.loading import parse
 from sweeps.plan import make_plan
 from sweeps.search import Search
+from tests.analysis.synthetic import make_sweep
 from tests.search_synthetic import search_of
 from tests.searches import searched
 
@@ -128,6 +129,24 @@ def test_a_screen_of_many_variants_has_the_ends_and_what_is_unfinished(call, tmp
     names, text = shown("--all")
     assert names == [f"v{i}" for i in range(100)]
     assert "more variants;" not in text
+
+
+def test_the_table_of_a_report_on_many_variants_has_the_ends_and_what_has_no_result(call, tmp_path):
+    tasks = ["minatar/breakout", "minatar/asterix"]
+    changes = {"tasks": tasks, "seeds": 1, "base": {"log_points": 2}} | SHAPES["variants"](60)
+    make_sweep(tmp_path, changes, parts=1, absent=lambda run: run.variant.name == "v30" and run.config.task == tasks[1])
+    words = "report", "synthetic", "--outputs", tmp_path, "--figure", "intervals", "--format", "png", "--reps", 100
+
+    def shown(*more: str) -> tuple[list[str], str]:
+        code, out, err = call(*words, *more)
+        assert code == 0, err
+        return re.findall(r"^ *(v[0-9]+) ", out, re.MULTILINE), out
+
+    names, text = shown()
+    assert list(dict.fromkeys(names)) == [f"v{i}" for i in (0, 1, 2, 3, 4, 30, 55, 56, 57, 58, 59)]
+    assert "and 49 more variants; `scorer report --all` shows every variant." in text
+    names, text = shown("--all")
+    assert list(dict.fromkeys(names)) == [f"v{i}" for i in range(60)]
 
 
 def finish(folder: PackFolder) -> None:

@@ -250,6 +250,15 @@ def test_a_part_that_differs_only_in_a_page_is_noticed_by_its_page_checksum(fold
         pq.ParquetFile(part, page_checksum_verification=True).read()
 
 
+def test_a_pack_of_version_0_1_that_this_version_finishes_is_not_damaged(tmp_path):
+    shutil.copytree(OLD / "cut", tmp_path, dirs_exist_ok=True)
+    pack = pack_folders(tmp_path / "packs")[0]
+    recorded = json.loads((pack.path / "pack.json").read_text())["runs"]
+    pack.finish({run_id: {"status": "done"} for run_id in pack.run_ids()})
+    assert list(pack.verified_done()) == pack.run_ids()
+    assert set(pack.run_ids()) != recorded.keys(), "run ids of another schema"
+
+
 def test_outputs_of_version_0_1_are_read_without_checksums(tmp_path):
     shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
     cut, old = (pack_folders(tmp_path / name / "packs") for name in ("cut", "old"))
