@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from scorer_core import identity
 from scorer_core.support.errors import RecordError
@@ -47,7 +48,7 @@ class PackRecord(PackHead):
     runs: dict[str, dict[str, Any]] = {}
 
 
-class Unread(BaseModel):
+class Unread(TypedDict):
     """An object of which nothing is read."""
 
 
