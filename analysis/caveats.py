@@ -67,7 +67,7 @@ def _runs(summary: Summary) -> Iterator[Caveat]:
             f"{count(len(broken), 'run')} diverged without a finite return and {_have(broken)} no score: "
             f"{_named(broken)}."
         )
-    late = [run for run in finished if not run.scored and run not in without]
+    late = [run for run in finished if not run.scored and (run.variant, run.task, run.seed) in summary.results.series]
     if late:
         yield Caveat(
             f"{count(len(late), 'run')} {_have(late)} no finite return in the last 10 % of training and no final "

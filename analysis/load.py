@@ -89,22 +89,26 @@ class Results:
     version_notes: tuple[str, ...] = ()  # sentences on upgrades, different versions, unknown commits
     devices: tuple[str, ...] = ()  # with the number of packs whose last attempt ran on each
 
-    @property
+    @cached_property
     def variants(self) -> list[str]:
         return [variant.name for variant in self.points]
 
-    @property
+    @cached_property
     def baselines(self) -> list[str]:
         """The variants of the baseline: several if an axis changes it."""
         return [variant.name for variant in self.sweep.baseline_points]
 
-    @property
+    @cached_property
     def tasks(self) -> list[str]:
         return list(dict.fromkeys(run.task for run in self.runs))
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         return sorted({run.seed for run in self.runs})
+
+    @cached_property
+    def _by_name(self) -> dict[str, Variant]:
+        return {point.name: point for point in self.points}
 
     @cached_property
     def _places(self) -> tuple[dict[int, int], dict[str, int]]:
@@ -134,7 +138,7 @@ class Results:
 
     def baseline_of(self, name: str) -> str | None:
         """The variant that `name` is compared with; None for the baseline itself and in a sweep without a baseline."""
-        variant = next(point for point in self.points if point.name == name)
+        variant = self._by_name[name]
         baseline = self.sweep.baseline_of(variant)
         return None if baseline is None or baseline == variant else baseline.name
 
@@ -193,7 +197,7 @@ def _importable(
     sweep: Sweep, imported: Mapping[tuple[str, str, int], RunMetrics], problems: list[str]
 ) -> dict[tuple[str, str, int], RunMetrics]:
     """The imported runs that fit the sweep; its definition may have changed after the import."""
-    own, usable = {run.variant.name for run in sweep.runs}, {}
+    own, usable = {variant.name for variant in sweep.grid_variants}, {}
     left_out: dict[str, None] = {}
     for (name, task, seed), run in imported.items():
         if name in own:

@@ -181,7 +181,7 @@ def _against(search: Search, folder: Path) -> dict[str, list[Place]]:
         raise DefinitionError(f"{folder}: its tasks ({', '.join(sweep.tasks)}) are not the tasks of {search.name}")
     found: dict[str, list[Place]] = {}
     scores = scores_of(search, sweep, folder)
-    configs = {run.variant: run.config for run in sweep.runs}
+    configs = {run.variant: run.config for run in sweep.first_runs}
     along = {variant: [name for name in search.space if name in dict(variant.point)] for variant in scores}
     differences = {variant: _differences(search, configs[variant]) for variant, names in along.items() if names}
     if not differences:

@@ -12,6 +12,8 @@ from analysis.statistics import Estimate
 from analysis.summary import Summary, shown_aggregates
 from analysis.text import format_estimate
 
+NO_RESULT = "–"  # the text of a cell without a finished run
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -49,7 +51,7 @@ def results_grid(summary: Summary) -> Grid:
         counts[name] = f"{min(runs)}" if min(runs) == max(runs) else f"{min(runs)}-{max(runs)}"
     if len(set(counts.values())) > 1:  # otherwise the caption states it
         columns.insert(0, ("seeds", {name: Cell(count) for name, count in counts.items()}))
-    rows = [(Cell(name), *(cells.get(name, Cell("–")) for _, cells in columns)) for name in counts]
+    rows = [(Cell(name), *(cells.get(name, Cell(NO_RESULT)) for _, cells in columns)) for name in counts]
     return Grid(("variant", *(title for title, _ in columns)), tuple(rows))
 
 

@@ -44,6 +44,8 @@ class Filter:
         Raises:
             DefinitionError: if no variant, task or seed of `runs` matches a word.
         """
+        if self.empty:
+            return self
         runs = list(runs)
         for word in self.seeds:
             low, high = _range(word.removeprefix("!"))
@@ -90,8 +92,8 @@ def make_filter(
 
 def matching_packs(status: SweepStatus, wanted: Filter, states: Collection[str]) -> dict[str, PackStatus]:
     """The packs in one of `states` with a run that `wanted` selects, by pack id."""
-    packs = {cell.pack.folder.pack_id: cell.pack for cell in status.cells if cell.pack and wanted.matches_run(cell)}
-    return {name: pack for name, pack in packs.items() if pack.state in states}
+    packs = dict.fromkeys(cell.pack for cell in status.cells if cell.pack and wanted.matches_run(cell))
+    return {pack.folder.pack_id: pack for pack in packs if pack.state in states}
 
 
 def describe_packs(status: SweepStatus, packs: Mapping[str, PackStatus], wanted: Filter) -> str:

@@ -100,6 +100,9 @@ After = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the packs and the job script; write and submit nothing.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask for confirmation.")]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Show every variant; a table of more than 50 variants is summarised otherwise.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 Variants = Annotated[

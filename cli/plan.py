@@ -13,7 +13,8 @@ from rich.text import Text
 from cli.console import DEFAULT_OUTPUTS, SplitTable, out, print_json
 from cli.device import HERE, Means, means_for
 from cli.help import App
-from cli.options import AsJson, Device, Lanes, Outputs, Overrides, Processes, SweepArgument
+from cli.options import AsJson, Device, Everything, Lanes, Outputs, Overrides, Processes, SweepArgument
+from cli.summary import more, shown_of
 from cli.sweep_argument import SHOWN_CHANGES, definition
 from scorer_core.provenance import git_error
 from scorer_core.support.commands import shown_path
@@ -23,6 +24,7 @@ from slurm.profile import Profile, load_profile
 from slurm.submit import number_of_jobs
 from sweeps import folders, price
 from sweeps.definition import Sweep
+from sweeps.expansion import Variant
 from sweeps.layout import makespan
 from sweeps.left_out import left_out, on_disk
 from sweeps.plan import Plan, PlannedPack, make_plan
@@ -43,6 +45,7 @@ def plan(
         typer.Option(metavar="NAME|PATH", help="Estimate the time under this profile (default: this machine)."),
     ] = None,
     device: Device = "auto",
+    everything: Everything = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the runs of a sweep, how many are left and the estimated time.
@@ -60,12 +63,12 @@ def plan(
     changes = folders.changes(sweep, planned.folder, overrides or ())
     if as_json:
         return print_json(plan_json(planned, source, changes))
-    print_plan(planned, source, changes)
+    print_plan(planned, source, changes, everything)
     if backend_of(where).on_this_machine:
         print_estimate(planned, means)
     else:
         out.print("\n".join(cluster_estimate(planned.packs, where, processes)))
-    return print_timescales(planned)
+    return print_timescales(planned, everything)
 
 
 def plan_for(
@@ -92,25 +95,17 @@ def print_problems(problems: Iterable[str]) -> None:
         out.print(Text.assemble(("problem:", "red"), f" {problem}"))
 
 
-def print_plan(planned: Plan, source: str, changes: Sequence[str] = ()) -> None:
+def print_plan(planned: Plan, source: str, changes: Sequence[str] = (), everything: bool = False) -> None:
     """Print the finished runs per variant and task, notes, and the packs to train.
 
-    `source` names the definition, and `changes` the keys in which it differs from the one used before.
+    `source` names the definition, and `changes` the keys in which it differs from the one used before. Without
+    `everything`, a long table is summarised.
     """
     sweep = planned.sweep
     out.print(Text.assemble((sweep.name, "bold"), f": {sweep.question}"))
     if sweep.paper:
         out.print(f"The paper: {sweep.paper}")
-    rows = []
-    for variant in sweep.grid_variants:
-        cells = []
-        for task in sweep.tasks:
-            ids = [run.run_id for run in sweep.runs if run.variant == variant and run.config.task == task]
-            done = sum(run_id in planned.done for run_id in ids)
-            diverged = sum(planned.done.get(run_id) == "diverged" for run_id in ids)
-            cells.append(f"{done}/{len(ids)} done" + (f", {diverged} diverged" if diverged else ""))
-        rows.append((variant.name + (" (baseline)" if variant in sweep.baseline_points else ""), *cells))
-    out.print(SplitTable(("variant", *sweep.tasks), rows))
+    _print_runs(planned, everything)
     damaged = f", {len(planned.damaged)} damaged" if planned.damaged else ""
     sizes = (len(sweep.grid_variants), "variant"), (len(sweep.tasks), "task"), (len(sweep.seeds), "seed")
     grid = " x ".join(count(number, noun) for number, noun in sizes)
@@ -128,6 +123,31 @@ def print_plan(planned: Plan, source: str, changes: Sequence[str] = ()) -> None:
         out.print(
             f"{count(len(planned.packs), 'pack')}: {lanes} ({started} already started); {steps:,} environment steps."
         )
+
+
+def _print_runs(planned: Plan, everything: bool) -> None:
+    """Print a table of the finished runs per variant and task; of many variants, some of its rows."""
+    sweep = planned.sweep
+    states: dict[Variant, dict[str, Counter[str]]] = {}
+    for variant, task, runs in sweep.runs_by_cell():
+        states.setdefault(variant, {})[task] = Counter(planned.done.get(run.run_id, "missing") for run in runs)
+    unfinished = [variant for variant, tasks in states.items() if any(states["missing"] for states in tasks.values())]
+    shown = shown_of(list(states), unfinished, everything)
+    baselines = set(sweep.baseline_points)
+    rows = []
+    for variant in shown:
+        name = variant.name + (" (baseline)" if variant in baselines else "")
+        rows.append((name, *(_progress(states[variant].get(task, Counter())) for task in sweep.tasks)))
+    out.print(SplitTable(("variant", *sweep.tasks), rows))
+    if len(shown) < len(states):
+        others = sum((sum(states[v].values(), Counter()) for v in states.keys() - set(shown)), Counter[str]())
+        out.print(more(len(states) - len(shown), "variant", f", {_progress(others)}", "scorer plan"))
+
+
+def _progress(states: Counter[str]) -> str:
+    """How many runs of a cell are done; `states` has the number in each state."""
+    done = f"{states.total() - states['missing']:,}/{states.total():,} done"
+    return done + (f", {states['diverged']:,} diverged" if states["diverged"] else "")
 
 
 def print_notes(planned: Plan, source: str, changes: Sequence[str] = ()) -> None:
@@ -152,11 +172,13 @@ def print_estimate(planned: Plan, means: Means) -> None:
         out.print("\n".join(means.lines()))
 
 
-def print_timescales(planned: Plan) -> None:
-    """Print for each schedule of the sweep which conditions hold, which fail, and why."""
+def print_timescales(planned: Plan, everything: bool) -> None:
+    """Print which conditions hold for each schedule, and why; without `everything`, only for some of many schedules."""
     symbols = " (a: leader learning rate, b: follower learning rate, k: updates)"
     out.print(Text.assemble(("\nTwo-timescale conditions", "bold"), symbols))
-    for found in timescales(planned.sweep):
+    schedules = timescales(planned.sweep)
+    shown = shown_of(schedules, everything=everything)
+    for found in shown:
         out.print(f"{folded(found.variants)}: {found.schedule}")
         conditions = Table.grid(Column(), Column(no_wrap=True), Column(overflow="fold"), padding=(0, 2))
         for condition in found.conditions:
@@ -164,6 +186,8 @@ def print_timescales(planned: Plan) -> None:
             conditions.add_row("", holds, f"{condition.name}: {condition.why}")
         if found.conditions:
             out.print(conditions)
+    if len(shown) < len(schedules):
+        out.print(more(len(schedules) - len(shown), "schedule", "", "scorer plan"))
 
 
 def plan_json(planned: Plan, source: str, changes: Sequence[str] = ()) -> dict[str, Any]:

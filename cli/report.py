@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -12,7 +13,8 @@ from rich.text import Text
 from analysis.choices import CURVE_REPS, REPS, Format, Scheme, Score, Venue
 from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, err, exit_with_error, out
 from cli.help import App
-from cli.options import Outputs, Overrides, SweepArgument
+from cli.options import Everything, Outputs, Overrides, SweepArgument
+from cli.summary import more, shown_of
 from cli.sweep_argument import existing_folder
 from scorer_core.support.commands import command, shown_path
 from scorer_core.support.text import count
@@ -107,6 +109,7 @@ def report(
     strict: Annotated[
         bool, typer.Option(help="Exit code 1 if there is a serious caveat, such as fewer than 5 seeds.")
     ] = False,
+    everything: Everything = False,
 ) -> None:
     """Create figures, tables and an HTML page from all finished runs."""
     from analysis.summary import Settings
@@ -126,7 +129,7 @@ def report(
     )
     drawn: dict[str, Any] = {"formats": formats} if formats else {}
     drawn |= {"figure": figure, "venue": venue, "strict": strict, "overrides": overrides or ()}
-    report_on(_trained(sweep, overrides, outputs), settings, **drawn)
+    report_on(_trained(sweep, overrides, outputs), settings, everything=everything, **drawn)
 
 
 @app.command(epilog="Example: scorer export quickstart --to my-notebook/data")
@@ -249,14 +252,20 @@ def _exit_on_error() -> Iterator[None]:
         exit_with_error(str(error), FAILED)
 
 
-def report_on(folder: Path, *settings: Any, **drawn: Any) -> None:
-    """Draw the report of the sweep in `folder` and print its results."""
+def report_on(folder: Path, *settings: Any, everything: bool = False, **drawn: Any) -> None:
+    """Draw the report of the sweep in `folder` and print its results: unless `everything`, of some of many variants."""
     from analysis.report import make_report  # imports matplotlib: a second
+    from analysis.tables import NO_RESULT
     from cli.results_table import ResultsTable
 
     with _exit_on_error():
         made = make_report(folder, *settings, **drawn)
-    out.print(ResultsTable(made.table, made.title))
+    rows = made.table.rows
+    unfinished = [row for row in rows if any(cell.text == NO_RESULT for cell in row)]
+    shown = shown_of(rows, unfinished, everything)
+    out.print(ResultsTable(replace(made.table, rows=tuple(shown)), made.title))
+    if len(shown) < len(rows):
+        out.print(more(len(rows) - len(shown), "variant", "", "scorer report"))
     for line in (made.answer, *made.against_random):
         out.print(line)
     for warning in made.warnings:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -152,7 +151,7 @@ def _status_or_exit(folder: Path) -> SweepStatus:
 def _stopping(found: SweepStatus, wanted: Filter) -> int:
     """The number of cancelled packs that still run and hold a run that `wanted` will select when it is cancelled."""
     stopping = [cell for cell in found.cells if cell.pack and cell.pack.stopping and cell.state == "running"]
-    selected = [cell for cell in stopping if wanted.matches_run(replace(cell, state="cancelled"))]
+    selected = [cell for cell in stopping if wanted.matches_run(cell._replace(state="cancelled"))]
     return len({cell.pack.folder.pack_id for cell in selected if cell.pack})
 
 

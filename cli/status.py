@@ -12,7 +12,7 @@ from cli import usage_view
 from cli.console import DEFAULT_OUTPUTS, out, print_json
 from cli.filters import make_filter
 from cli.help import App
-from cli.options import AsJson, Outputs, Seeds, States, SweepArgument, Tasks, Variants
+from cli.options import AsJson, Everything, Outputs, Seeds, States, SweepArgument, Tasks, Variants
 from cli.status_view import status_json, status_notes, status_table
 from cli.sweep_argument import submitted_folder
 from scorer_core.support.commands import shown_path
@@ -61,6 +61,7 @@ def status(
     usage: Annotated[
         bool, typer.Option("--usage", help="Show memory and time that jobs used, and values for the next profile.")
     ] = False,
+    everything: Everything = False,
     as_json: AsJson = False,
 ) -> None:
     folder = submitted_folder(sweep, outputs)
@@ -71,7 +72,8 @@ def status(
         found = read_status(folder, accounting, tolerant=True)
         left[:] = _left_out(found)
         chosen = wanted.among(cell.run for cell in found.cells)
-        found.cells = [cell for cell in found.cells if chosen.matches_run(cell)]
+        if not chosen.empty:
+            found.cells = [cell for cell in found.cells if chosen.matches_run(cell)]
         return found
 
     found = read(accounting=not watch and not usage)
@@ -81,18 +83,18 @@ def status(
     if as_json:
         return print_json(status_json(found) | {"left_out": left}, indent=None)
     if not watch:
-        out.print(status_table(found))
+        out.print(status_table(found, everything))
         for line in status_notes(found):
             out.print(line)
         for line in left:
             out.print(f"note: {line}")
         return None
-    with Live(_watched(found, left), console=out, auto_refresh=False) as live:
+    with Live(_watched(found, left, everything), console=out, auto_refresh=False) as live:
         try:
             while any(cell.state in ("running", "pending", "unknown") for cell in found.cells):
                 time.sleep(WATCH_SECONDS)
                 found = read(accounting=False)
-                live.update(_watched(found, left), refresh=True)
+                live.update(_watched(found, left, everything), refresh=True)
         except KeyboardInterrupt:
             return None
     return None
@@ -106,8 +108,8 @@ def _left_out(found: SweepStatus) -> list[str]:
     return left_out(found.folder, packs, wanted, lambda: load_submitted(found.folder), source)
 
 
-def _watched(found: SweepStatus, left: list[str]) -> Group:
+def _watched(found: SweepStatus, left: list[str], everything: bool) -> Group:
     lines = [*status_notes(found), *(Text(f"note: {line}") for line in left)]
     for line in lines:  # a line longer than the screen would put the next frame in the wrong place
         line.no_wrap, line.overflow = False, "fold"
-    return Group(status_table(found), *lines)
+    return Group(status_table(found, everything), *lines)

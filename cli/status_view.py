@@ -11,6 +11,7 @@ from rich.table import Column
 from rich.text import Text
 
 from cli.console import table
+from cli.summary import more, shown_of
 from scorer_core import versions
 from scorer_core.record_forms import now
 from scorer_core.support.commands import command_on, logs_command, retrain, run_command, shown_path
@@ -23,10 +24,14 @@ COLOURS = {"done": "green", "running": "cyan", "failed": "red", "lost": "red", "
 SHOWN_PACKS = 8  # of each state
 
 
-def status_table(status: SweepStatus) -> RenderableType:
-    """The number of runs in each state, one row per variant and task of the runs in `status.cells`."""
+def status_table(status: SweepStatus, everything: bool = False) -> RenderableType:
+    """The number of runs in each state, one row per variant and task of the runs in `status.cells`.
+
+    Without `everything`, a table of many variants is summarised.
+    """
     cells = status.cells
-    used = [state for state in STATES if any(cell.state == state for cell in cells)]
+    totals = Counter(cell.state for cell in cells)
+    used = [state for state in STATES if totals[state]]
     columns = [Column("variant"), Column("task")]
     columns += [Column(state, justify="right", style=COLOURS.get(state, "")) for state in used]
     speeds = any(cell.pack and cell.pack.speed for cell in cells)
@@ -35,20 +40,33 @@ def status_table(status: SweepStatus) -> RenderableType:
     if judged:
         columns.append(Column("verdicts", style="yellow"))
     drawn = table(*columns)
-    rows: dict[tuple[str, str], list[RunStatus]] = {}
+    variants: dict[str, dict[str, list[RunStatus]]] = {}
     for cell in cells:
-        rows.setdefault((cell.run.variant, cell.run.task), []).append(cell)
-    for (variant, task), group in rows.items():
-        counts = Counter(cell.state for cell in group)
-        numbers = (str(counts[state] or "") for state in used)
-        more = (*(_pace(group) if speeds else ()), *([_verdicts(group)] if judged else ()))
-        drawn.add_row(variant, task, *numbers, *more)
-    if len(rows) > 1:
+        variants.setdefault(cell.run.variant, {}).setdefault(cell.run.task, []).append(cell)
+    shown = shown_of(list(variants), _unfinished(cells), everything)
+    for variant in shown:
+        for task, group in variants[variant].items():
+            counts = Counter(cell.state for cell in group)
+            numbers = (str(counts[state] or "") for state in used)
+            others = (*(_pace(group) if speeds else ()), *([_verdicts(group)] if judged else ()))
+            drawn.add_row(variant, task, *numbers, *others)
+    if sum(map(len, variants.values())) > 1:
         drawn.add_section()
-        counts = Counter(cell.state for cell in cells)
-        drawn.add_row("all", "", *(str(counts[state]) for state in used), *(_pace(cells) if speeds else ()))
+        drawn.add_row("all", "", *(str(totals[state]) for state in used), *(_pace(cells) if speeds else ()))
     head = Text.assemble((status.folder.name, "bold"), f": {status.question}")
-    return Group(head, drawn)
+    if len(shown) == len(variants):
+        return Group(head, drawn)
+    hidden = variants.keys() - set(shown)
+    counts = Counter(cell.state for cell in cells if cell.run.variant in hidden)
+    what = ", ".join(f"{counts[state]:,} {state}" for state in STATES if counts[state])
+    return Group(head, drawn, Text(more(len(hidden), "variant", f": {what}", "scorer status")))
+
+
+def _unfinished(cells: Sequence[RunStatus]) -> list[str]:
+    """The variants with unfinished runs; first those with a run that has started, or that needs attention."""
+    waiting = [cell.run.variant for cell in cells if cell.state in ("pending", "missing")]
+    others = [cell.run.variant for cell in cells if cell.state not in ("done", "diverged", "pending", "missing")]
+    return list(dict.fromkeys([*others, *waiting]))
 
 
 def status_notes(status: SweepStatus) -> list[Text]:
@@ -58,12 +76,11 @@ def status_notes(status: SweepStatus) -> list[Text]:
 
 def _pace(cells: Sequence[RunStatus]) -> tuple[str, str]:
     """Environment steps per second of the lanes of `cells`, and the time until the slowest of their packs is done."""
-    lanes = Counter(cell.pack.folder.pack_id for cell in cells if cell.pack and cell.pack.speed)
-    packs = {cell.pack.folder.pack_id: cell.pack for cell in cells if cell.pack and cell.pack.speed}
+    packs = Counter(cell.pack for cell in cells if cell.pack and cell.pack.speed)
     if not packs:
         return "", ""
-    speed = sum(pack.speed * lanes[name] / len(pack.run_ids) for name, pack in packs.items())
-    return f"{speed:,.0f}", duration(max(pack.steps_to_go / pack.speed for pack in packs.values()))
+    speed = sum(pack.speed * lanes / len(pack.run_ids) for pack, lanes in packs.items())
+    return f"{speed:,.0f}", duration(max(pack.steps_to_go / pack.speed for pack in packs))
 
 
 def _verdicts(cells: Sequence[RunStatus]) -> str:
@@ -78,7 +95,7 @@ def _is_done(cell: RunStatus) -> bool:
 
 
 def _attention(status: SweepStatus, cells: Sequence[RunStatus]) -> list[Text]:
-    packs = {cell.pack.folder.pack_id: cell.pack for cell in cells if cell.pack}.values()
+    packs = dict.fromkeys(cell.pack for cell in cells if cell.pack)
     lines = []
     if status.scheduler_error:
         lines.append(
@@ -204,7 +221,7 @@ def _written(path: Path) -> float:
 
 def status_json(status: SweepStatus) -> dict[str, Any]:
     """The status for scripts; the progress of a run is that of its pack."""
-    packs = {cell.pack.folder.pack_id: cell.pack for cell in status.cells if cell.pack}
+    packs = {pack.folder.pack_id: pack for pack in dict.fromkeys(cell.pack for cell in status.cells if cell.pack)}
     return {
         "sweep": status.folder.name,
         "folder": str(status.folder),

@@ -27,9 +27,14 @@ def digest(value: Any) -> str:
 
 def run_id(config: "RunConfig") -> str:
     """Equal for configurations that compute the same run."""
+    seed = {} if config.seed == _defaults(type(config))["seed"] else {"seed": config.seed}
+    return digest({"schema": SCHEMA_VERSION, "settings": config.changed_settings | seed})
+
+
+def changed_settings(config: "RunConfig") -> dict[str, Any]:
+    """The canonical settings that differ from the defaults, without the seed."""
     defaults = _defaults(type(config))
-    changed = {name: value for name, value in canonical(config).items() if value != defaults[name]}
-    return digest({"schema": SCHEMA_VERSION, "settings": changed})
+    return {name: value for name, value in canonical(config).items() if value != defaults[name] and name != "seed"}
 
 
 def pack_id(run_ids: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """Which folders under `packs/` are packs."""
 
+import os
 from pathlib import Path
 
 from scorer_core.records import HALVED, PackFolder
@@ -27,7 +28,8 @@ def ignored_folders(packs: Path) -> list[str]:
 
 def _folders(packs: Path) -> list[Path]:
     try:
-        return sorted(path for path in packs.iterdir() if path.is_dir())
+        with os.scandir(packs) as entries:
+            return [packs / name for name in sorted(entry.name for entry in entries if entry.is_dir())]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from scorer_core import identity
 from scorer_core.support.errors import RecordError
@@ -27,19 +28,34 @@ Time = Annotated[str, AfterValidator(_time)]  # as `now` writes it
 Whole = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class PackRecord(BaseModel):
-    """pack.json"""
+class PackHead(BaseModel):
+    """pack.json, except its runs."""
 
     schema_version: Annotated[int, Field(alias="schema")] = 1  # of the run ids
     compiled: bool = False
     eager_allowed: bool = False  # may its first attempt train without torch.compile, where no compiler is?
     halved_from: str | None = None
-    runs: dict[str, dict[str, Any]] = {}
 
     @property
     def of_version_1(self) -> bool:
         """Did version 0.1 write it? Its run ids are of another schema, and its returns count 0 before an episode."""
         return self.schema_version < identity.SCHEMA_VERSION
+
+
+class PackRecord(PackHead):
+    """pack.json"""
+
+    runs: dict[str, dict[str, Any]] = {}
+
+
+class Unread(TypedDict):
+    """An object of which nothing is read."""
+
+
+class PackOutline(PackHead):
+    """pack.json without the settings of its runs: reading it takes a third of the time."""
+
+    runs: dict[str, Unread] = {}
 
 
 class RunResult(BaseModel):

@@ -18,8 +18,9 @@ import os
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -29,7 +30,16 @@ from scorer_core.config import RunConfig
 from scorer_core.identity import pack_id
 from scorer_core.metric_parts import MetricParts
 from scorer_core.provenance import read_provenance
-from scorer_core.record_forms import DoneRecord, EagerRecord, PackRecord, StateRecord, first_fault, now, read_record
+from scorer_core.record_forms import (
+    DoneRecord,
+    EagerRecord,
+    PackOutline,
+    PackRecord,
+    StateRecord,
+    first_fault,
+    now,
+    read_record,
+)
 from scorer_core.support.errors import MovedError, RecordError
 from scorer_core.support.files import numbered, refuse_links, replace_file, write_json
 from scorer_core.support.locks import Lock, try_lock
@@ -39,6 +49,7 @@ if TYPE_CHECKING:
 
 EAGER = "eager.json"  # why a pack that was planned as compiled is eager
 HALVED = "halved.json"  # names the two packs that replaced a pack which ran out of memory
+Form = TypeVar("Form", PackRecord, PackOutline)  # how much of pack.json is read
 
 
 class PackFolder:
@@ -49,7 +60,6 @@ class PackFolder:
 
     def __init__(self, path: Path):
         self.path = path
-        self._parts, self._commits = MetricParts(path / "metrics"), Commits(path / "checkpoint")
         self._committed: dict[str, str] | None = None  # the parts of the last commit, once this process has read it
         self._lock: Lock | None = None  # while this process holds it
 
@@ -66,6 +76,14 @@ class PackFolder:
         write_json(folder.path / "pack.json", version | {"compiled": compiled, **notes, "runs": runs})
         return folder
 
+    @cached_property
+    def _parts(self) -> MetricParts:
+        return MetricParts(self.path / "metrics")
+
+    @cached_property
+    def _commits(self) -> Commits:
+        return Commits(self.path / "checkpoint")
+
     @property
     def pack_id(self) -> str:
         return self.path.name
@@ -76,20 +94,20 @@ class PackFolder:
         Raises:
             RecordError: if pack.json is missing or damaged; so do the next methods.
         """
-        return list(self._recorded(self._pack()).values())
+        return list(self._recorded(self._pack(PackRecord)).values())
 
     def run_ids(self) -> list[str]:
         """The run ids, in the order of the lanes."""
-        return list(self._names(self._pack()).values())
+        return self.run_ids_and_origin()[0]
 
     def run_ids_and_origin(self) -> tuple[list[str], str | None]:
         """`run_ids`, and the id of the pack of which this one is a half (or None); pack.json is read once."""
-        pack = self._pack()
+        pack = self._pack(PackOutline)
         return list(self._names(pack).values()), pack.halved_from
 
     def tasks(self) -> list[str]:
         """The tasks of the runs, not checked: no environment is imported."""
-        return sorted({str(settings.get("task")) for settings in self._pack().runs.values()})
+        return sorted({str(settings.get("task")) for settings in self._pack(PackRecord).runs.values()})
 
     def known_runs(self) -> set[str]:
         """The run ids of a pack that may be damaged, from the first record that can be read; empty if none can."""
@@ -111,7 +129,7 @@ class PackFolder:
                 raise RecordError(f"{self.path / 'pack.json'}: damaged: run {run_id} has another run's configuration")
         return recorded
 
-    def _names(self, pack: PackRecord) -> dict[str, str]:
+    def _names(self, pack: PackRecord | PackOutline) -> dict[str, str]:
         """Run ids, by the run ids in the pack's files: other ones if version 0.1 wrote them.
 
         A run for which version 0.1 had another result, or that equals another run of the pack, keeps its old id, which
@@ -120,18 +138,18 @@ class PackFolder:
         if not pack.of_version_1:
             return {run_id: run_id for run_id in pack.runs}
         names: dict[str, str] = {}
-        for recorded, config in self._recorded(pack).items():
+        for recorded, config in self._recorded(self._pack(PackRecord)).items():
             new = not identity.computes_otherwise_since_version_1(config) and config.run_id not in names.values()
             names[recorded] = config.run_id if new else recorded
         return names
 
     def compiled(self) -> bool:
         """Whether all its attempts use torch.compile; compiled and eager code differ in their last bits."""
-        return self._pack().compiled and not (self.path / EAGER).exists()
+        return self._pack(PackOutline).compiled and not (self.path / EAGER).exists()
 
     def eager_allowed(self) -> bool:
         """Whether a compiled pack may become an eager one, before it trains."""
-        return self._pack().eager_allowed
+        return self._pack(PackOutline).eager_allowed
 
     def make_eager(self, because: str) -> None:
         """From now on no attempt uses torch.compile. The caller holds the lock, and no step is committed.
@@ -146,8 +164,8 @@ class PackFolder:
         found = read_record(self.path / EAGER, EagerRecord)
         return found.because if found else None
 
-    def _pack(self) -> PackRecord:
-        pack = read_record(self.path / "pack.json", PackRecord)
+    def _pack(self, form: type[Form]) -> Form:
+        pack = read_record(self.path / "pack.json", form)
         if not pack or not pack.runs:
             raise RecordError(f"{self.path / 'pack.json'}: missing, or names no run")
         if pack_id(list(pack.runs)) != self.pack_id:
@@ -182,9 +200,26 @@ class PackFolder:
     def done(self) -> dict[str, dict[str, Any]]:
         """The finished runs, each with its `status` (`RunResult`) and its `verdicts`."""
         done = self._done()
-        if not done:
+        return self._results(done, self._names(self._pack(PackOutline))) if done else {}
+
+    def verified_done(self) -> dict[str, dict[str, Any]]:
+        """`done`, compared with pack.json and the parts on disk; every part is compared with its checksum.
+
+        Raises:
+            RecordError: if they differ, or a part is missing or damaged; the message names the file.
+        """
+        done = self._done()
+        if not done or not done.runs:
             return {}
-        names = self._names(self._pack())
+        names = self._names(self._pack(PackOutline))
+        self._compare(done, names)
+        if done.parts is not None and (left := {part.name for part in self.parts()} - done.parts.keys()):
+            raise RecordError(f"{self.path / 'done.json'}: damaged: does not list the metrics part {min(left)}")
+        for name, checksum in self._parts_of(done).items():
+            self._parts.check(name, checksum)
+        return self._results(done, names)
+
+    def _results(self, done: DoneRecord, names: Mapping[str, str]) -> dict[str, dict[str, Any]]:
         return {names.get(name, name): run.model_dump(exclude_unset=True) for name, run in done.runs.items()}
 
     def _done(self) -> DoneRecord | None:
@@ -309,7 +344,7 @@ class PackFolder:
         parts = self._committed_parts()
         if not parts:
             return schema.empty_table()
-        pack = self._pack()
+        pack = self._pack(PackOutline)
         read = metric_rows.with_columns((*columns, "episodes")) if pack.of_version_1 else schema
         tables = [
             metric_rows.from_parquet(
@@ -332,27 +367,17 @@ class PackFolder:
         rows = self.rows(SCHEMA.names, [run_id])
         return rows.slice(rows.num_rows - 1).to_pylist()[0] if rows.num_rows else {}
 
-    def verify(self) -> None:
-        """Compare done.json with pack.json and with the parts on disk, and every committed part with its checksum.
-
-        Raises:
-            RecordError: if they differ, or a part is missing or damaged; the message names the file.
-        """
-        self.verify_results()
-        done = self._done()
-        if done and done.parts is not None and (left := {part.name for part in self.parts()} - done.parts.keys()):
-            raise RecordError(f"{self.path / 'done.json'}: damaged: does not list the metrics part {min(left)}")
-        for name, checksum in self._committed_parts().items():
-            self._parts.check(name, checksum)
-
     def verify_results(self) -> None:
         """Compare the runs in done.json with those in pack.json.
 
         Raises:
             RecordError: if pack.json does not have all of them.
         """
-        strange = self.done().keys() - set(self.run_ids())
-        if strange:
+        if done := self._done():
+            self._compare(done, self._names(self._pack(PackOutline)))
+
+    def _compare(self, done: DoneRecord, names: Mapping[str, str]) -> None:
+        if strange := {names.get(name, name) for name in done.runs} - set(names.values()):
             raise RecordError(f"{self.path / 'done.json'}: damaged: pack.json has no run {min(strange)}")
 
     def parts(self) -> list[Path]:
@@ -365,9 +390,11 @@ class PackFolder:
         done.json lists the parts of a finished pack, the newest readable checkpoint those of an unfinished one.
         """
         for _ in range(2):  # another process may write done.json and remove the checkpoints in between
-            done = self._done()
-            if done:
-                return dict.fromkeys((part.name for part in self.parts()), "") if done.parts is None else done.parts
+            if done := self._done():
+                return self._parts_of(done)
             if listed := self._commits.listed_parts():
                 return listed
         return {}
+
+    def _parts_of(self, done: DoneRecord) -> dict[str, str]:
+        return dict.fromkeys((part.name for part in self.parts()), "") if done.parts is None else done.parts

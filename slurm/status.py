@@ -8,10 +8,11 @@ written; this does not affect other packs.
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -41,7 +42,7 @@ class MadeReport(BaseModel):
     runs: dict[str, Any]
 
 
-@dataclass
+@dataclass(eq=False)  # hashable: a table with a run per line looks up the packs of all runs
 class PackStatus:
     """One pack: its state is that of its runs, unless `done` names them one by one."""
 
@@ -73,8 +74,7 @@ class PackStatus:
         return (beat.get("total_steps", 0) - beat.get("step", 0)) * beat.get("lanes", 0)
 
 
-@dataclass(frozen=True)
-class RunStatus:
+class RunStatus(NamedTuple):
     """One run of the sweep definition, its pack and its state."""
 
     run: GridRun
@@ -174,15 +174,15 @@ def _read_packs(packs: Path, problems: list[str]) -> dict[str, PackStatus]:
     for pack in pack_folders(packs):
         state = PackStatus(pack, [], {}, {})
         try:
-            state.done = pack.done()
-            if state.done:
-                state.run_ids = list(state.done)
-                pack.verify()
-            else:
+            state.done = pack.verified_done()
+            state.run_ids = list(state.done)
+            if not state.done:
                 state.run_ids, state.halved_from = pack.run_ids_and_origin()
         except RecordError as error:
             state.damage = str(error)
-            state.run_ids = state.run_ids or list(pack.known_runs())
+            with suppress(RecordError):
+                state.done = pack.done()
+            state.run_ids = list(state.done or pack.known_runs())
         if not state.done:
             try:
                 state.heartbeat = pack.state()

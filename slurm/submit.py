@@ -100,10 +100,13 @@ def group_by_snapshot(chosen: Selection, found: SweepStatus) -> list[tuple[Path 
     None is the current code. It is used for packs without a snapshot, and for packs whose snapshot is of an older
     version with other commands; `Selection.outdated` counts the latter.
     """
+    kept = [submission for submission in found.submissions if submission.code.exists()]
+    latest = {name: submission.code for submission in kept for name in submission.packs}
+    startable = {code: snapshot.is_startable(code) for code in set(latest.values())}
     parts: dict[Path | None, Selection] = {}
     for name in chosen.packs:
-        last = next((s.code for s in reversed(found.submissions) if name in s.packs and s.code.exists()), None)
-        outdated = last is not None and not snapshot.is_startable(last)
+        last = latest.get(name)
+        outdated = last is not None and not startable[last]
         part = parts.setdefault(None if outdated else last, Selection([]))
         part.packs.append(name)
         part.outdated += outdated

@@ -1,6 +1,5 @@
-"""The cells of a sweep's grid (variant x task x seed), which of them `exclude` removes, and when settings are equal."""
+"""The cells of a sweep's grid (variant x task), which of them `exclude` removes, and when settings are equal."""
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +7,12 @@ from typing import Any
 from scorer_core.config import RunConfig
 from scorer_core.fields import significant
 from sweeps.errors import DefinitionError
-from sweeps.expansion import Settings, Variant, run_config
+from sweeps.expansion import Point, Settings, Variant
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Run:
-    """One cell of the grid. Cells with equal configurations are one run, which is trained once."""
+    """A seed of a cell of the grid. Where two cells have equal configurations, they share a run: it is trained once."""
 
     variant: Variant
     config: RunConfig
@@ -26,37 +25,25 @@ class Run:
 
 @dataclass(frozen=True)
 class GridCell:
-    """One cell of the grid before `exclude`."""
+    """One cell of the grid before `exclude`, which does not depend on seeds."""
 
-    run: Run
+    run: Run  # with the first seed
     excluded: bool
     matched: set[int]  # positions in `exclude` of the entries that match one of its points
 
 
-def grid_cells(
-    variants: Iterable[tuple[Variant, list[Settings]]],
-    tasks: Sequence[str],
-    seeds: Sequence[int],
-    exclude: Sequence[Settings],
-) -> list[GridCell]:
-    """Every cell: variants in their order, then tasks, then seeds.
+def grid_cells(variants: Iterable[tuple[Variant, list[Point]]], exclude: Sequence[Settings]) -> list[GridCell]:
+    """Every cell: variants in their order, then tasks.
 
     Points that compute the same are one cell, which is excluded only if all of these points are.
 
     Args:
-        variants: each variant with the settings of its points, from `expansion.expand`.
-        tasks: names of tasks.
-        seeds: seeds of the runs.
+        variants: each variant with its points, from `expansion.expand`.
         exclude: entries of conditions.
-
-    Raises:
-        DefinitionError: if the settings of a cell are not a valid run.
     """
     cells = []
     for variant, points in variants:
-        for task, seed in itertools.product(tasks, seeds):
-            place = {"task": task, "seed": seed}
-            configs = [run_config(variant, settings | place) for settings in points[: None if exclude else 1]]
+        for configs in zip(*points[: None if exclude else 1], strict=True):  # of one task, at every point
             matched = [_matching_entries(exclude, variant, config) for config in configs]
             kept = next((config for config, by in zip(configs, matched, strict=True) if not by), None)
             cells.append(GridCell(Run(variant, kept or configs[0]), kept is None, set().union(*matched)))

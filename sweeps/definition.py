@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
@@ -26,7 +26,7 @@ from sweeps.expansion import (
 from sweeps.text_types import FolderName, Name, Text, is_name
 
 TOP_LEVEL = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}  # settings with a key at the top level
-MAX_RUNS = 100_000  # of a grid before `exclude`; planning so many takes about half a minute
+MAX_RUNS = 100_000  # of a grid before `exclude`; docs/performance.md has the cost of planning so many
 SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "fixed_lr", "preset"} - set(TOP_LEVEL)
 NOT_ON_AN_AXIS = {"preset", "fixed_lr"}  # they say how other settings of their layer are read
 
@@ -164,18 +164,28 @@ class Sweep(BaseModel):
         Raises:
             DefinitionError: if a cell's settings are not a valid run, or `exclude` leaves none.
         """
-        runs = [cell.run for cell in self._cells if not cell.excluded]
-        if not runs:
+        if not self.first_runs:
             raise DefinitionError("exclude: removes every run")
-        self._check_toggles(runs)
-        self._check_reported(runs)
-        self._check_baseline(runs)
-        return runs
+        self._check_toggles()
+        self._check_reported()
+        self._check_baseline()
+        return [Run(run.variant, run.config.with_seed(seed)) for run in self.first_runs for seed in self.seeds]
+
+    @cached_property
+    def first_runs(self) -> list[Run]:
+        """Of each variant on each task, the run with the first seed. The other runs differ from it only in the seed."""
+        return [cell.run for cell in self._cells if not cell.excluded]
+
+    def runs_by_cell(self) -> Iterator[tuple[Variant, str, list[Run]]]:
+        """Each variant on each task, with its runs, one per seed."""
+        for place, first in enumerate(self.first_runs):
+            start = place * len(self.seeds)
+            yield first.variant, first.config.task, self.runs[start : start + len(self.seeds)]
 
     @cached_property
     def grid_variants(self) -> list[Variant]:
         """The variants that have runs, in the order written."""
-        return list(dict.fromkeys(run.variant for run in self.runs))
+        return list(dict.fromkeys(run.variant for run in self.first_runs))
 
     @cached_property
     def baseline_points(self) -> list[Variant]:
@@ -199,30 +209,30 @@ class Sweep(BaseModel):
         layers = {name: [self.base, *own] for name, own in layers_of_variants(self.variants, self.ablate).items()}
         first_seed = [{"task": task, "seed": self.seeds[0]} for task in self.tasks]
         variants = list(expand(layers, dimensions_of(self.axes, self.zip), self.total_steps, first_seed))
-        points: dict[str, list[Settings]] = {}
-        for variant, settings in variants:
-            points.setdefault(variant.base_name, []).extend(settings)
-        check_settings_are_read(self.variants, points)
-        return cells.grid_cells(variants, self.tasks, self.seeds, self.exclude)
+        algorithms: dict[str, list[str]] = {}
+        for variant, points in variants:
+            algorithms.setdefault(variant.base_name, []).extend(point[0].algorithm for point in points)
+        check_settings_are_read(self.variants, algorithms)
+        return cells.grid_cells(variants, self.exclude)
 
-    def _check_toggles(self, runs: list[Run]) -> None:
+    def _check_toggles(self) -> None:
         ids: dict[str, set[str]] = {}
-        for run in runs:
+        for run in self.first_runs:
             ids.setdefault(run.variant.base_name, set()).add(run.run_id)
         for name in self.ablate.variants() if self.ablate else ():
             if self.ablate and ids.get(name) and ids.get(name) == ids.get(self.ablate.from_):
                 raise DefinitionError(f"ablate.toggle: '{name}' computes the same as {self.ablate.from_}")
 
-    def _check_reported(self, runs: list[Run]) -> None:
-        known = {(run.variant.name, run.config.task) for run in runs}
+    def _check_reported(self) -> None:
+        known = {(run.variant.name, run.config.task) for run in self.first_runs}
         for source, variants in self.reported.items():
             for variant, tasks in variants.items():
                 for task in tasks:
                     if (variant, task) not in known:
                         raise DefinitionError(f"reported.{source}: this sweep has no run of '{variant}' on {task}")
 
-    def _check_baseline(self, runs: list[Run]) -> None:
-        points = list(dict.fromkeys(run.variant for run in runs))
+    def _check_baseline(self) -> None:
+        points = self.grid_variants
         found = self._matches_baseline(points)
         if self.baseline is None or self.baseline in list(self.variants) or len(found) == 1:
             return

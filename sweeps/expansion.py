@@ -3,17 +3,19 @@
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pydantic import ValidationError
 
-from scorer_core.config import DEFAULTS, RunConfig, unread_settings
+from scorer_core.config import RunConfig, unread_settings
 from scorer_core.settings import resolve
 from sweeps.ablation import Ablate, format_value
 from sweeps.errors import DefinitionError, one_line
 
 Settings = dict[str, Any]
 Layers = Sequence[Mapping[str, Any]]  # settings, later ones winning
+Point = list[RunConfig]  # a variant as written at one point of the grid: one run per task
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Variant:
     base_name: str  # its key in `variants`; "" in a sweep without variants
     point: tuple[tuple[str, Any], ...] = ()  # its values on the axes that change at least one of its runs
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name in plans, tables and figures, such as `scorer ratio=5`."""
         return (
@@ -51,8 +53,8 @@ def dimensions_of(axes: Mapping[str, Sequence[Any]], paired: Mapping[str, Sequen
 
 def expand(
     layers: Mapping[str, Layers], dimensions: Sequence[Sequence[Settings]], total_steps: int, cells: Sequence[Settings]
-) -> Iterator[tuple[Variant, list[Settings]]]:
-    """Each distinct variant, with the resolved settings of every point of the grid that computes the same.
+) -> Iterator[tuple[Variant, list[Point]]]:
+    """Each distinct variant, with every point of the grid that computes the same.
 
     A variant's name has an axis only if a move along this axis alone changes a run on at least one task: a ratio
     changes nothing of a monolithic baseline, which is therefore one variant for all ratios.
@@ -61,51 +63,54 @@ def expand(
         layers: for each variant as written, its layers of settings (`base` among them).
         dimensions: the settings along each dimension of the grid.
         total_steps: environment steps of each run.
-        cells: `task` and `seed` of one run per task, to find out which points compute the same.
+        cells: `task` and `seed` of one run per task.
 
     Raises:
         DefinitionError: if the settings of a point are not valid.
     """
     places = list(itertools.product(*(range(len(dimension)) for dimension in dimensions)))
     for base_name, own in layers.items():
-        settings, run_ids = {}, {}
+        points: dict[tuple[int, ...], Point] = {}
+        run_ids: dict[tuple[int, ...], tuple[str, ...]] = {}
+        # By dimension and place on all others: what the points computed along this line through the grid.
+        lines: list[dict[tuple[int, ...], set[tuple[str, ...]]]] = [{} for _ in dimensions]
         for place in places:
             point = {k: v for dimension, i in zip(dimensions, place, strict=True) for k, v in dimension[i].items()}
             variant = Variant(base_name, tuple(point.items()))
-            settings[place] = _resolve(variant, [*own, point]) | {"total_steps": total_steps}
-            run_ids[place] = tuple(run_config(variant, settings[place] | cell).run_id for cell in cells)
-        changes_a_run = {
-            place: [
-                len({run_ids[(*place[:axis], i, *place[axis + 1 :])] for i in range(len(dimension))}) > 1
-                for axis, dimension in enumerate(dimensions)
-            ]
-            for place in places
-        }
-        distinct: dict[tuple[str, ...], tuple[Variant, list[Settings]]] = {}
+            settings = _resolve(variant, [*own, point]) | {"total_steps": total_steps}
+            points[place] = [run_config(variant, settings | cell) for cell in cells]
+            run_ids[place] = tuple(config.run_id for config in points[place])
+            for axis, line in enumerate(lines):
+                line.setdefault((*place[:axis], *place[axis + 1 :]), set()).add(run_ids[place])
+        distinct: dict[tuple[str, ...], tuple[Variant, list[Point]]] = {}
         for place in places:
-            steps = [dimensions[axis][i] for axis, i in enumerate(place) if changes_a_run[place][axis]]
+            steps = [
+                dimensions[axis][place[axis]]
+                for axis, line in enumerate(lines)
+                if len(line[*place[:axis], *place[axis + 1 :]]) > 1
+            ]
             point = tuple((field, _hashable(value)) for step in steps for field, value in step.items())
-            distinct.setdefault(run_ids[place], (Variant(base_name, point), []))[1].append(settings[place])
+            distinct.setdefault(run_ids[place], (Variant(base_name, point), []))[1].append(points[place])
         yield from distinct.values()
 
 
-def check_settings_are_read(variants: Mapping[str, Settings], points: Mapping[str, Iterable[Settings]]) -> None:
+def check_settings_are_read(variants: Mapping[str, Settings], algorithms: Mapping[str, Iterable[str]]) -> None:
     """Reject a setting of a variant as written that its algorithm does not read: it would have no effect.
 
     Args:
         variants: the settings of each variant as written, by name.
-        points: the resolved settings of each variant at every point of the axes, which may change the algorithm.
+        algorithms: those of each variant at all points of the axes, which may change the algorithm.
 
     Raises:
         DefinitionError: if there is such a setting; the message names the variant, the setting and the algorithm.
     """
     for name, written in variants.items():
-        algorithms = dict.fromkeys(settings.get("algorithm", DEFAULTS["algorithm"]) for settings in points[name])
-        unread = set.intersection(*(set(unread_settings(algorithm)) for algorithm in algorithms))
+        chosen = dict.fromkeys(algorithms[name])
+        unread = set.intersection(*(set(unread_settings(algorithm)) for algorithm in chosen))
         for field in written:
             if field in unread:
                 raise DefinitionError(
-                    f"variants.{name}.{field}: has no effect, because {' and '.join(algorithms)} does not read it"
+                    f"variants.{name}.{field}: has no effect, because {' and '.join(chosen)} does not read it"
                 )
 
 

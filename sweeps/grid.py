@@ -10,9 +10,10 @@ from pydantic import BaseModel
 from scorer_core import config, identity, registry
 from scorer_core.record_forms import read_record
 from scorer_core.support.errors import RecordError
-from scorer_core.support.files import write_json
+from scorer_core.support.files import replace_file
 from sweeps import ablation, cells, definition, expansion, loading, old_names, reading
 from sweeps.cells import Run
+from sweeps.definition import Sweep
 
 INDEX = "index.json"
 DEFINITIONS = (ablation, cells, definition, expansion, loading, old_names, reading)
@@ -35,13 +36,32 @@ def grid_run(run: Run) -> GridRun:
     return GridRun(run.run_id, run.variant.name, run.variant.base_name, run.config.task, run.config.seed)
 
 
+class IndexedCell(BaseModel):
+    """The runs of a variant on a task; a run that an earlier cell has is left out."""
+
+    variant: str
+    base_name: str
+    task: str
+    run_ids: list[str]
+    seeds: list[int]
+
+
 class Index(BaseModel):
     """submissions/index.json"""
 
     of: str  # SHA-256 of the files that it was made from
     name: str
     question: str
-    runs: list[GridRun]
+    cells: list[IndexedCell]
+
+    @property
+    def grid(self) -> "Grid":
+        runs = [
+            GridRun(run_id, cell.variant, cell.base_name, cell.task, seed)
+            for cell in self.cells
+            for run_id, seed in zip(cell.run_ids, cell.seeds, strict=True)
+        ]
+        return Grid(self.name, self.question, runs)
 
 
 class Grid(NamedTuple):
@@ -68,11 +88,22 @@ def grid(folder: Path) -> Grid:
     with suppress(RecordError):
         known = read_record(index, Index)
         if known and known.of == digest:
-            return Grid(known.name, known.question, known.runs)
+            return known.grid
     sweep = loading.load_submitted(folder)
-    runs: dict[str, GridRun] = {}
-    for run in sweep.runs:
-        runs.setdefault(run.run_id, grid_run(run))
+    made = Index(of=digest, name=sweep.name, question=sweep.question, cells=_cells(sweep))
     with suppress(RecordError):  # without write permission, every call builds the grid
-        write_json(index, {"of": digest, "name": sweep.name, "question": sweep.question, "runs": list(runs.values())})
-    return Grid(sweep.name, sweep.question, list(runs.values()))
+        replace_file(index, made.model_dump_json().encode())
+    return made.grid
+
+
+def _cells(sweep: Sweep) -> list[IndexedCell]:
+    found: list[IndexedCell] = []
+    known: set[str] = set()
+    for variant, task, runs in sweep.runs_by_cell():
+        new = [run for run in runs if run.run_id not in known]
+        run_ids, seeds = [run.run_id for run in new], [run.config.seed for run in new]
+        known.update(run_ids)
+        found.append(
+            IndexedCell(variant=variant.name, base_name=variant.base_name, task=task, run_ids=run_ids, seeds=seeds)
+        )
+    return found

@@ -17,7 +17,8 @@ from sweeps.loading import load_submitted
 
 SHOWN = 5  # groups of runs in one line
 SHOWN_SEEDS = 10  # seeds of one group
-COMPARED = 200  # runs of the definition that a run on disk is compared with
+COMPARED = 200  # variants (on a task) of the definition that a run on disk is compared with
+COMPARED_FIELDS = [name for name in DEFAULTS if name not in ("task", "seed")]
 
 
 class OnDisk(NamedTuple):
@@ -121,24 +122,28 @@ def _in_words(found: Mapping[PackFolder, set[str]], now: Sweep, names: Mapping[s
 
 def _named(groups: list[Group], now: Sweep, names: Mapping[str, str]) -> list[str]:
     """The name of each group. Groups of the same variant and task name all settings in which these groups differ."""
-    like = [run.config for run in now.runs[:COMPARED]]
-    of_variant = {(run.variant.name, run.config.task): run.config for run in reversed(now.runs)}
+    like = [run.config for run in now.first_runs[:COMPARED]]
+    of_variant = {(run.variant.name, run.config.task): run.config for run in reversed(now.first_runs)}
     heads: list[tuple[str, str]] = []
     differing: list[set[str]] = []
+    same_head: dict[tuple[str, str], list[RunConfig]] = {}
     for config, run_ids, _ in groups:
         variant = next((names[run_id] for run_id in run_ids if run_id in names), None)
         heads.append((variant or config.coupling, config.task))
+        same_head.setdefault(heads[-1], []).append(config)
         if variant:
             differing.append(_difference(config, of_variant.get(heads[-1], config)))
         else:
             alike = [other for other in like if other.coupling == config.coupling] or like
             differing.append(min((_difference(config, other) for other in alike), key=len) - {"coupling"})
-    found = []
-    for (config, _, _), head, fields in zip(groups, heads, differing, strict=True):
-        same_head = [other.config for other, theirs in zip(groups, heads, strict=True) if theirs == head]
-        fields = fields.union(*(_difference(config, other) for other in same_head))
-        found.append(" ".join([head[0], *_settings(config, fields)]) + f" on {config.task}")
-    return found
+    # A field in which any two groups differ is one in which some group differs from the first.
+    among = {
+        head: set().union(*(_difference(one, first) for one in others)) for head, (first, *others) in same_head.items()
+    }
+    return [
+        " ".join([head[0], *_settings(config, fields | among[head])]) + f" on {config.task}"
+        for (config, _, _), head, fields in zip(groups, heads, differing, strict=True)
+    ]
 
 
 def _settings(config: RunConfig, fields: Collection[str]) -> list[str]:
@@ -150,5 +155,5 @@ def _settings(config: RunConfig, fields: Collection[str]) -> list[str]:
 
 
 def _difference(config: RunConfig, other: RunConfig) -> set[str]:
-    same = ("task", "seed")
-    return {name for name in DEFAULTS if name not in same and getattr(config, name) != getattr(other, name)}
+    ours, theirs = vars(config), vars(other)
+    return {name for name in COMPARED_FIELDS if ours[name] != theirs[name]}

@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -68,7 +69,7 @@ class Plan:
     damaged: frozenset[str]  # run ids that are neither in `done` nor in `packs`: a record of their pack is damaged
     problems: tuple[str, ...]  # damaged records, and how to train their runs again
 
-    @property
+    @cached_property
     def run_ids(self) -> set[str]:
         """The ids of all runs of the sweep."""
         return {run.run_id for run in self.sweep.runs}
@@ -143,9 +144,8 @@ def make_plan(
     problems = ignored_folders(folder / "packs")
     for pack in pack_folders(folder / "packs"):
         try:
-            statuses = pack.done()
+            statuses = pack.verified_done()
             if statuses:
-                pack.verify()
                 done |= {run_id: entry["status"] for run_id, entry in statuses.items() if run_id in wanted}
             else:
                 configs = pack.configs()

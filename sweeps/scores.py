@@ -1,5 +1,6 @@
 """The score of a trial: from the logged rows of its runs to one number per objective. `read_curves` reads files."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -23,12 +24,12 @@ def read_curves(folders: Iterable[PackFolder], run_ids: Iterable[str]) -> dict[s
     wanted, found = set(run_ids), dict[str, Curve]()
     for folder in folders:
         table = folder.rows(["return"], wanted)
-        ids = np.asarray(table["run_id"].to_pylist())
         steps, returns = table["step"].to_numpy(), table["return"].to_numpy().astype(float)
-        for run_id in dict.fromkeys(ids.tolist()):
-            mine = np.flatnonzero(ids == run_id)
-            if run_id not in found or len(mine) > len(found[run_id][0]):
-                found[run_id] = steps[mine], returns[mine]
+        end = 0
+        for run_id, rows in itertools.groupby(table["run_id"].to_pylist()):  # sorted by run
+            start, end = end, end + sum(1 for _ in rows)
+            if run_id not in found or end - start > len(found[run_id][0]):
+                found[run_id] = steps[start:end], returns[start:end]
     return found
 
 

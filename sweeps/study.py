@@ -54,6 +54,7 @@ class Study:
         """
         self.search, self.folder = search, folder
         self._failed_to_draw = ""  # why the sampler drew no point the last time
+        self._finished: dict[int, dict[str, Any]] = {}  # attributes of finished trials that were checked, by number
         self._asking = Lock(folder / "asking.lock")
         frozen = folder / "search.yaml"
         if frozen.exists():
@@ -225,8 +226,12 @@ class Study:
         with as_storage_error(self.storage_location):
             found = self.optuna.get_trials(deepcopy=False)
         for trial in found:
+            if trial.number in self._finished:  # it does not change any more
+                continue
             if fault := trials.fault(trial, self.search):
                 raise StorageError(f"storage {self.storage_location}: damaged: trial {trial.number}: {fault}")
+            if trial.state.is_finished():
+                self._finished[trial.number] = trials.attributes(trial)
         return found
 
     def _started(self) -> int:
@@ -267,7 +272,9 @@ class Study:
         Each has `num_runs` values in the order of `Search.runs`, NaN for a run without a score.
         """
         key = trials.rung_scores_key(rung)
-        of_trials = {trial.number: trials.attributes(trial) for trial in self.trials()}
+        of_trials = {
+            trial.number: self._finished.get(trial.number) or trials.attributes(trial) for trial in self.trials()
+        }
         return {number: np.array(found[key], float) for number, found in of_trials.items() if key in found}
 
     # --- writing ---

@@ -14,6 +14,7 @@ from scorer_core.config import RunConfig
 from scorer_core.fields import significant
 from scorer_core.support.errors import user_code
 from sweeps.definition import Sweep
+from sweeps.expansion import Variant
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,10 @@ class Timescales:
 def timescales(sweep: Sweep) -> list[Timescales]:
     """The conditions of all variants of `sweep`; variants with equal results are one entry."""
     found: dict[tuple[str, tuple[Condition, ...]], list[str]] = {}
-    for variant in sweep.grid_variants:
-        config = next(run.config for run in sweep.runs if run.variant == variant)
+    first: dict[Variant, RunConfig] = {}
+    for run in sweep.first_runs:
+        first.setdefault(run.variant, run.config)
+    for variant, config in first.items():
         found.setdefault((_schedule(config), tuple(conditions(config))), []).append(variant.name)
     return [Timescales(tuple(names), schedule, held) for (schedule, held), names in found.items()]
 

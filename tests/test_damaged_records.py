@@ -45,7 +45,7 @@ FORMS = {
                   '{"runs": EACH({"status": "done"}), "parts": [1]}'],
     "pack.json": ["[1]", "null", '{"runs": 5}', '{"runs": EACH(5)}', '{"runs": EACH({"newer": 1})}'],
     "provenance.json": ["null", "[1]", '{"git_diff": 5}', '{"packages": [1]}'],
-    "index.json": ["[1]", '{"of": 5}', '{"of": "x", "name": "", "question": "", "runs": [[1]]}'],
+    "index.json": ["[1]", '{"of": 5}', '{"of": "x", "name": "", "question": "", "cells": [[1]]}'],
     "missing.json": ["[1]", '{"time": "x", "report": true, "runs": {}}', "5"],
     "submission.json": ["[1]", '{"time": "x"}', "null"],
     "batch.json": ["[1]", '{"points": 5}', "null"],

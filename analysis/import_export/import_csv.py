@@ -43,7 +43,7 @@ def import_runs(folder: Path, sources: Sequence[Path], columns: Columns | None =
         RecordError: if a file cannot be written; nothing is imported then.
     """
     sweep = read_sweep(folder)
-    own = {run.variant.name for run in sweep.runs}
+    own = {variant.name for variant in sweep.grid_variants}
     known = read_imported(folder, [])
     targets: dict[Path, Path] = {}  # the file that stores the runs -> the imported file
     holders: dict[Run, Path] = {}

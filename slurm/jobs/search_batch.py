@@ -155,6 +155,9 @@ class BatchTraining:
         self._batch.packs = [folder.run_ids() for folder in folders]
         self._batch.write()
 
+    def _runs_of_packs(self) -> Iterable[tuple[PackFolder, list[str]]]:
+        return zip(self._folders, self._batch.packs, strict=True)
+
     def _trials_of(self, run_ids: Iterable[str]) -> list[int]:
         """The trials alive that need one of these runs."""
         wanted = set(run_ids)
@@ -270,7 +273,7 @@ class BatchTraining:
 
     def _curves(self, number: int) -> dict[str, scores.Curve]:
         run_ids = {config.run_id for config in self._runs[number]}
-        here = [folder for folder in self._folders if not run_ids.isdisjoint(folder.run_ids())]
+        here = [folder for folder, theirs in self._runs_of_packs() if not run_ids.isdisjoint(theirs)]
         elsewhere = {self._finished[run_id] for run_id in run_ids if run_id in self._finished}
         return scores.read_curves([*here, *(PackFolder(self._packs / pack) for pack in sorted(elsewhere))], run_ids)
 
@@ -291,8 +294,8 @@ class BatchTraining:
         found = scores.blocks(study.search, configs, curves, configs[0].total_steps)
         if not np.isfinite(found).all():
             raise RecordError(scores.why_no_score(configs, curves, found))
-        home = self._finished | {run_id: f.pack_id for f in self._folders for run_id in f.run_ids()}
-        packs = {config.run_id: home[config.run_id] for config in configs}
+        here = {run_id: folder.pack_id for folder, run_ids in self._runs_of_packs() for run_id in run_ids}
+        packs = {config.run_id: here.get(config.run_id) or self._finished[config.run_id] for config in configs}
         diverged = sum(
             PackFolder(self._packs / pack).done().get(run_id, {}).get("status") == "diverged"
             for run_id, pack in packs.items()

@@ -77,18 +77,25 @@ class Submission(BaseModel):
 
     def share(self, array: JobArray, index: int) -> list[str]:
         """The packs that task `index` of `array` trains: as many as any other task, or one more or less."""
-        tasks, number = sum(array.count for array in self.arrays), array.first + index
-        return self.packs[len(self.packs) * number // tasks : len(self.packs) * (number + 1) // tasks]
+        return self._packs_of_tasks(array.first + index, 1, self._number_of_tasks)
 
     def tasks(self) -> Iterator[tuple[JobArray, int, list[str]]]:
         """Each task: its array, its index in the array, and its packs."""
+        tasks = self._number_of_tasks
         for array in self.arrays:
             for index in range(array.count):
-                yield array, index, self.share(array, index)
+                yield array, index, self._packs_of_tasks(array.first + index, 1, tasks)
 
     def packs_of(self, array: JobArray) -> list[str]:
         """The packs of all tasks of `array`."""
-        return [name for one, _, packs in self.tasks() if one is array for name in packs]
+        return self._packs_of_tasks(array.first, array.count, self._number_of_tasks)
+
+    @property
+    def _number_of_tasks(self) -> int:
+        return sum(array.count for array in self.arrays)
+
+    def _packs_of_tasks(self, first: int, count: int, tasks: int) -> list[str]:
+        return self.packs[len(self.packs) * first // tasks : len(self.packs) * (first + count) // tasks]
 
     @property
     def accepted(self) -> int:

@@ -93,6 +93,18 @@ def test_a_new_field_with_a_default_renames_no_run():
         assert Later(**DEFAULT_TASK | settings, new=4).run_id != run_id
 
 
+@pytest.mark.parametrize(("settings", "run_id"), GOLDEN, ids=str)
+def test_a_run_with_another_seed_is_the_run_that_is_defined_with_this_seed(settings, run_id):
+    first = run(**settings | {"seed": 7})
+    for seed in (0, 7, 2**62 - 1):
+        other, defined = first.with_seed(seed), run(**settings | {"seed": seed})
+        assert other == defined
+        assert other.model_dump_json() == defined.model_dump_json()
+        assert (other.run_id, other.shape_id) == (defined.run_id, defined.shape_id)
+    assert first.run_id == run(**settings | {"seed": 7}).run_id
+    assert first.with_seed(settings.get("seed", 0)).run_id == run_id
+
+
 def test_pack_ids_depend_on_the_runs_and_not_on_their_order():
     assert identity.pack_id(["b", "a"]) == identity.pack_id(["a", "b"]) == identity.digest(["a", "b"])
 

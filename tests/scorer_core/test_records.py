@@ -235,7 +235,7 @@ def test_a_damaged_part_of_a_finished_pack_is_named_and_no_row_of_the_pack_is_re
     reader = finished(folder)
     path = folder.parts()[part]
     damage(path)
-    for read in (lambda: reader.rows(["return"]), lambda: reader.last_row(CONFIGS[0].run_id), reader.verify):
+    for read in (lambda: reader.rows(["return"]), lambda: reader.last_row(CONFIGS[0].run_id), reader.verified_done):
         with pytest.raises(RecordError) as caught:
             read()
         assert f"{path}: {message}" in str(caught.value)
@@ -250,17 +250,26 @@ def test_a_part_that_differs_only_in_a_page_is_noticed_by_its_page_checksum(fold
         pq.ParquetFile(part, page_checksum_verification=True).read()
 
 
+def test_a_pack_of_version_0_1_that_this_version_finishes_is_not_damaged(tmp_path):
+    shutil.copytree(OLD / "cut", tmp_path, dirs_exist_ok=True)
+    pack = pack_folders(tmp_path / "packs")[0]
+    recorded = json.loads((pack.path / "pack.json").read_text())["runs"]
+    pack.finish({run_id: {"status": "done"} for run_id in pack.run_ids()})
+    assert list(pack.verified_done()) == pack.run_ids()
+    assert set(pack.run_ids()) != recorded.keys(), "run ids of another schema"
+
+
 def test_outputs_of_version_0_1_are_read_without_checksums(tmp_path):
     shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
     cut, old = (pack_folders(tmp_path / name / "packs") for name in ("cut", "old"))
     for pack in (*cut, *old):
         expected = pa.concat_tables([pq.read_table(part) for part in pack.parts()])
         assert pack.rows(SCHEMA.names).num_rows == expected.num_rows
-        pack.verify()
+        assert bool(pack.verified_done()) == (pack in old)
     pack = cut[0]
     pack.parts()[0].write_bytes(pack.parts()[0].read_bytes()[:-40])
     with pytest.raises(RecordError, match=rf"{pack.parts()[0]}: damaged"):
-        pack.verify()
+        pack.rows(SCHEMA.names)
     assert pack.last_commit() is None, "each of its commits has the damaged part"
 
 

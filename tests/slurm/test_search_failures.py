@@ -42,7 +42,7 @@ def test_a_trial_that_raises_fails_alone_once_with_its_reason_and_is_never_adopt
     assert failed.user_attrs["error"] == one_line_reason(error)
     assert set(finishing_writes(study).values()) == {1}
     for folder in pack_folders(study.folder / "packs"):
-        folder.verify()
+        assert folder.verified_done()
     for trial in study.trials():
         if trial.state == TrialState.COMPLETE:
             assert trial.value == pytest.approx(np.mean([returns(c)[-4:].mean() for c in search.runs(trial.params)]))

@@ -179,7 +179,7 @@ def test_the_index_of_a_sweep_is_made_anew_when_the_definition_changes(planned, 
     assert len(read_status(planned.folder).cells) == 24
     index = planned.folder / "submissions" / "index.json"
     content = json.loads(index.read_text())
-    assert len(content["runs"]) == 24
+    assert sum(len(cell["run_ids"]) for cell in content["cells"]) == 24
     make_plan(parse(SWEEP | {"seeds": 5}, "mine.yaml"), tmp_path, 4).write()
     assert len(read_status(planned.folder).cells) == 30
     index.write_text("{")
@@ -189,7 +189,8 @@ def test_the_index_of_a_sweep_is_made_anew_when_the_definition_changes(planned, 
 def test_an_index_made_by_other_code_is_not_believed(planned, tmp_path, monkeypatch):
     read_status(planned.folder)
     index = planned.folder / "submissions" / "index.json"
-    stale = json.loads(index.read_text()) | {"runs": [["0" * 16, "dqn", "dqn", "minatar/breakout", 0]]}
+    cell = {"variant": "dqn", "base_name": "dqn", "task": "minatar/breakout", "run_ids": ["0" * 16], "seeds": [0]}
+    stale = json.loads(index.read_text()) | {"cells": [cell]}
     index.write_text(json.dumps(stale))
     assert len(read_status(planned.folder).cells) == 1
     edited = tmp_path / "config.py"
