@@ -114,9 +114,10 @@ def measure(
 
 
 def keep(path: Path, pack_id: str, speed: PackSpeed) -> None:
-    """Add the speed of a pack to the file of a place. If that is not possible, the log says so, and nothing is raised.
+    """Add the speed of a pack to the file of a place. Of several attempts of one pack, the longest one is kept.
 
-    Of several attempts of one pack, the one that trained longest is kept.
+    Raises:
+        RecordError: if the file cannot be locked or written. A file that is damaged is replaced.
     """
     lock = Lock(path.with_suffix(".lock"))
     try:
@@ -131,8 +132,6 @@ def keep(path: Path, pack_id: str, speed: PackSpeed) -> None:
         for name in [*alike[:-MOST_ALIKE], *list(packs)[:-MOST]]:
             packs.pop(name, None)
         write_json(path, KeptSpeeds(shipped=_shipped(), packs=packs).model_dump())
-    except RecordError as error:
-        log.warning("the speed of this pack is not kept for later estimates: %s", error)
     finally:
         lock.release()
 

@@ -18,6 +18,8 @@ from sweeps.speeds import PackSpeed
 if TYPE_CHECKING:
     from scorer_core.train import Clock
 
+log = logging.getLogger("scorer")
+
 MOST_SECONDS_TO_START = 60.0  # of a process; more means that the kernel does not tell when it started
 
 
@@ -34,7 +36,7 @@ def process_age() -> float:
 def keep_speed(
     folder: PackFolder, device: str, clock: "Clock", began: float, submission: str = "", core_share: float = 1.0
 ) -> None:
-    """Keep the speed of an attempt that has ended. If its submission cannot be read, nothing is kept.
+    """Keep the speed of an attempt that has ended. If that is not possible, the log says why: nothing else is lost.
 
     Args:
         folder: of the pack.
@@ -50,10 +52,9 @@ def keep_speed(
     sweep = folder.path.parent.parent
     try:
         profile = read(sweep / "submissions" / submission).profile if submission else HERE
+        speeds.keep(speeds_file(sweep.parent, profile), folder.pack_id, speed)
     except RecordError as error:
-        logging.getLogger("scorer").warning("the speed of this pack is not kept for later estimates: %s", error)
-        return
-    speeds.keep(speeds_file(sweep.parent, profile), folder.pack_id, speed)
+        log.warning("the speed of this pack is not kept for later estimates: %s", error)
 
 
 def measured(
