@@ -3,14 +3,17 @@
 import itertools
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel
+
 from scorer_core.config import RunConfig
 from scorer_core.identity import pack_id
 from scorer_core.pack_folders import ignored_folders, pack_folders
-from scorer_core.record_forms import now
+from scorer_core.record_forms import now, read_record
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import retrain
 from scorer_core.support.cores import usable_cores
@@ -30,6 +33,12 @@ COMPILE_FROM_VECTOR_STEPS = 40_000
 COMPILE_FROM_UPDATES_OF_PQN = 20_000
 
 Compile = Literal["auto", "on", "off"]
+
+
+class WrittenPlan(BaseModel):
+    """plan-<n>.json"""
+
+    packs: dict[str, list[str]] = {}  # run ids by pack id
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,9 @@ def make_plan(
         except RecordError as error:
             broken[pack.pack_id] = pack.known_runs() & wanted.keys()
             problems.append(f"{error}; this pack is damaged, so it is not trained")
+    if not all(broken.values()):  # their records are unreadable, and these runs might now be in packs of other sizes
+        before = _packs_of_earlier_plans(folder)
+        broken = {name: runs or before.get(name, set()) & wanted.keys() for name, runs in broken.items()}
     damaged = set().union(*broken.values()) - done.keys()
     left = set(wanted if only is None else only) - done.keys() - damaged
     missing = {run_id: config for run_id, config in wanted.items() if run_id in left}
@@ -188,6 +200,16 @@ def make_plan(
         problems.append(retrain(folder))
     packs.sort(key=lambda pack: -pack.seconds)
     return Plan(sweep, folder, done, packs, layout, frozenset(damaged), tuple(problems))
+
+
+def _packs_of_earlier_plans(folder: Path) -> dict[str, set[str]]:
+    """The run ids of each pack in the files `plan-<n>.json` of a sweep that can be read."""
+    packs: dict[str, set[str]] = {}
+    for path in folder.glob("plan-*.json"):
+        with suppress(RecordError):
+            found = read_record(path, WrittenPlan)
+            packs |= {name: set(run_ids) for name, run_ids in found.packs.items()} if found else {}
+    return packs
 
 
 def find_run(outputs: Path, run_id: str) -> tuple[PackFolder, RunConfig]:

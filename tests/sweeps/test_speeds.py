@@ -193,6 +193,17 @@ def test_a_sweep_that_was_written_keeps_its_packs_and_how_they_are_compiled_what
     assert {p.folder.pack_id for p in more.packs} > {p.folder.pack_id for p in before.packs}
 
 
+def test_the_runs_of_a_pack_that_cannot_be_read_are_not_put_into_packs_of_another_size(tmp_path):
+    sweep = parse(SWEEP, "mine.yaml")
+    before = make_plan(sweep, tmp_path, 8, processes=2)
+    before.write()
+    lost = before.packs[0]
+    (lost.folder.path / "pack.json").write_text("{")
+    after = make_plan(sweep, tmp_path, 5, processes=2)
+    assert after.damaged == {config.run_id for config in lost.configs}
+    assert len(after.packs) == len(before.packs) - 1
+
+
 def test_more_processes_than_cores_share_them(tmp_path, monkeypatch):
     monkeypatch.setattr("sweeps.plan.usable_cores", lambda: 2)
     sweep = parse(SWEEP, "mine.yaml")
