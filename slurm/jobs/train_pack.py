@@ -113,7 +113,7 @@ def _should_stop(arguments: argparse.Namespace) -> bool:
     return bool(stop_signals) or (arguments.parent is not None and os.getppid() != arguments.parent)
 
 
-def attempt(folder: PackFolder, arguments: argparse.Namespace, arrived: float) -> int:
+def attempt(folder: PackFolder, arguments: argparse.Namespace, arrived: float = 0.0) -> int:
     """Train `folder` in a new attempt, whose folder keeps its output, its errors and its provenance; the exit code.
 
     `arrived`: seconds that this process took to start.
