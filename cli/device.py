@@ -11,8 +11,6 @@ from slurm.profile import Profile
 from sweeps.definition import Sweep
 from sweeps.plan import Compile, worth_compiling
 
-HERE = Profile(name="local", scheduler="local")
-
 
 @dataclass(frozen=True)
 class Means:

@@ -17,7 +17,7 @@ from sweeps.errors import DefinitionError
 
 # In the order of `--help`; each module defines the command of its name, and maybe related ones.
 MODULES = ("sweeps", "plan", "run", "submit", "status", "logs", "resubmit", "cancel", "clean", "report", "search",
-           "profile")  # fmt: skip
+           "profile", "bench")  # fmt: skip
 GROUPS = ("search", "profile")  # these have subcommands
 
 

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, SplitTable, out, print_json
-from cli.device import HERE, Means, means_for
+from cli.device import Means, means_for
 from cli.help import App
 from cli.options import AsJson, Device, Everything, Lanes, Outputs, Overrides, Processes, SweepArgument
 from cli.summary import more, shown_of
@@ -20,6 +20,7 @@ from scorer_core.provenance import git_error
 from scorer_core.support.commands import shown_path
 from scorer_core.support.text import count, duration, folded
 from slurm.backend import backend_of
+from slurm.places import HERE, in_words, known_speeds
 from slurm.profile import Profile, load_profile
 from slurm.submit import number_of_jobs
 from sweeps import folders, price
@@ -28,6 +29,7 @@ from sweeps.expansion import Variant
 from sweeps.layout import makespan
 from sweeps.left_out import left_out, on_disk
 from sweeps.plan import Plan, PlannedPack, make_plan
+from sweeps.speeds import basis
 from sweeps.timescale import timescales
 
 app = App()
@@ -62,7 +64,7 @@ def plan(
     planned = replace(planned, problems=(*planned.problems, *filter(None, [means.problem])))
     changes = folders.changes(sweep, planned.folder, overrides or ())
     if as_json:
-        return print_json(plan_json(planned, source, changes))
+        return print_json(plan_json(planned, source, where, changes))
     print_plan(planned, source, changes, everything)
     if backend_of(where).on_this_machine:
         print_estimate(planned, means)
@@ -80,13 +82,17 @@ def plan_for(
     only: Collection[str] | None = None,
     processes: int | None = None,
 ) -> Plan:
-    """The plan of `sweep` under `profile`. Only a local profile is planned by the cores of this machine.
+    """The plan of `sweep` under `profile`, by the speeds known of its machine or partition.
+
+    Only a local profile is planned by the cores of this machine.
 
     Raises:
         RecordError: if the folder of the packs cannot be read.
     """
     lanes, processes = backend_of(profile).layout(profile, lanes, processes)
-    return make_plan(sweep, outputs, lanes, means.compile, processes, only, means.device)
+    return make_plan(
+        sweep, outputs, lanes, means.compile, processes, only, means.device, known_speeds(outputs, profile)
+    )
 
 
 def print_problems(problems: Iterable[str]) -> None:
@@ -169,6 +175,7 @@ def print_estimate(planned: Plan, means: Means) -> None:
     if planned.packs:
         processes = count(planned.layout.processes, "process")
         out.print(f"About {duration(planned.seconds)} with {processes}. {planned.layout.why}")
+        out.print(f"Estimated from {basis((pack.estimate for pack in planned.packs), in_words(HERE))}.")
         out.print("\n".join(means.lines()))
 
 
@@ -190,14 +197,15 @@ def print_timescales(planned: Plan, everything: bool) -> None:
         out.print(more(len(schedules) - len(shown), "schedule", "", "scorer plan"))
 
 
-def plan_json(planned: Plan, source: str, changes: Sequence[str] = ()) -> dict[str, Any]:
-    """The plan for scripts; `seconds` is the estimated time on this machine."""
+def plan_json(planned: Plan, source: str, where: Profile, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """The plan for scripts; `seconds` is the estimated time if the packs share this machine."""
     return {
         "sweep": planned.sweep.name,
         "folder": str(planned.folder),
         "paper": planned.sweep.paper,
         "env_steps": sum(pack.env_steps for pack in planned.packs),
         "seconds": round(planned.seconds),
+        "estimated_from": basis((pack.estimate for pack in planned.packs), in_words(where)),
         "timescales": [asdict(found) for found in timescales(planned.sweep)],
         "processes": planned.layout.processes,
         "device": planned.layout.device,
@@ -220,22 +228,24 @@ def plan_json(planned: Plan, source: str, changes: Sequence[str] = ()) -> dict[s
 
 
 def cluster_estimate(packs: Sequence[PlannedPack], profile: Profile, at_once: int | None = None) -> list[str]:
-    """The estimated time of `packs` as jobs under a Slurm `profile`, from measured speeds."""
+    """The estimated time of `packs` as jobs under a Slurm `profile`, and what it is estimated from."""
     if not packs:
         return []
-    known = price.device_like(profile.job_device)
-    seconds = [pack.seconds_on(known) for pack in packs]
+    seconds = [pack.seconds for pack in packs]
     attempts = -(-max(seconds) // (60 * profile.time))
     longest = f"longest pack about {duration(max(seconds))}"
     if attempts > 1:
         longest += f" ({attempts:.0f} attempts of {duration(60 * profile.time)})"
     at_once = min(at_once or (profile.throttle or len(packs)) * profile.packs_per_job, len(packs))
     jobs = f" in {count(number_of_jobs(len(packs), profile), 'job')}" if profile.packs_per_job > 1 else ""
-    unit = "GPU" if known == "cuda" else "core"
+    on_gpu = profile.job_device.startswith("cuda")
+    known = any(pack.estimate.packs for pack in packs) or price.device_like(profile.job_device) == "cuda"
+    unit = "GPU" if on_gpu and known else "core"
     lines = [
         f"Estimated on {profile.name}: {longest}; {duration(sum(seconds))} of one {unit} in total; "
-        f"about {duration(makespan(seconds, at_once))} with {count(at_once, 'pack')} at once{jobs}."
+        f"about {duration(makespan(seconds, at_once))} with {count(at_once, 'pack')} at once{jobs}.",
+        f"Estimated from {basis((pack.estimate for pack in packs), in_words(profile))}.",
     ]
-    if known == "cpu" and profile.job_device.startswith("cuda"):
+    if on_gpu and not known:
         lines.append("The speeds were measured on a CPU: no GPU has been measured yet.")
     return lines

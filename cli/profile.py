@@ -31,7 +31,7 @@ def check(
     outputs: Outputs = DEFAULT_OUTPUTS,
     probe: Annotated[
         bool,
-        typer.Option("--probe", help="Also submit a short job that checks Python, GPU, shared folder and file locks."),
+        typer.Option("--probe", help="Also submit a short job that checks a node: Python, GPU, folder, locks, speed."),
     ] = False,
     wait: Annotated[
         float, typer.Option(min=1, metavar="SECONDS", help="Maximum time to wait for the job of --probe.")

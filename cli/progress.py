@@ -14,6 +14,7 @@ from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count, duration
 from slurm.jobs.launcher import LaunchState
+from sweeps.layout import makespan
 from sweeps.plan import PlannedPack
 
 SECONDS_BETWEEN_LINES = 30.0  # where there is no terminal to draw bars on
@@ -28,13 +29,15 @@ class Speed(ProgressColumn):
 
 
 class Remaining(ProgressColumn):
-    """Remaining time at the current speed."""
+    """Remaining time: `to_go` in seconds, or if that is not given, at the current speed."""
 
     def render(self, task: Task) -> Text:
-        speed, total = task.fields.get("speed"), task.total
-        if task.finished or not speed or total is None:
+        speed, total, to_go = task.fields.get("speed"), task.total, task.fields.get("to_go")
+        if to_go is None and speed and total is not None:
+            to_go = (total - task.completed) / speed
+        if task.finished or to_go is None:
             return Text("")
-        minutes, seconds = divmod(int((total - task.completed) / speed), 60)
+        minutes, seconds = divmod(int(to_go), 60)
         return Text(f"{minutes:d}:{seconds:02d} to go", style="progress.remaining", justify="right")
 
 
@@ -68,7 +71,7 @@ class ProgressBars:
 
     def show(self, outcome: LaunchState) -> None:
         """Update the bars to `outcome`."""
-        speed = 0.0
+        speed, running = 0.0, []
         for folder in outcome.running:
             pack = self._packs[folder]
             if folder not in self._bars:
@@ -78,10 +81,13 @@ class ProgressBars:
             try:
                 state = folder.state()
             except RecordError:
-                continue  # read again in a moment
-            self._steps[folder] = state.get("step", 0) * len(pack.configs)
+                state = {}  # read again in a moment
+            if "step" in state:
+                self._steps[folder] = state["step"] * len(pack.configs)
             now = state.get("steps_per_second") or 0.0
             speed += now
+            left = pack.env_steps - self._steps[folder]
+            running.append(left / now if now else pack.seconds * left / pack.env_steps)
             self._progress.update(self._bars[folder], completed=self._steps[folder], speed=now)
         for folder in [folder for folder in self._bars if folder not in outcome.running]:
             self._progress.remove_task(self._bars.pop(folder))
@@ -90,9 +96,12 @@ class ProgressBars:
         done = sum(len(self._packs[folder].configs) for folder in outcome.finished)
         lanes = sum(len(pack.configs) for pack in self._packs.values())
         text = f"{done} of {count(lanes, 'lane')} done"
-        self._progress.update(self._all, completed=sum(self._steps.values()), description=text, speed=speed)
+        waiting = [self._packs[folder].seconds for folder in outcome.waiting]
+        to_go = makespan([*running, *waiting], max(1, len(running)))
+        trained = sum(self._steps.values())
+        self._progress.update(self._all, completed=trained, description=text, speed=speed, to_go=to_go)
         if not self._console.is_terminal and time.monotonic() - self._printed > SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()
-            trained, planned = sum(self._steps.values()), sum(pack.env_steps for pack in self._packs.values())
-            pace = f", {speed:,.0f} steps/s, {duration((planned - trained) / speed)} to go" if speed else ""
-            self._console.print(f"{text}, {trained / planned:.0%} of the steps{pace}")
+            planned = sum(pack.env_steps for pack in self._packs.values())
+            pace = f", {speed:,.0f} steps/s" if speed else ""
+            self._console.print(f"{text}, {trained / planned:.0%} of the steps{pace}, about {duration(to_go)} to go")

@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, USAGE, err, exit_with_error, out
-from cli.device import HERE, means_for
+from cli.device import means_for
 from cli.help import App
 from cli.options import CommitSeconds, Device, Lanes, Outputs, Overrides, Processes, SweepArgument
 from cli.plan import print_estimate, print_plan
@@ -19,6 +19,7 @@ from scorer_core.support.commands import command
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count
 from slurm.jobs.launcher import Launcher, LaunchState, Slot
+from slurm.places import HERE, known_speeds
 from sweeps import folders
 from sweeps.plan import Compile, make_plan
 
@@ -51,7 +52,8 @@ def run(
         exit_with_error(means.problem, USAGE)
     if means.no_compiler and compile == "on":
         exit_with_error(f"--compile on: {means.no_compiler}", USAGE)
-    planned = make_plan(loaded, outputs, lanes, means.compile, processes, device=means.device)
+    known = known_speeds(outputs, HERE)
+    planned = make_plan(loaded, outputs, lanes, means.compile, processes, device=means.device, speeds=known)
     # Printed before the frozen definition is replaced: it may have the names of runs that this one no longer has.
     changes = folders.changes(sweep, planned.folder, overrides or ())
     print_plan(planned, folders.source(sweep, outputs, overrides or ()), changes)

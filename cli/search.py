@@ -10,7 +10,7 @@ from rich.text import Text
 
 from cli import search_results
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, err, exit_with_error, out
-from cli.device import HERE, device_for, device_line
+from cli.device import device_for, device_line
 from cli.help import App, Group
 from cli.options import SEARCH_FORMS, CommitSeconds, Device, Outputs, Overrides, SearchArgument
 from cli.sweep_argument import named_search, search_folder
@@ -19,6 +19,7 @@ from scorer_core.support.cores import usable_cores
 from scorer_core.support.files import replace_file
 from scorer_core.support.text import count
 from slurm.backend import SchedulerError
+from slurm.places import HERE
 from slurm.profile import Profile, load_profile
 from sweeps import search as definitions
 from sweeps.layout import LANES_OF_A_SEARCH

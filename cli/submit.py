@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from cli.device import means_for
 from cli.filters import make_filter
 from cli.help import App
 from cli.options import After, DryRun, Outputs, Overrides, ProfileName, Seeds, SweepArgument, Tasks, Variants
-from cli.plan import cluster_estimate, plan_for, print_notes, print_problems
+from cli.plan import cluster_estimate, plan_for, print_estimate, print_notes, print_problems
 from cli.slurm_queue import jobs_to_wait_for, slurm_or_exit
 from cli.submit_view import dry_run_text, interrupted_note, order_notes, outdated_code, submit_summary
 from cli.sweep_argument import definition
@@ -133,10 +134,11 @@ def submit_runs(
         name = profile.name if profile.name in profiles() else "NAME"
         first = not any(submission.packs for submission in found.submissions)
         out.print("\n".join(submit_summary(planned, chosen, name if first else None)))
-        if chosen.packs and backend.on_this_machine:
-            out.print("\n".join(means.lines()))
-        elif chosen.packs:
-            selected = [pack for pack in planned.packs if pack.folder.pack_id in chosen.packs]
+        names = set(chosen.packs)
+        selected = [pack for pack in planned.packs if pack.folder.pack_id in names]
+        if backend.on_this_machine:
+            print_estimate(replace(planned, packs=selected), means)
+        elif selected:
             out.print("\n".join(cluster_estimate(selected, profile)))
         if dry_run:
             arrays = array_sizes(number_of_jobs(len(chosen.packs), profile), limits)

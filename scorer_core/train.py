@@ -4,6 +4,7 @@ import ctypes
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
 
 HEARTBEAT_SECONDS = 1.0
+STEADY_SECONDS = 2.0  # after this time at full speed, the start no longer counts in the speed
 CHECKPOINTS = "checkpoint"  # the folder of a pack's checkpoints
 
 
@@ -29,6 +31,7 @@ def train(
     until: int | None = None,
     heartbeat_seconds: float = HEARTBEAT_SECONDS,
     when_compiled: Callable[[], None] | None = None,
+    clock: "Clock | None" = None,
     **state: Any,
 ) -> bool:
     """Train the pack in `folder` from its last commit. The caller holds the folder's lock.
@@ -41,6 +44,7 @@ def train(
         until: environment step at which training pauses after a commit (default: the end of the runs).
         heartbeat_seconds: between heartbeats.
         when_compiled: called once, as soon as nothing more will be compiled.
+        clock: measures this attempt; the caller reads it afterwards.
         state: further fields of each heartbeat.
 
     Returns:
@@ -58,7 +62,8 @@ def train(
     elif pack.environments.pickled:
         make_private(folder.path / CHECKPOINTS)
     rows: list[pa.Table] = []
-    clock = Clock(pack)
+    clock = clock or Clock()
+    clock.begin(pack)
 
     def heartbeat(phase: str) -> None:
         folder.write_state(
@@ -83,13 +88,15 @@ def train(
             heartbeat("paused")
             return False
         pack.step()
-        if when_compiled and pack.all_compiled:
-            when_compiled()
-            when_compiled = None
+        if clock.full_speed is None and pack.all_compiled:
+            if when_compiled:
+                when_compiled()
+            clock.reach_full_speed()
         if pack.log_is_due:
             rows.append(pack.log(clock.lap()))
         now = time.monotonic()
         if should_stop():
+            clock.end()
             commit_now()
             heartbeat("interrupted")
             return False
@@ -100,6 +107,7 @@ def train(
             heartbeat("training")
             beat = now
 
+    clock.end()
     commit_now()
     found = verdicts.of_pack(folder)
     folder.finish(
@@ -158,23 +166,45 @@ def split_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:
     new.commit(commit.step, old.rows(SCHEMA.names, run_ids), pack.state())
 
 
-class Clock:
-    """Environment steps per second of all lanes together, since the last lap and over this attempt."""
+@dataclass(frozen=True)
+class Mark:
+    """A moment of an attempt."""
 
-    def __init__(self, pack: Pack):
+    vector_step: int
+    time: float  # seconds of `time.monotonic`
+
+
+class Clock:
+    """Environment steps per second of all lanes together in one attempt, and when it was at full speed."""
+
+    def begin(self, pack: Pack) -> None:
+        """The attempt starts to train `pack`."""
         self._pack = pack
-        self._start = self._lap = (pack.env_steps, time.monotonic())
+        self.begun = self._lap = self._now()
+        self.full_speed: Mark | None = None  # when nothing more had to be traced or compiled
+        self.ended: Mark | None = None  # before the last commit
+
+    def reach_full_speed(self) -> None:
+        self.full_speed = self._now()
+
+    def end(self) -> None:
+        self.ended = self._now()
 
     @property
     def steps_per_second(self) -> float:
-        """Environment steps per second over this attempt."""
-        return self._since(self._start)
+        """Environment steps per second of this attempt: at full speed, if it was that for `STEADY_SECONDS`."""
+        full = self.full_speed
+        return self._since(full if full and time.monotonic() - full.time > STEADY_SECONDS else self.begun)
 
     def lap(self) -> float:
         """Environment steps per second since the last lap; starts the next lap."""
-        speed, self._lap = self._since(self._lap), (self._pack.env_steps, time.monotonic())
+        speed, self._lap = self._since(self._lap), self._now()
         return speed
 
-    def _since(self, mark: tuple[int, float]) -> float:
-        steps, then = mark
-        return (self._pack.env_steps - steps) * len(self._pack.configs) / max(time.monotonic() - then, 1e-9)
+    def _now(self) -> Mark:
+        return Mark(self._pack.vector_step, time.monotonic())
+
+    def _since(self, mark: Mark) -> float:
+        now = self._now()
+        steps = (now.vector_step - mark.vector_step) * self._pack.config.num_envs * len(self._pack.configs)
+        return steps / max(now.time - mark.time, 1e-9)

@@ -1,4 +1,4 @@
-"""Runs per pack and packs in parallel: the layout that finishes first by the measured speeds."""
+"""Runs per pack and packs in parallel: the layout that is estimated to finish first."""
 
 import heapq
 import os
@@ -10,6 +10,7 @@ from scorer_core.config import RunConfig
 from scorer_core.support.cores import usable_cores
 from scorer_core.support.text import count, duration
 from sweeps import price
+from sweeps.speeds import Speeds
 
 LANES_OF_A_JOB = 30  # default of a pack that a Slurm job trains: nothing is known about its node
 LANES_OF_A_SEARCH = 16  # default of a pack in a search
@@ -34,6 +35,7 @@ def choose(
     lanes: int | None = None,
     processes: int | None = None,
     device: str = "cpu",
+    speeds: Speeds | None = None,
 ) -> Layout:
     """The layout that finishes `configs` first on this machine.
 
@@ -43,7 +45,9 @@ def choose(
         lanes: maximum runs per pack, if it is given.
         processes: packs in parallel, if it is given; by default one per core, or one on a GPU.
         device: `cpu`, `cuda` or `cuda:N`.
+        speeds: of the packs that have trained there.
     """
+    speeds = speeds or Speeds()
     device = device.partition(":")[0]
     processes = processes or (1 if device == "cuda" else usable_cores())
     if not configs:
@@ -57,12 +61,11 @@ def choose(
     groups = by_shape(configs)
     most = max(len(alike) for alike in groups)
     candidates = [n for n in CANDIDATES if n <= fit and n < most] + ([most] if most <= fit else [])
-    times = {n: wall_seconds(groups, n, processes, compiled, device) for n in candidates or [1]}
+    times = {n: wall_seconds(groups, n, processes, compiled, device, speeds) for n in candidates or [1]}
     best = min(times, key=lambda n: (round(times[n], 1), n))
     others = ", ".join(f"{duration(times[n])} with {n}" for n in times if n in _neighbours(list(times), best))
     others = f" (alternatives: {others})" if others else ""
-    kind = "GPU" if device == "cuda" else "CPU"
-    why = f"Up to {count(best, 'lane')} per pack{others}, one thread per pack; estimated from measured {kind} speed."
+    why = f"Up to {count(best, 'lane')} per pack{others}, one thread per pack."
     return Layout(best, processes, why, device)
 
 
@@ -86,6 +89,7 @@ def wall_seconds(
     processes: int,
     compiled: Callable[[RunConfig], bool],
     device: str = "cpu",
+    speeds: Speeds | None = None,
 ) -> float:
     """Estimated wall-clock seconds with packs of at most `lanes` runs.
 
@@ -95,10 +99,12 @@ def wall_seconds(
         processes: packs in parallel.
         compiled: whether a run's pack is compiled.
         device: a kind of device that was measured.
+        speeds: of the packs that have trained there.
     """
+    speeds = speeds or Speeds()
     seconds = []
     for alike in groups:
-        one = cache(lambda size, config=alike[0]: price.seconds(config, size, compiled(config), device))
+        one = cache(lambda size, config=alike[0]: speeds.estimate(config, size, compiled(config), device).seconds)
         seconds += [one(size) for size in even(len(alike), lanes)]
     return makespan(seconds, processes)
 

@@ -3,25 +3,29 @@
 import itertools
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel
+
 from scorer_core.config import RunConfig
 from scorer_core.identity import pack_id
 from scorer_core.pack_folders import ignored_folders, pack_folders
-from scorer_core.record_forms import now
+from scorer_core.record_forms import now, read_record
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import retrain
+from scorer_core.support.cores import usable_cores
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import replace_file, write_json
 from scorer_core.support.text import count, folded
-from sweeps import price
 from sweeps.definition import Sweep
 from sweeps.layout import Layout, by_shape, choose, even, makespan
 from sweeps.loading import dump
 from sweeps.reading import with_checksum
+from sweeps.speeds import Estimate, Speeds
 
 # Compiling takes up to a minute on one core. It saves DQN 2 to 7 ms per vector step, and PQN 3 ms or more per update,
 # so it pays after about so many. The choice must not depend on the pack: compiled and eager code differ in their last
@@ -32,6 +36,12 @@ COMPILE_FROM_UPDATES_OF_PQN = 20_000
 Compile = Literal["auto", "on", "off"]
 
 
+class WrittenPlan(BaseModel):
+    """plan-<n>.json"""
+
+    packs: dict[str, list[str]] = {}  # run ids by pack id
+
+
 @dataclass(frozen=True)
 class PlannedPack:
     """Runs to train together; `started` if its folder is there from an earlier submission."""
@@ -40,6 +50,7 @@ class PlannedPack:
     configs: list[RunConfig]
     started: bool
     compiled: bool
+    estimate: Estimate  # of its whole training, in one process on one core
     eager_allowed: bool = False  # where it trains, if there is no compiler
 
     @property
@@ -49,12 +60,8 @@ class PlannedPack:
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds of the whole training on one core."""
-        return self.seconds_on("cpu")
-
-    def seconds_on(self, device: str) -> float:
-        """Estimated seconds of the whole training on a kind of device that was measured (sweeps/price.py)."""
-        return price.seconds(self.configs[0], len(self.configs), self.compiled, device)
+        """Estimated seconds of the whole training."""
+        return self.estimate.seconds
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,10 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Estimated wall-clock seconds."""
-        device = price.device_like(self.layout.device)
-        return makespan([pack.seconds_on(device) for pack in self.packs], self.layout.processes)
+        """Estimated wall-clock seconds on this machine, until the last pack has ended."""
+        at_once = min(self.layout.processes, len(self.packs))
+        crowded = max(1.0, at_once / usable_cores()) if self.layout.device == "cpu" else 1.0
+        return crowded * makespan([pack.seconds for pack in self.packs], self.layout.processes)
 
     def write(self) -> None:
         """Write the definition, the folders of new packs and `plan-<n>.json`, before anything is started.
@@ -119,6 +127,7 @@ def make_plan(
     processes: int | None = None,
     only: Collection[str] | None = None,
     device: str = "cpu",
+    speeds: Speeds | None = None,
 ) -> Plan:
     """The plan of `sweep` with the records in `outputs`. Nothing is written; interrupted packs are continued.
 
@@ -132,10 +141,12 @@ def make_plan(
         processes: packs trained in parallel; by default those of this machine.
         only: run ids; all other runs are left out of the packs.
         device: `cpu`, `cuda` or `cuda:N`, on which the packs will train.
+        speeds: of the packs that have trained where these will train; by default only the shipped figures are known.
 
     Raises:
         RecordError: if the folder of the packs cannot be read.
     """
+    speeds = speeds or Speeds()
     folder = outputs / sweep.name
     wanted = {run.run_id: run.config for run in sweep.runs}
     done: dict[str, str] = {}
@@ -156,20 +167,24 @@ def make_plan(
         except RecordError as error:
             broken[pack.pack_id] = pack.known_runs() & wanted.keys()
             problems.append(f"{error}; this pack is damaged, so it is not trained")
+    if not all(broken.values()):  # their records are unreadable, and these runs might now be in packs of other sizes
+        before = _packs_of_earlier_plans(folder)
+        broken = {name: runs or before.get(name, set()) & wanted.keys() for name, runs in broken.items()}
     damaged = set().union(*broken.values()) - done.keys()
     left = set(wanted if only is None else only) - done.keys() - damaged
     missing = {run_id: config for run_id, config in wanted.items() if run_id in left}
     packs = []
     for pack, configs, compiled_before in started:
         if any(config.run_id in missing for config in configs):
-            packs.append(PlannedPack(pack, configs, True, compiled_before))
+            estimate = speeds.estimate(configs[0], len(configs), compiled_before, device)
+            packs.append(PlannedPack(pack, configs, True, compiled_before, estimate))
             for config in configs:
                 missing.pop(config.run_id, None)
 
     def compiled(config: RunConfig) -> bool:
         return worth_compiling(config) if compile == "auto" else compile == "on"
 
-    layout = choose(list(missing.values()), compiled, lanes_per_pack, processes, device)
+    layout = choose(list(missing.values()), compiled, lanes_per_pack, processes, device, speeds)
     for alike in by_shape(list(missing.values())):
         rest = iter(alike)
         for size in even(len(alike), layout.lanes):
@@ -179,11 +194,22 @@ def make_plan(
                 damaged |= {config.run_id for config in configs}
                 continue
             pack = PackFolder(folder / "packs" / name)
-            packs.append(PlannedPack(pack, configs, False, compiled(configs[0]), compile == "auto"))
+            estimate = speeds.estimate(configs[0], len(configs), compiled(configs[0]), device)
+            packs.append(PlannedPack(pack, configs, False, compiled(configs[0]), estimate, compile == "auto"))
     if broken:
         problems.append(retrain(folder))
     packs.sort(key=lambda pack: -pack.seconds)
     return Plan(sweep, folder, done, packs, layout, frozenset(damaged), tuple(problems))
+
+
+def _packs_of_earlier_plans(folder: Path) -> dict[str, set[str]]:
+    """The run ids of each pack in the files `plan-<n>.json` of a sweep that can be read."""
+    packs: dict[str, set[str]] = {}
+    for path in folder.glob("plan-*.json"):
+        with suppress(RecordError):
+            found = read_record(path, WrittenPlan)
+            packs |= {name: set(run_ids) for name, run_ids in found.packs.items()} if found else {}
+    return packs
 
 
 def find_run(outputs: Path, run_id: str) -> tuple[PackFolder, RunConfig]:

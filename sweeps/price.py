@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scorer_core.config import RunConfig
 from scorer_core.envs.tasks import observation_space
+from scorer_core.learners.settings import LEARNERS
 from scorer_core.registry import SUITES
 from scorer_core.settings import resolve
 
@@ -110,14 +111,38 @@ def flop_per_vector_step(config: RunConfig) -> float:
     return acting + updates_per_vector_step(config) * learning
 
 
-def seconds(config: RunConfig, lanes: int, compiled: bool, device: str = "cpu") -> float:
-    """Estimated seconds of the whole training of a pack of `lanes` runs like `config`, in one process on one core."""
+@dataclass(frozen=True)
+class Cost:
+    """Estimated seconds of the training of a pack, in one process on one core, by the figures of measured.json."""
+
+    start: float  # until the first update, without the vector steps before it
+    acting: float  # of a vector step before learning starts
+    learning: float  # of a vector step from then on, on average
+    acting_steps: int
+    learning_steps: int
+
+    @property
+    def steps(self) -> float:
+        """Seconds of all vector steps."""
+        return self.acting_steps * self.acting + self.learning_steps * self.learning
+
+    @property
+    def seconds(self) -> float:
+        return self.start + self.steps
+
+
+def cost(config: RunConfig, lanes: int, compiled: bool, device: str = "cpu") -> Cost:
+    """The cost of a pack of `lanes` runs like `config` on `device`, a kind of device that was measured."""
     families = measured()[device]
     family = config.family if config.family in families else "dqn"
     speed, like = families[family]["compiled" if compiled else "eager"], reference(family)
     updates = updates_per_vector_step(config) / updates_per_vector_step(like)
-    fixed = speed.fixed * (ACTING_FRACTION + (1 - ACTING_FRACTION) * updates * (1 + config.follower_steps) / 2)
-    lane = speed.lane * flop_per_vector_step(config) / flop_per_vector_step(like)
+    of_update = speed.fixed * (1 - ACTING_FRACTION) * updates * (1 + config.follower_steps) / 2
+    per_flop = lanes * speed.lane / flop_per_vector_step(like)
+    acting = speed.fixed * ACTING_FRACTION + per_flop * flop(config)[0]
     if config.task.partition("/")[0] not in SUITES:
-        lane += config.num_envs * SECONDS_PER_GYMNASIUM_STEP
-    return speed.start + config.vector_steps * (fixed + lanes * lane)
+        acting += lanes * config.num_envs * SECONDS_PER_GYMNASIUM_STEP
+    learning = acting + of_update + per_flop * updates_per_vector_step(config) * flop(config)[1]
+    waits = "learning_starts" in LEARNERS[config.family].model_fields
+    first = min(config.vector_steps, config.learning_starts // config.num_envs) if waits else 0
+    return Cost(speed.start, acting, learning, first, config.vector_steps - first)

@@ -1,6 +1,7 @@
-"""How many cores this process may use: never the machine's number, of which a job has only a part."""
+"""How many cores this process may use, never the machine's number, of which a job has only a part; and their model."""
 
 import os
+import platform
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,3 +32,13 @@ def _quotas() -> list[int]:
                 if quota != "max":
                     found.append(int(quota) // int(period))
     return found
+
+
+def cpu_model() -> str:
+    """The model of the CPU, e.g. "AMD EPYC 7B13"; where the kernel does not tell it, the architecture."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.machine()

@@ -1,8 +1,8 @@
 """A short job that checks a node, with the same request, setup and environment as all other jobs.
 
-`run_check_job` waits on the login node; the job runs `python -m slurm.cluster.check_job FOLDER DEVICE`. They share the
-folder, next to the sweeps. The job checks that it can read and write there, that it cannot take a lock of the login
-node, and that it can train on the device.
+`run_check_job` waits on the login node; the job runs `python -m slurm.cluster.check_job FOLDER DEVICE SPEEDS`. They
+share the folder, next to the sweeps. The job checks that it can read and write there, that it cannot take a lock of the
+login node, and that it can train on the device. It also measures how fast it trains.
 """
 
 import platform
@@ -23,6 +23,8 @@ from scorer_core.support.files import read_json, write_json
 from scorer_core.support.locks import locked, try_lock
 from slurm.backend import Finding, QueuedJob, SchedulerError
 from slurm.cluster import losses, scheduler, script
+from slurm.jobs import probe
+from slurm.places import speeds_file
 from slurm.profile import Profile
 from slurm.submissions.snapshot import check_code
 from slurm.submissions.submission import JobArray, Submission
@@ -45,7 +47,8 @@ def run_check_job(profile: Profile, outputs: Path, timeout: float, on_wait: Call
     submission.write()
     write_json(folder / NONCE, folder.name)
     (folder / "logs").mkdir()
-    body = shlex.join([sys.executable, "-m", "slurm.cluster.check_job", str(folder), profile.job_device])
+    speeds = speeds_file(folder.parent, profile)
+    body = shlex.join([sys.executable, "-m", "slurm.cluster.check_job", str(folder), profile.job_device, str(speeds)])
     try:
         with locked(folder / LOCK):
             try:
@@ -108,6 +111,10 @@ def _findings(seen: dict[str, Any], nonce: str, now: float) -> Iterator[Finding]
         yield Finding("note", "compiler", seen["compiler"], "long runs train without torch.compile, slower")
     else:
         yield Finding("ok", "compiler", "torch.compile has one")
+    if seen["speed_error"]:
+        yield Finding("note", "speed", f"not measured: {seen['speed_error']}", "times are estimated less exactly")
+    elif seen["speed"]:
+        yield Finding("ok", "speed", seen["speed"])
     if seen["nonce"] != nonce:
         yield Finding(
             "problem", "output folder", "a job does not see files written on this node", "use another --outputs"
@@ -125,16 +132,24 @@ def _findings(seen: dict[str, Any], nonce: str, now: float) -> Iterator[Finding]
         yield Finding("note", "clocks", f"this node and the job's node differ by {apart:.0f} s", advice)
 
 
-def main(folder: Path, device_name: str) -> None:
-    """Run in the job: write into `folder` what it finds; `device_name` is the device on which packs would train."""
+def main(folder: Path, device_name: str, speeds: Path) -> None:
+    """Run in the job: write into `folder` what it finds.
+
+    `device_name` is the device on which packs would train, and `speeds` the file of speeds of the profile's partition.
+    """
     check_code()
-    device, error, compiler = "", None, None
+    device, error, compiler, speed, speed_error = "", None, None, "", ""
     try:
         used = use_device(device_name, list(ANY_GAME))
         device = ", ".join([used.name, *(f"{key} {value}" for key, value in (used.gpu or {}).items())])
         compiler = compiler_fault(used.torch_device.type)
     except DeviceError as reason:
         error = reason.found, reason.advice
+    if not error:
+        try:
+            speed = probe.measure_here(speeds, device_name)
+        except RuntimeError as reason:
+            speed_error = str(reason)
     with try_lock(folder / LOCK) as lock:
         free = lock is not None  # although the login node has locked it
     seen = {
@@ -144,6 +159,8 @@ def main(folder: Path, device_name: str) -> None:
         "device": device,
         "device_error": error,
         "compiler": compiler,
+        "speed": speed,
+        "speed_error": speed_error,
         "nonce": read_json(folder / NONCE),
         "lock_free": free,
         "time": time.time(),
@@ -152,4 +169,4 @@ def main(folder: Path, device_name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scorer_core.records import PackFolder
+from scorer_core.support.cores import usable_cores
 from scorer_core.support.errors import RecordError
 from scorer_core.support.secrets import mask
 from slurm.jobs.train_pack import DEVICE_FAILED, FINISHED, INTERRUPTED, NO_DEVICE
@@ -98,6 +99,7 @@ class Launcher:
     def run(self, folders: Sequence[PackFolder], on_tick: Callable[[LaunchState], None]) -> LaunchState:
         """Train `folders` in this order; `on_tick` is called a few times per second with their states."""
         outcome = LaunchState(waiting=list(folders))
+        self._core_share = min(1.0, usable_cores() / max(1, min(len(self._slots), len(folders))))
         numbers = signal.SIGINT, signal.SIGTERM, signal.SIGUSR2
         before = {number: signal.signal(number, lambda number, _: self._signals.append(number)) for number in numbers}
         try:
@@ -120,6 +122,7 @@ class Launcher:
     def _start(self, outcome: LaunchState, folder: PackFolder, slot: Slot) -> None:
         self._states[folder] = _state(folder)
         command = [sys.executable, "-m", "slurm.jobs.train_pack", str(folder.path), *self._options]
+        command += [f"--core-share={self._core_share:g}"]
         self._children[folder] = slot.start(command)
         outcome.running[folder] = slot
         log.info("pack %s starts%s", folder.pack_id, slot)

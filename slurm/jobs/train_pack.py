@@ -39,6 +39,7 @@ from slurm.jobs.policy import (
     is_out_of_memory,
     reason_to_stop_retrying,
 )
+from slurm.jobs.speed import keep_speed, process_age
 from slurm.submissions.snapshot import check_code
 
 FINISHED, FAILED, INTERRUPTED, NO_DEVICE, DEVICE_FAILED = 0, 1, 75, 78, 79
@@ -61,6 +62,7 @@ def options() -> argparse.ArgumentParser:
 
 def main() -> int:
     """Train the pack named on the command line; the exit code."""
+    arrived = process_age()
     streams.protect()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[options()]
@@ -68,6 +70,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="the folder of the pack")
     parser.add_argument("--parent", type=int, help="commit and stop if this process ends")
     parser.add_argument("--submission", default="", help="the submission, whose attempts --max-attempts limits")
+    parser.add_argument("--core-share", type=float, default=1.0, help="the part of a CPU core that this process has")
     parser.add_argument("--wait", action="store_true", help="wait while another process trains the pack")
     parser.add_argument(
         "--record-kill", type=int, metavar="SIGNAL", help="record that an attempt was killed; do not train"
@@ -79,7 +82,7 @@ def main() -> int:
     folder = PackFolder(arguments.folder)
     try:
         parts = halves(folder) or [folder]
-        codes = [_locked(part, arguments) if not stop_signals else INTERRUPTED for part in parts]
+        codes = [_locked(part, arguments, arrived) if not stop_signals else INTERRUPTED for part in parts]
     except RecordError as error:
         print(error, file=sys.stderr)
         return FAILED
@@ -88,16 +91,16 @@ def main() -> int:
     return INTERRUPTED if {INTERRUPTED, HALVED} & set(codes) else max(codes)
 
 
-def _locked(folder: PackFolder, arguments: argparse.Namespace) -> int:
+def _locked(folder: PackFolder, arguments: argparse.Namespace, arrived: float) -> int:
     started = time.monotonic()
     while True:
         with folder.lock() as held:
             if held:
                 if folder.done():
                     return FINISHED
-                return (
-                    record_kill(folder, arguments.record_kill) if arguments.record_kill else attempt(folder, arguments)
-                )
+                if arguments.record_kill:
+                    return record_kill(folder, arguments.record_kill)
+                return attempt(folder, arguments, arrived)
         if arguments.wait and _should_stop(arguments):
             return INTERRUPTED
         if not arguments.wait and time.monotonic() - started > LOCK_PATIENCE_SECONDS:
@@ -110,8 +113,12 @@ def _should_stop(arguments: argparse.Namespace) -> bool:
     return bool(stop_signals) or (arguments.parent is not None and os.getppid() != arguments.parent)
 
 
-def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
-    """Train `folder` in a new attempt, whose folder keeps its output, its errors and its provenance; the exit code."""
+def attempt(folder: PackFolder, arguments: argparse.Namespace, arrived: float = 0.0) -> int:
+    """Train `folder` in a new attempt, whose folder keeps its output, its errors and its provenance; the exit code.
+
+    `arrived`: seconds that this process took to start.
+    """
+    began = time.monotonic() - arrived
     try:
         folder.state()
     except RecordError as error:
@@ -137,7 +144,7 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace) -> int:
         logging.getLogger("scorer").setLevel(logging.INFO)
         try:
             folder.write_state(phase="starting", **state)
-            finished = _train(folder, place, arguments, lambda: _should_stop(arguments), state)
+            finished = _train(folder, place, arguments, lambda: _should_stop(arguments), state, began)
         except KeyboardInterrupt:  # raised by user code: signals only add to stop_signals
             folder.write_state(phase="interrupted", **state)
             return INTERRUPTED
@@ -209,24 +216,28 @@ def _memory_was_short() -> bool:
     return False
 
 
-def _train(folder: PackFolder, place: Path, arguments: argparse.Namespace, should_stop: Any, state: Any) -> bool:
+def _train(
+    folder: PackFolder, place: Path, arguments: argparse.Namespace, should_stop: Any, state: Any, began: float
+) -> bool:
     device = use_device(arguments.device, folder.tasks())
     state["device_name"] = device.name
     eager_without_compiler(folder, device.torch_device.type)
 
-    from scorer_core.train import train  # after the lock and the logs, so that a failed import is recorded
+    from scorer_core.train import Clock, train  # after the lock and the logs, so that a failed import is recorded
 
     record = provenance(device.name, device.gpu)
     write_json(place / "provenance.json", record)
     if changed := [line for line in upgrades(folder) if line.endswith(f" and {place.name}")]:
         logging.getLogger("scorer").warning("%s", changed[-1])
-    beat = arguments.heartbeat_seconds
+    beat, clock = arguments.heartbeat_seconds, Clock()
 
     def run(when_compiled: Callable[[], None] | None = None) -> bool:
-        return train(
+        finished = train(
             folder, device.torch_device, arguments.commit_seconds, should_stop, heartbeat_seconds=beat,
-            when_compiled=when_compiled, **state,
+            when_compiled=when_compiled, clock=clock, **state,
         )  # fmt: skip
+        keep_speed(folder, device.torch_device.type, clock, began, arguments.submission, arguments.core_share)
+        return finished
 
     if arguments.compile_cache is None or not folder.compiled() or compile_cache.CHOSEN_BY_USER:
         return run()

@@ -32,6 +32,7 @@ from sweeps.grid import GridRun
 from sweeps.layout import makespan
 from sweeps.loading import parse
 from sweeps.plan import Plan, make_plan
+from sweeps.speeds import SHIPPED, Estimate
 from tests.fake_secrets import fake
 
 SWEEP: dict[str, Any] = {
@@ -138,21 +139,26 @@ def test_the_share_of_runs_with_a_verdict_stands_beside_their_variant_and_task(p
 
 
 def test_the_price_on_a_cluster_is_that_of_its_jobs_at_the_measured_speed(planned):
-    seconds = [price.seconds(pack.configs[0], 4, compiled=False) for pack in planned.packs]
+    seconds = [price.cost(pack.configs[0], 4, compiled=False).seconds for pack in planned.packs]
     two = Profile(name="mine", scheduler="slurm", time=3, throttle=2)
-    (shown,) = cluster_estimate(planned.packs, two)
+    shown, basis = cluster_estimate(planned.packs, two)
+    assert basis == f"Estimated from {SHIPPED}."
     assert 180 > max(seconds) > 1, "one attempt is enough: no number of attempts is printed"
     assert (
         f"Estimated on mine: longest pack about {duration(max(seconds))}; {duration(sum(seconds))} of one core" in shown
     )
     assert f"about {duration(makespan(seconds, 2))} with 2 packs at once" in shown
-    larger = [replace(pack, configs=[runs_of.model_copy(update={"total_steps": 10**7}) for runs_of in pack.configs])
-              for pack in planned.packs]  # fmt: skip
+    larger = [replace(pack, estimate=Estimate(1000 * pack.seconds)) for pack in planned.packs]
     longest = max(pack.seconds for pack in larger)
-    shown, unmeasured = cluster_estimate(larger, two.model_copy(update={"gpus": "1", "throttle": None}))
+    shown, _, unmeasured = cluster_estimate(larger, two.model_copy(update={"gpus": "1", "throttle": None}))
     assert f"{math.ceil(longest / 180)} attempts of 3 min" in shown
     assert "with 6 packs at once" in shown
     assert "no GPU has been measured" in unmeasured
+    trained = [replace(pack, estimate=Estimate(60.0, frozenset({"a", "b"}))) for pack in planned.packs]
+    shown, basis = cluster_estimate(trained, two.model_copy(update={"gpus": "1", "partition": "fast"}))
+    assert "longest pack about 60 s" in shown
+    assert "of one GPU in total" in shown
+    assert basis == "Estimated from speeds measured in partition fast, on 2 packs."
 
 
 def test_a_pack_that_slurm_never_took_is_missing_and_one_that_scorer_run_left_is_lost(planned, tmp_path):
