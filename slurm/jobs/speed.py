@@ -46,13 +46,12 @@ def keep_speed(
         submission: of its job; empty if it was started on this machine without one.
         core_share: the part of a CPU core that its process had.
     """
-    speed = measured(folder, device, clock, began, core_share)
-    if speed is None:
-        return
     sweep = folder.path.parent.parent
     try:
+        speed = measured(folder, device, clock, began, core_share)
         profile = read(sweep / "submissions" / submission).profile if submission else HERE
-        speeds.keep(speeds_file(sweep.parent, profile), folder.pack_id, speed)
+        if speed:
+            speeds.keep(speeds_file(sweep.parent, profile), folder.pack_id, speed)
     except RecordError as error:
         log.warning("the speed of this pack is not kept for later estimates: %s", error)
 
@@ -60,7 +59,11 @@ def keep_speed(
 def measured(
     folder: PackFolder, device: str, clock: "Clock", began: float, core_share: float = 1.0
 ) -> PackSpeed | None:
-    """The speed of an attempt that has ended (`keep_speed`); None if it was too short."""
+    """The speed of an attempt that has ended (`keep_speed`); None if it was too short.
+
+    Raises:
+        RecordError: if the record of the pack cannot be read.
+    """
     full, ended = clock.full_speed, clock.ended
     if full is None or ended is None:
         return None

@@ -129,6 +129,7 @@ def test_where_slurm_is_not_installed_that_is_the_one_finding(monkeypatch, tmp_p
     ("fields", "level", "subject", "found"),
     [
         ({}, "ok", "output folder", "jobs can read and write it, and file locks work across nodes"),
+        ({}, "ok", "speed", "environment steps/s on cpu with 8 lanes of paper_minatar; "),
         ({"device": "auto"}, "problem", "device of a job", "has no NVIDIA driver: libcuda.so.1 was not found"),
         ({"setup": ["echo no such module >&2", "exit 1"]}, "problem", "probe", "failed: no such module"),
         ({"account": "nobody"}, "problem", "probe", "refused: "),
