@@ -91,7 +91,7 @@ def test_the_state_of_an_attempt_of_version_0_1_belongs_to_its_submission(tmp_pa
 COMMANDS = {
     "slurm/jobs/train_pack.py": {
         "--device", "--commit-seconds", "--heartbeat-seconds", "--parent", "--submission", "--max-attempts", "--wait",
-        "--record-kill", "--compile-cache",
+        "--record-kill", "--compile-cache", "--core-share",
     },
     "slurm/jobs/train_packs.py": {"--at-once", "--submission"},
     "slurm/jobs/draw_report.py": set(),
@@ -101,7 +101,7 @@ COMMANDS = {
 
 def test_the_modules_and_options_that_jobs_are_started_with_are_those_of_the_command_version():
     """If this fails, increase COMMAND_VERSION, so that older snapshots are not started with the new options."""
-    assert COMMAND_VERSION == 3
+    assert COMMAND_VERSION == 4
     for path, options in COMMANDS.items():
         source = (ROOT / path).read_text(encoding="utf-8")
         assert set(re.findall(r'add_argument\(\s*"(--[a-z-]+)"', source)) == options
