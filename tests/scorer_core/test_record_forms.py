@@ -42,7 +42,7 @@ def test_a_copy_of_a_pack_is_no_pack(folder):
         ("done.json", '{"runs": {"a": {}}}', PackFolder.done, "runs.a.status: field required"),
         ("done.json", '{"runs": {"a": {"status": "done", "verdicts": null}}}', PackFolder.done, "runs.a.verdicts: "),
         ("done.json", '{"runs": 5}', PackFolder.done, "runs: input should be an object"),
-        ("done.json", '{"runs": {"a": {"status": "done"}}}', PackFolder.verified_done, "damaged: pack.json has no run a"),
+        ("done.json", '{"runs": {"a": {"status": "done"}}}', PackFolder.verified_done, "damaged: pack.json has no "),
         ("pack.json", "[1]", PackFolder.run_ids, "input should be an object"),
         ("pack.json", '{"runs": {"a": {}}}', PackFolder.run_ids, "damaged: the folder is named after other runs"),
         ("attempts/1/provenance.json", "null", PackFolder.provenance, "input should be an object"),
