@@ -24,7 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from scorer_core.provenance import CODE_ROOT
+from scorer_core.provenance import add_training_code
 from scorer_core.support.errors import RecordError, reason
 from scorer_core.support.files import replace_file
 from scorer_core.support.locks import Lock, try_lock
@@ -58,8 +58,7 @@ def key(shape_id: str, lanes: int, device_name: str, gpu: dict[str, str] | None)
     parts = [shape_id, lanes, device_name, *sorted(gpu.items()), _processor(), platform.libc_ver()]
     parts += [platform.python_version(), _version("torch"), _version("triton")]
     digest = hashlib.sha256(repr(parts).encode())
-    for source in sorted((CODE_ROOT / "scorer_core").rglob("*.py")):
-        digest.update(source.read_bytes())
+    add_training_code(digest)
     return digest.hexdigest()[:16]
 
 

@@ -108,6 +108,12 @@ def packages() -> dict[str, str]:
     return dict(found[key] for key in sorted(found))
 
 
+def add_training_code(digest: "hashlib._Hash") -> None:
+    """Add the source of everything that trains to a hash."""
+    for source in sorted((CODE_ROOT / "scorer_core").rglob("*.py")):
+        digest.update(source.read_bytes())
+
+
 def code_version(source: Path) -> dict[str, Any]:
     """`git_commit` and `git_diff` of the tree at `source`; of a saved copy, those of the tree it was copied from.
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from scorer_core.config import RunConfig
-from scorer_core.provenance import CODE_ROOT
+from scorer_core.provenance import add_training_code
 from scorer_core.record_forms import read_record
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import write_json
@@ -166,8 +166,7 @@ def _shipped() -> str:
 def code_digest() -> str:
     """A name for the code that trains: ours and the version of PyTorch."""
     digest = hashlib.sha256()
-    for source in sorted((CODE_ROOT / "scorer_core").rglob("*.py")):
-        digest.update(source.read_bytes())
+    add_training_code(digest)
     with suppress(PackageNotFoundError):
         digest.update(version("torch").encode())
     return digest.hexdigest()[:16]

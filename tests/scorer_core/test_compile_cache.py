@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scorer_core import compile_cache
+from scorer_core import compile_cache, provenance
 from scorer_core.compile_cache import CompileCache
 from scorer_core.support.errors import RecordError
 from scorer_core.support.locks import is_locked, locked
@@ -262,7 +262,7 @@ def test_the_key_names_everything_that_the_code_depends_on(tmp_path, monkeypatch
     keys.append(compile_cache.key("shape", 30, "cpu", None))
     (tmp_path / "scorer_core").mkdir()
     (tmp_path / "scorer_core" / "game.py").write_text("changed = True\n")
-    monkeypatch.setattr(compile_cache, "CODE_ROOT", tmp_path)
+    monkeypatch.setattr(provenance, "CODE_ROOT", tmp_path)
     keys.append(compile_cache.key("shape", 30, "cpu", None))
     assert len(set(keys)) == len(keys)
 
