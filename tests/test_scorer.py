@@ -276,12 +276,12 @@ def test_an_interrupted_run_says_75_and_the_next_goes_on(sweep_file, tmp_path):
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     packs = tmp_path / "out" / "mine" / "packs"
-    end = time.monotonic() + 150
+    end = time.monotonic() + 600
     while not any('"training"' in path.read_text() for path in packs.glob("*/state.json")):
         assert time.monotonic() < end
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=150)
+    _, err = process.communicate()
     assert process.returncode == 75, err
     assert "Interrupted; checkpoints are saved" in err
     state = json.loads(next(packs.glob("*/state.json")).read_text())

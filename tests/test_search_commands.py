@@ -168,12 +168,12 @@ def test_an_interrupted_search_says_75_and_the_next_goes_on(tmp_path):
     path.write_text(yaml.safe_dump(SEARCH | {"total_steps": 6_000, "trials": 2, "pruner": "none"}))
     command = [sys.executable, "-m", "cli.main", "search", str(path), "--outputs", str(outputs), "--workers", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    packs, end = outputs / "mine" / "packs", time.monotonic() + 150
+    packs, end = outputs / "mine" / "packs", time.monotonic() + 600
     while not any('"training"' in path.read_text() for path in packs.glob("*/state.json")):
         assert time.monotonic() < end
         time.sleep(0.05)
     process.terminate()
-    _, err = process.communicate(timeout=150)
+    _, err = process.communicate()
     assert process.returncode == 75, err
     assert "Interrupted; checkpoints are saved" in err
     assert list(packs.glob("*/checkpoint/*.ckpt"))

@@ -23,7 +23,7 @@ SPEAK = (  # prints as much as no buffer holds, in two parts
 def shell(script: str, **variables: str) -> tuple[int, str, str]:
     """`script` with $SPEAK, which prints two long lines; its exit code, output and errors."""
     environment = {**os.environ, "PYTHON": sys.executable, "SPEAK": SPEAK, **variables}
-    done = subprocess.run(["bash", "-c", script], capture_output=True, cwd=ROOT, env=environment, timeout=60)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, cwd=ROOT, env=environment)
     return done.returncode, done.stdout.decode("latin-1"), done.stderr.decode("latin-1")
 
 

@@ -56,7 +56,7 @@ def page(tmp_path_factory):
 
 def browse(arguments, page, profile):
     command = [CHROMIUM, *QUIET, f"--user-data-dir={profile}", *arguments, page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert not [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
     return done.stdout
 

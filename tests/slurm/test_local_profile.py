@@ -172,7 +172,7 @@ def test_resume_waits_until_a_cancelled_pack_has_stopped_and_then_submits_it(pla
         assert resume.stderr
         line = resume.stderr.readline()
         os.kill(process, signal.SIGCONT)
-        said, _ = resume.communicate(timeout=120)
+        said, _ = resume.communicate()
     assert line.startswith("waiting for packs that were cancelled to stop")
     assert resume.returncode == 0, said
     assert "1 pack submitted" in said

@@ -60,7 +60,7 @@ class Process:
         self._process.wait()
 
     def wait(self) -> int:
-        return self._process.wait(timeout=300)
+        return self._process.wait()
 
 
 def search_and_kill(study: Study, seed: int) -> tuple[int, str]:

@@ -156,7 +156,6 @@ def test_cuda_kernels_play_the_same_games_in_the_simulator() -> None:
         [sys.executable, "-m", "tests.scorer_core.envs.simulate_cuda"],
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
         check=True,
-        timeout=250,
     )
 
 
