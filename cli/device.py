@@ -42,9 +42,10 @@ def means_for(profile: Profile, sweep: Sweep, compile: Compile = "auto") -> Mean
         device, why = device_for(profile, sweep.tasks)
     except DeviceError as error:
         device, why, problem = profile.job_device, "", str(error)
-    wanted = compile == "on" or (compile == "auto" and any(worth_compiling(run.config) for run in sweep.first_runs))
+    worth = any(worth_compiling(run.config, device) for run in sweep.first_runs)
+    wanted = device != "cpu" and (compile == "on" or (compile == "auto" and worth))
     here = backend_of(profile).on_this_machine
-    no_compiler = compiler_fault(device) if here and wanted else None
+    no_compiler = compiler_fault() if here and wanted else None
     return Means(device, why, "off" if no_compiler else compile, no_compiler, problem)
 
 

@@ -37,7 +37,8 @@ def run(
     compile: Annotated[
         Compile,
         typer.Option(
-            metavar="MODE", help="Use torch.compile; choose from: auto (for runs long enough to repay it), on, off."
+            metavar="MODE",
+            help="Use torch.compile on a GPU; choose from: auto (for runs long enough to repay it), on, off.",
         ),
     ] = "auto",
     commit_seconds: CommitSeconds = 60.0,
@@ -50,6 +51,8 @@ def run(
     means = means_for(HERE.model_copy(update={"device": device}), loaded, compile)
     if means.problem:
         exit_with_error(means.problem, USAGE)
+    if compile == "on" and means.device == "cpu":
+        exit_with_error("--compile on: packs on a CPU run machine code without torch.compile; omit the option", USAGE)
     if means.no_compiler and compile == "on":
         exit_with_error(f"--compile on: {means.no_compiler}", USAGE)
     known = known_speeds(outputs, HERE)

@@ -40,7 +40,7 @@ def points(config: RunConfig) -> int:
 def probe(
     players: Players, initial: tuple[Tensor, Tensor], batch: Batch, lane: Lane, learner: Learner
 ) -> tuple[Tensor, Tensor]:
-    """The diagnostics PROBED [len(PROBED)] and the Gram matrix [D, D] of the features (float64) on the probe `batch`.
+    """The diagnostics PROBED [len(PROBED)] and the features z [B, D] on the probe `batch`.
 
     `initial` are phi and theta before the first update.
     """
@@ -64,8 +64,7 @@ def probe(
         "q_max": values.max(),
         "effective_ratio": norm(by_follower) / norm(by_leader),
     }
-    doubled = z.to(torch.float64)
-    return torch.stack([measured[name] for name in PROBED]), doubled.T @ doubled
+    return torch.stack([measured[name] for name in PROBED]), z
 
 
 def norm(x: Tensor) -> Tensor:
@@ -154,13 +153,14 @@ def q_bias(players: Players, ring: Ring, vector_step: Tensor, lane: Lane, rows: 
     return torch.cat(biases).mean()
 
 
-def ranks(gram: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Srank [...] and effective rank [...] of features with the Gram matrices `gram` [..., D, D]; NaN if not finite.
+def ranks(z: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Srank [...] and effective rank [...] of the features z [..., B, D]; NaN if they are not finite.
 
     srank: the smallest number of singular values with SRANK_SHARE of their sum (Kumar et al. 2021). Effective rank: exp
     of the entropy of the normalized singular values (Roy and Vetterli 2007). In float64, on the CPU.
     """
-    matrices = gram.cpu().numpy()
+    doubled = z.to(torch.float64)
+    matrices = (doubled.mT @ doubled).cpu().numpy()
     finite = np.asarray(np.isfinite(matrices).all((-2, -1)))
     squares = np.linalg.eigvalsh(np.where(finite[..., None, None], matrices, 0.0))[..., ::-1]
     # Smaller squares are rounding errors of the largest.

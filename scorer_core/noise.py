@@ -39,7 +39,7 @@ MIX_2 = 0x94D049BB133111EB
 def bits(seed: Tensor, step: Tensor | int, stream: int, shape: tuple[int, ...]) -> Tensor:
     """24 random bits per draw: int64 [*seed.shape, *shape], for one seed or many."""
     count = math.prod(shape)
-    if seed.is_cpu:
+    if seed.is_cpu and not isinstance(step, Tensor):
         drawn = np.empty((seed.numel(), count), np.int64)
         _fill(drawn, seed.reshape(-1).numpy(), int(step), int(stream))
         flat = torch.from_numpy(drawn)

@@ -5,16 +5,17 @@ random draw is along this axis, so each lane computes what the same run would co
 """
 
 import functools
+import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from scorer_core import checkpoint, diagnostics, game, networks, noise, objectives, registry
 from scorer_core.config import RunConfig, spread
@@ -25,16 +26,32 @@ from scorer_core.memory import ring
 from scorer_core.memory.ring import Transition
 from scorer_core.metric_rows import SCHEMA
 from scorer_core.metrics import DIAGNOSTICS, METRICS
+from scorer_core.native.code_cache import CodeCache
+from scorer_core.native.lowering import UnsupportedError
+from scorer_core.native.program import Program, processor
 from scorer_core.support.errors import RecordError
+from scorer_core.support.memory import use_large_pages
 from scorer_core.tracing import CudaGraph, trace
 
+RECORDED, COMPILED = ("act", "finish", "learn"), ("act", "learn")  # functions on a GPU; others take little time
 LEARNED = ("td_error", "msbe", "be_variance", "leader_loss", "follower_loss", "leader_grad_norm", "follower_grad_norm")
+log = logging.getLogger("scorer")
+
 TF32_SINCE = (8, 0)  # compute capability: NVIDIA A100
 
 # Otherwise MKL may choose its code by the address of a matrix (on an AMD EPYC, for instance), which changes the last
 # bits. MKL reads this variable at its first product and knows these two values.
 if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
     os.environ.setdefault("MKL_CBWR", f"{torch.backends.cpu.get_cpu_capability()},STRICT")
+
+
+class Returns(NamedTuple):
+    """The returns of one run's environments."""
+
+    episode_return: Tensor  # [N] of the episode so far
+    last_return: Tensor  # [N] of the last finished episode
+    counted: Tensor  # [N] bool: does the logged return average it?
+    episodes: Tensor  # [] int64 finished episodes
 
 
 class Pack:
@@ -52,7 +69,7 @@ class Pack:
         Args:
             configs: of equal SHAPE.
             device: for the networks and the memory.
-            compiled: use torch.compile.
+            compiled: on a GPU, use torch.compile.
             run_ids: names of the runs in their metrics (default: those of `configs`).
 
         Raises:
@@ -62,17 +79,16 @@ class Pack:
         set_matmul_precision(configs[0].matmul, device)
         self.run_ids = list(run_ids) if run_ids else [config.run_id for config in configs]
         self.configs, self.config, self.device, self.compiled = list(configs), configs[0], device, compiled
-        batch = self.configs * 2 if len(self.configs) == 1 and _needs_twin_lane(self.config, compiled) else self.configs
-        lanes, num_envs = len(batch), self.config.num_envs
+        lanes, num_envs = len(configs), self.config.num_envs
         # Adam's moments of constant parameters decay to denormals, each of which costs a CPU about 100 cycles.
         torch.set_flush_denormal(True)
         self.vector_step = 0
         self.part = 0  # parts of learning done after this vector step, or 0 if all are
-        self.lane = Lane(*(_lanes(getattr(config, name) for config in batch).to(device) for name in Lane._fields))
+        self.lane = Lane(*(_lanes(getattr(config, name) for config in configs).to(device) for name in Lane._fields))
         self.environments = interface.make(self.config, self.lane.seed)
         self.observation = self.environments.reset().to(device)
         self.shape = networks.shape_of(self.config, self.environments.observation_shape, self.environments.num_actions)
-        _import_parts(self.config)
+        parts = _import_parts(self.config)
         self.learner: Learner = registry.function(registry.ALGORITHMS[self.config.algorithm].learner)(self.shape)
         self.coupling: game.UpdateFn = registry.coupling(self.config.coupling)
         alone = [self.learner.new_players(seed) for seed in self.lane.seed]
@@ -94,7 +110,12 @@ class Pack:
         self._target_every = self.lane.target_every.tolist()
         self._log_steps = set(self.config.log_steps)
         self._diagnostic_steps = set(spread(self.config.log_steps, diagnostics.points(self.config)))
-        self._traced: dict[str, Callable[..., Any]] = {}
+        self._returns: Returns | None = None  # the four tensors above
+        self._functions: dict[str, Callable[..., Any]] = {}
+        parts += [type(self.learner), self.coupling]
+        # The key of cached code has the source of scorer_core only.
+        are_ours = all(part.__module__.startswith("scorer_core.") for part in parts)
+        self._code_cache = CodeCache(self.config.shape_id, processor()) if device.type == "cpu" and are_ours else None
 
     @property
     def env_steps(self) -> int:
@@ -112,7 +133,7 @@ class Pack:
     @property
     def all_compiled(self) -> bool:
         """Has each function been called that is compiled at its first call (`_vectorised`)?"""
-        return self._traced.keys() >= {"act", "learn"}
+        return self._functions.keys() >= set(COMPILED)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -128,7 +149,8 @@ class Pack:
 
     def _collect(self) -> None:
         """Act, step the environments, and store the transitions."""
-        actions, kept = self._act()
+        now = torch.full_like(self.lane.seed, self.vector_step)
+        actions, kept = self._vectorised("act", self.learner.act, self.players, self.observation, now, self.lane)
         step = self.environments.step(actions)
         self.observation = step.observation.to(self.device)
         final = step.final_observation
@@ -145,29 +167,18 @@ class Pack:
         self._count_returns(transition)
         self.vector_step += 1
 
-    def _act(self) -> tuple[Tensor, Any]:
-        """Actions [P, N], and what the memory keeps besides."""
-        seed, num_envs = self.lane.seed, (self.config.num_envs,)
-        explore = noise.uniform(seed, self.vector_step, noise.Stream.EXPLORE, num_envs)
-        num_actions = self.environments.num_actions
-        random_action = noise.integers(seed, self.vector_step, noise.Stream.RANDOM_ACTION, num_envs, num_actions)
-        env_step = torch.full_like(seed, self.env_steps)
-        return self._vectorised(
-            "act", self.learner.act, self.players, self.observation, explore, random_action, env_step, self.lane
-        )
-
     def _learn(self) -> None:
         """The updates of the next part of learning, in every lane."""
         vector_step = torch.full_like(self.lane.seed, self.vector_step)
         if self.part == 0 and self.learner.finishes:
             finished = self._vectorised(
-                "finish", self.learner.finish, self.players, self.memory, vector_step, self.lane, compiled=False
+                "finish", self.learner.finish, self.players, self.memory, vector_step, self.lane
             )
             self.learner.keep(self.memory, finished)
         one_run = functools.partial(update_one_run, self.coupling, self.learner)
         for draws in self.learner.draws(self.lane.seed, self.vector_step, self.part):
             self.players, learned = self._vectorised(
-                "learn", one_run, self.players, self.memory, vector_step, draws, self.lane
+                "learn", one_run, self.players, self.memory, vector_step, draws, self.lane, in_place=True
             )
             self.learned += learned
             self.updates_since_log += 1
@@ -176,8 +187,9 @@ class Pack:
         due = [self.learner.copies_targets(self.vector_step, period) for period in self._target_every]
         if any(due):
             copied = torch.tensor(due, device=self.device)
-            self.drift += torch.vmap(diagnostics.drift)(self.players, copied)
-            self.players = torch.vmap(self.learner.sync_targets)(self.players, copied)
+            one_run = functools.partial(copy_one_run, self.learner)
+            self.players, drift = self._vectorised("copy", one_run, self.players, copied, in_place=True)
+            self.drift += drift
 
     def log(self, steps_per_second: float) -> pa.Table:
         """The metrics at this step, one row per lane (SCHEMA); starts the next interval.
@@ -219,13 +231,14 @@ class Pack:
         if self.probe is None:
             self.probe = self._draw_probe(stored)
         measure = functools.partial(diagnostics.probe, learner=self.learner)
-        probed, gram = torch.vmap(measure)(self.players, self.initial, self.probe, self.lane)
+        state = self.players, self.initial, self.probe, self.lane
+        probed, z = self._vectorised("probe", measure, *state)
         rows = min(diagnostics.HORIZON, stored // self.config.num_envs)
         bias = functools.partial(diagnostics.q_bias, rows=rows, shape=self.shape)
-        srank, effective_rank = map(torch.from_numpy, diagnostics.ranks(gram))
+        srank, effective_rank = map(torch.from_numpy, diagnostics.ranks(z))
         return {
             **dict(zip(diagnostics.PROBED, probed.T, strict=True)),
-            "q_bias": torch.vmap(bias)(self.players, self.learner.recent(self.memory), vector_step, self.lane),
+            "q_bias": vmapped(bias)(self.players, self.learner.recent(self.memory), vector_step, self.lane),
             "srank": srank,
             "effective_rank": effective_rank,
         }
@@ -238,7 +251,7 @@ class Pack:
         """The probe batch of each lane, drawn from its `stored` newest transitions."""
         indices = noise.integers(self.lane.seed, 0, noise.Stream.PROBE, (diagnostics.PROBE,), stored)
         recent, vector_step = self.learner.recent(self.memory), torch.full_like(self.lane.seed, self.vector_step)
-        return torch.vmap(ring.sample)(recent, vector_step, indices)
+        return vmapped(ring.sample)(recent, vector_step, indices)
 
     def state(self) -> bytes:
         """A checkpoint from which `restore` continues to the same metrics as without a restart."""
@@ -258,7 +271,9 @@ class Pack:
         """
         saved = checkpoint.load(state)
         if lanes is not None:
-            lanes = list(lanes) * (len(self.lane.seed) // len(lanes))  # a single lane may have a twin
+            lanes = list(lanes)
+        elif len(self.configs) == 1 and _is_twice_one_run(saved):
+            lanes = [0]
         probe = None if saved.get("probe") is None else self._draw_probe(stored=1)
         fitted = checkpoint.fit_pack(saved, vars(self) | {"probe": probe}, lanes)
         if fitted["part"] not in range(max(1, self.learner.parts(fitted["vector_step"]))):
@@ -267,6 +282,7 @@ class Pack:
         self.environments.restore(saved["environments"], lanes)
         for name, value in fitted.items():
             setattr(self, name, value)
+        self._returns = None
         self._rows = _rows_first(self.memory)
 
     def _new_memory(self, lanes: int) -> Any:
@@ -274,24 +290,49 @@ class Pack:
         like = torch.empty_like(self.observation[0], dtype=self.environments.observation_dtype, device="meta")
         one_run = self.learner.new_memory(like, self.environments.truncates)
         memory = tree_map(lambda part: torch.zeros(lanes, *part.shape, dtype=part.dtype, device=self.device), one_run)
+        for part in tree_leaves(memory):
+            use_large_pages(part)
         self.learner.begin(_rows_first(memory), self.observation)
         return memory
 
     def _count_returns(self, transition: Transition) -> None:
-        ended = transition.terminated | transition.truncated
-        self.episode_return += transition.reward
-        self.last_return = torch.where(ended, self.episode_return, self.last_return)
-        self.episode_return = torch.where(ended, 0.0, self.episode_return)
-        self.counted |= ended
-        self.episodes += ended.sum(1)
+        if self._returns is None:
+            self._returns = Returns(self.episode_return, self.last_return, self.counted, self.episodes)
+        step = transition.reward, transition.terminated, transition.truncated
+        returns, _ = self._vectorised("count", count_one_run, self._returns, *step, in_place=True)
+        self.episode_return, self.last_return, self.counted, self.episodes = self._returns = returns
 
-    def _vectorised(self, name: str, one_run: Callable[..., Any], *arguments: Any, compiled: bool = True) -> Any:
-        """`one_run`, a function of one run, on all lanes at once; it is traced at the first call under this `name`."""
-        if name not in self._traced:
-            traced = trace(torch.vmap(one_run), arguments)
-            function = torch.compile(traced) if self.compiled and compiled else traced
-            self._traced[name] = CudaGraph(function, arguments) if self.device.type == "cuda" else function
-        return self._traced[name](*arguments)
+    def _vectorised(self, name: str, one_run: Callable[..., Any], *arguments: Any, in_place: bool = False) -> Any:
+        """`one_run`, a function of one run, on all lanes; it is compiled at the first call under this `name`.
+
+        `in_place`: the first of its two results may overwrite its first argument.
+        """
+        if name not in self._functions:
+            self._functions[name] = self._function(name, one_run, arguments, in_place)
+        return self._functions[name](*arguments)
+
+    def _function(
+        self, name: str, one_run: Callable[..., Any], arguments: tuple[Any, ...], in_place: bool
+    ) -> Callable[..., Any]:
+        if self.device.type == "cpu":
+            try:
+                return Program(name, one_run, arguments, in_place, self._sparse(arguments), self._code_cache)
+            except UnsupportedError as error:
+                log.warning("%s: torch runs this function, which takes longer: no machine code for %s", name, error)
+                return vmapped(one_run)
+        if name not in RECORDED:
+            return torch.vmap(one_run)
+        traced = trace(torch.vmap(one_run), arguments)
+        return CudaGraph(torch.compile(traced) if self.compiled and name in COMPILED else traced, arguments)
+
+    def _sparse(self, arguments: tuple[Any, ...]) -> list[int]:
+        """The numbers of the arguments that are observations, if the task says that most of their elements are zero."""
+        if not self.environments.sparse:
+            return []
+        seen = self.learner.recent(self.memory)
+        observations = self.observation, seen.observation, seen.final_observation
+        leaves = enumerate(tree_leaves(arguments))
+        return [k for k, leaf in leaves if leaf.numel() and any(leaf is other for other in observations)]
 
 
 def update_one_run(
@@ -331,17 +372,49 @@ def update_one_run(
     return players, torch.stack([measured[name] for name in LEARNED])
 
 
-def _import_parts(config: RunConfig) -> None:
+def count_one_run(returns: Returns, reward: Tensor, terminated: Tensor, truncated: Tensor) -> tuple[Returns, tuple[()]]:
+    """The returns of ONE run after a step with these rewards and ends of episodes [N]."""
+    ended, total = terminated | truncated, returns.episode_return + reward
+    last = torch.where(ended, total, returns.last_return)
+    counted, episodes = returns.counted | ended, returns.episodes + ended.sum()
+    return Returns(torch.where(ended, 0.0, total), last, counted, episodes), ()
+
+
+def copy_one_run(learner: Learner, players: Players, due: Tensor) -> tuple[Players, Tensor]:
+    """The copy of ONE run's players to its targets, if it is `due` ([] bool), and the drift before it."""
+    return learner.sync_targets(players, due), diagnostics.drift(players, due)
+
+
+def vmapped(one_run: Callable[..., Any]) -> Callable[..., Any]:
+    """`one_run` on all lanes, by torch.vmap. A single lane is computed twice: of one matrix, MKL uses other code."""
+    both = torch.vmap(one_run)
+
+    def all_lanes(*arguments: Any) -> Any:
+        leaf = tree_leaves(arguments)[0]
+        if len(leaf) > 1 or not leaf.is_cpu:
+            return both(*arguments)
+        return tree_map(lambda x: x[:1], both(*tree_map(lambda x: torch.cat([x, x]), arguments)))
+
+    return all_lanes
+
+
+def _is_twice_one_run(saved: Mapping[str, Any]) -> bool:
+    """Is it a checkpoint of an earlier version, in which a single run was computed twice?"""
+    players = saved.get("players")
+    phi = players.get("phi") if isinstance(players, dict) else None
+    return isinstance(phi, Tensor) and phi.dim() == 2 and len(phi) == 2 and bool(torch.equal(phi[0], phi[1]))
+
+
+def _import_parts(config: RunConfig) -> list[Any]:
     """Import the parts that `config` names now: a missing one is found, and the folder of the code may move later."""
-    registry.function(registry.FOLLOWER_OBJECTIVES[config.follower_objective])
-    registry.function(registry.SCHEDULES[config.schedule].rate)
+    parts = [
+        registry.FOLLOWER_OBJECTIVES[config.follower_objective],
+        registry.SCHEDULES[config.schedule].rate,
+        registry.NETWORKS[config.network],
+    ]
     if config.leader_penalty != "none":
-        registry.function(registry.LEADER_PENALTIES[config.leader_penalty])
-
-
-def _needs_twin_lane(config: RunConfig, compiled: bool) -> bool:
-    """Would a batch of one lane have other last bits? A compiler and MKL (for a layer of one output) use other code."""
-    return compiled or config.dueling or 1 in (*config.phi_widths, *config.theta_widths)
+        parts.append(registry.LEADER_PENALTIES[config.leader_penalty])
+    return [registry.function(part) for part in parts]
 
 
 def set_matmul_precision(matmul: str, device: torch.device) -> None:

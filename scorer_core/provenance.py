@@ -111,7 +111,8 @@ def packages() -> dict[str, str]:
 def add_training_code(digest: "hashlib._Hash") -> None:
     """Add the source of everything that trains to a hash."""
     for source in sorted((CODE_ROOT / "scorer_core").rglob("*.py")):
-        digest.update(source.read_bytes())
+        if source.is_file():  # an editor's lock is a link to nothing
+            digest.update(source.read_bytes())
 
 
 def code_version(source: Path) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """Train one pack to its end, or until it must stop: settings, setup, loop."""
 
-import ctypes
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +15,7 @@ from scorer_core.metric_rows import SCHEMA
 from scorer_core.pack import Pack
 from scorer_core.records import PackFolder
 from scorer_core.support.errors import RecordError
+from scorer_core.support.memory import keep_freed_memory
 
 HEARTBEAT_SECONDS = 1.0
 STEADY_SECONDS = 2.0  # after this time at full speed, the start no longer counts in the speed
@@ -136,15 +135,6 @@ def _restore(pack: Pack, folder: PackFolder, commit: Commit, lanes: Sequence[int
             f"{file}: {error}; resume with the version of scorer that wrote it (attempts/*/provenance.json names "
             f"its git commit), or delete {folder.path} to train its runs again"
         ) from error
-
-
-def keep_freed_memory() -> None:
-    """Make malloc keep the memory that a step frees; otherwise the next step has page faults for the same memory."""
-    trim_threshold, mmap_threshold = -1, -3  # of mallopt(3) in glibc; another libc may lack them
-    with suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, 1 << 30)
 
 
 def split_pack(old: PackFolder, new: PackFolder, device: torch.device) -> None:

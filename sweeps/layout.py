@@ -2,7 +2,7 @@
 
 import heapq
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -31,7 +31,6 @@ class Layout:
 
 def choose(
     configs: Sequence[RunConfig],
-    compiled: Callable[[RunConfig], bool],
     lanes: int | None = None,
     processes: int | None = None,
     device: str = "cpu",
@@ -41,7 +40,6 @@ def choose(
 
     Args:
         configs: the runs to train.
-        compiled: whether a run's pack is compiled.
         lanes: maximum runs per pack, if it is given.
         processes: packs in parallel, if it is given; by default one per core, or one on a GPU.
         device: `cpu`, `cuda` or `cuda:N`.
@@ -61,7 +59,7 @@ def choose(
     groups = by_shape(configs)
     most = max(len(alike) for alike in groups)
     candidates = [n for n in CANDIDATES if n <= fit and n < most] + ([most] if most <= fit else [])
-    times = {n: wall_seconds(groups, n, processes, compiled, device, speeds) for n in candidates or [1]}
+    times = {n: wall_seconds(groups, n, processes, device, speeds) for n in candidates or [1]}
     best = min(times, key=lambda n: (round(times[n], 1), n))
     others = ", ".join(f"{duration(times[n])} with {n}" for n in times if n in _neighbours(list(times), best))
     others = f" (alternatives: {others})" if others else ""
@@ -87,7 +85,6 @@ def wall_seconds(
     groups: Sequence[Sequence[RunConfig]],
     lanes: int,
     processes: int,
-    compiled: Callable[[RunConfig], bool],
     device: str = "cpu",
     speeds: Speeds | None = None,
 ) -> float:
@@ -97,14 +94,13 @@ def wall_seconds(
         groups: runs of equal SHAPE.
         lanes: maximum runs per pack.
         processes: packs in parallel.
-        compiled: whether a run's pack is compiled.
         device: a kind of device that was measured.
         speeds: of the packs that have trained there.
     """
     speeds = speeds or Speeds()
     seconds = []
     for alike in groups:
-        one = cache(lambda size, config=alike[0]: speeds.estimate(config, size, compiled(config), device).seconds)
+        one = cache(lambda size, config=alike[0]: speeds.estimate(config, size, device).seconds)
         seconds += [one(size) for size in even(len(alike), lanes)]
     return makespan(seconds, processes)
 

@@ -27,9 +27,8 @@ from sweeps.loading import dump
 from sweeps.reading import with_checksum
 from sweeps.speeds import Estimate, Speeds
 
-# Compiling takes up to a minute on one core. It saves DQN 2 to 7 ms per vector step, and PQN 3 ms or more per update,
-# so it pays after about so many. The choice must not depend on the pack: compiled and eager code differ in their last
-# bits, and a run in a pack must equal the same run trained alone.
+# On a GPU. Compiling takes up to a minute on one core, so it pays after about so many. The choice must not depend on
+# the pack: compiled and eager code differ in their last bits, and a run in a pack must equal the same run alone.
 COMPILE_FROM_VECTOR_STEPS = 40_000
 COMPILE_FROM_UPDATES_OF_PQN = 20_000
 
@@ -112,8 +111,10 @@ class Plan:
         write_json(self.folder / f"plan-{1 + max(numbers, default=0)}.json", content)
 
 
-def worth_compiling(config: RunConfig) -> bool:
-    """Is a run so long that compiling its pack saves time?"""
+def worth_compiling(config: RunConfig, device: str) -> bool:
+    """Is a run so long that torch.compile saves time? Never on a `cpu`, where packs run machine code of our own."""
+    if device == "cpu":
+        return False
     if config.family == "pqn":
         return config.num_updates >= COMPILE_FROM_UPDATES_OF_PQN
     return config.vector_steps >= COMPILE_FROM_VECTOR_STEPS
@@ -137,7 +138,7 @@ def make_plan(
         sweep: the definition.
         outputs: folder of all sweeps.
         lanes_per_pack: maximum runs per pack; by default sweeps/layout.py chooses for this machine.
-        compile: `torch.compile` for new packs; `auto` if it saves time.
+        compile: `torch.compile` for new packs on a GPU; `auto` if it saves time.
         processes: packs trained in parallel; by default those of this machine.
         only: run ids; all other runs are left out of the packs.
         device: `cpu`, `cuda` or `cuda:N`, on which the packs will train.
@@ -176,15 +177,15 @@ def make_plan(
     packs = []
     for pack, configs, compiled_before in started:
         if any(config.run_id in missing for config in configs):
-            estimate = speeds.estimate(configs[0], len(configs), compiled_before, device)
+            estimate = speeds.estimate(configs[0], len(configs), device)
             packs.append(PlannedPack(pack, configs, True, compiled_before, estimate))
             for config in configs:
                 missing.pop(config.run_id, None)
 
     def compiled(config: RunConfig) -> bool:
-        return worth_compiling(config) if compile == "auto" else compile == "on"
+        return worth_compiling(config, device) if compile == "auto" else compile == "on"
 
-    layout = choose(list(missing.values()), compiled, lanes_per_pack, processes, device, speeds)
+    layout = choose(list(missing.values()), lanes_per_pack, processes, device, speeds)
     for alike in by_shape(list(missing.values())):
         rest = iter(alike)
         for size in even(len(alike), layout.lanes):
@@ -194,7 +195,7 @@ def make_plan(
                 damaged |= {config.run_id for config in configs}
                 continue
             pack = PackFolder(folder / "packs" / name)
-            estimate = speeds.estimate(configs[0], len(configs), compiled(configs[0]), device)
+            estimate = speeds.estimate(configs[0], len(configs), device)
             packs.append(PlannedPack(pack, configs, False, compiled(configs[0]), estimate, compile == "auto"))
     if broken:
         problems.append(retrain(folder))

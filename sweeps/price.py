@@ -1,6 +1,6 @@
 """The cost of training: operations of a run, and seconds estimated from the times in measured.json (`make bench`).
 
-A vector step of a pack takes, on one core, a fixed time (PyTorch calls the operations of the step) plus a time per
+A vector step of a pack takes, on one core, a fixed time (calls, and what does not depend on the lanes) plus a time per
 lane, which is proportional to its operations. Both were measured with the paper's MinAtar setting of each family of
 learners, averaged over the vector steps between which PQN does not learn.
 """
@@ -30,19 +30,16 @@ SECONDS_PER_GYMNASIUM_STEP = 2.5e-5  # per step of one environment in Python
 class Speed:
     """Seconds of one process on one core, with the paper's MinAtar setting of a family of learners."""
 
-    start: float  # until the first vector step: imports, tracing, compiling
+    start: float  # until the first vector step: imports, and code from the cache
     fixed: float  # per vector step, for any number of lanes
     lane: float  # per vector step and lane
 
 
 @cache
-def measured() -> dict[str, dict[str, dict[str, Speed]]]:
-    """The speed of `eager` and of `compiled` packs, by kind of device (`cpu`) and family of learners (`dqn`)."""
-    kept = json.loads(MEASURED.read_text(encoding="utf-8"))
-    return {
-        device: {family: {form: Speed(**speed) for form, speed in forms.items()} for family, forms in families.items()}
-        for device, families in kept["speed"].items()
-    }
+def measured() -> dict[str, dict[str, Speed]]:
+    """The speed of packs, by kind of device (`cpu`) and family of learners (`dqn`)."""
+    kept = json.loads(MEASURED.read_text(encoding="utf-8"))["speed"]
+    return {device: {name: Speed(**speed) for name, speed in families.items()} for device, families in kept.items()}
 
 
 @cache
@@ -131,11 +128,11 @@ class Cost:
         return self.start + self.steps
 
 
-def cost(config: RunConfig, lanes: int, compiled: bool, device: str = "cpu") -> Cost:
+def cost(config: RunConfig, lanes: int, device: str = "cpu") -> Cost:
     """The cost of a pack of `lanes` runs like `config` on `device`, a kind of device that was measured."""
     families = measured()[device]
     family = config.family if config.family in families else "dqn"
-    speed, like = families[family]["compiled" if compiled else "eager"], reference(family)
+    speed, like = families[family], reference(family)
     updates = updates_per_vector_step(config) / updates_per_vector_step(like)
     of_update = speed.fixed * (1 - ACTING_FRACTION) * updates * (1 + config.follower_steps) / 2
     per_flop = lanes * speed.lane / flop_per_vector_step(like)

@@ -46,7 +46,6 @@ class PackSpeed(BaseModel):
     shape: str
     family: str
     lanes: int
-    compiled: bool
     device: str  # `cpu` or `cuda`
     cpu: str
     threads: str
@@ -70,7 +69,7 @@ class Estimate:
 
     seconds: float
     packs: frozenset[str] = frozenset()  # that were measured; none: by the shipped figures
-    similar: bool = True  # had these packs about the same cost per vector step, algorithm and compilation?
+    similar: bool = True  # had these packs about the same cost per vector step, and the same algorithm?
     same_code: bool = True
 
 
@@ -81,7 +80,6 @@ def speeds_file(outputs: Path, place: str) -> Path:
 def measure(
     config: RunConfig,
     lanes: int,
-    compiled: bool,
     device: str,
     start: tuple[int, float],
     full_speed: tuple[int, float],
@@ -93,7 +91,6 @@ def measure(
     Args:
         config: of one of its runs.
         lanes: their number.
-        compiled: by torch.compile.
         device: `cpu` or `cuda`.
         start: vector steps and seconds before its full speed, and what came after the last step.
         full_speed: vector steps and seconds at full speed, with a core of its own.
@@ -103,11 +100,11 @@ def measure(
     (first, begin), (rest, seconds) = start, full_speed
     if seconds < LEAST_SECONDS or rest < 1:
         return None
-    cost = price.cost(config, lanes, compiled, price.device_like(device))
+    cost = price.cost(config, lanes, price.device_like(device))
     steps = seconds / rest / cost.learning
     only_start = max(begin - first * steps * cost.acting, 0.01)
     return PackSpeed(
-        shape=config.shape_id, family=config.family, lanes=lanes, compiled=compiled, device=device, cpu=cpu,
+        shape=config.shape_id, family=config.family, lanes=lanes, device=device, cpu=cpu,
         threads=threads, code=code_digest(), expected=cost.learning, seconds=seconds,
         start=only_start / cost.start, steps=steps,
     )  # fmt: skip
@@ -153,8 +150,8 @@ def _kept(path: Path) -> dict[str, PackSpeed]:
     return kept.packs if kept and kept.shipped == _shipped() else {}
 
 
-def _kind(speed: PackSpeed) -> tuple[str, int, bool, str]:
-    return speed.shape, speed.lanes, speed.compiled, speed.device
+def _kind(speed: PackSpeed) -> tuple[str, int, str]:
+    return speed.shape, speed.lanes, speed.device
 
 
 @cache
@@ -175,7 +172,7 @@ def code_digest() -> str:
 class Speeds:
     """Estimates for a place, from the packs that trained there; without any, by the shipped figures.
 
-    For each pack the nearest measured ones count: those of its shape, otherwise of its family and compilation,
+    For each pack the nearest measured ones count: those of its shape, otherwise of its family,
     otherwise any on the same device; of these, the ones whose expected time per vector step is closest. Packs that
     trained with another version of the code count only if there is no other.
     """
@@ -183,36 +180,35 @@ class Speeds:
     def __init__(self, packs: Mapping[str, PackSpeed] | None = None, code: str = ""):
         """`packs` are those that count, by their ids; `code` is the `code_digest` of the current code."""
         self._groups: dict[tuple[object, ...], list[tuple[float, str, PackSpeed]]] = {}
-        self._estimates: dict[tuple[str, int, bool, str], Estimate] = {}
+        self._estimates: dict[tuple[str, int, str], Estimate] = {}
         self._code = code
         packs = packs or {}
         for device in {speed.device for speed in packs.values()}:
             here = {name: speed for name, speed in packs.items() if speed.device == device}
             current = {name: speed for name, speed in here.items() if speed.code == code}
             for name, speed in (current or here).items():
-                for key in _keys(device, speed.compiled, speed.family, speed.shape):
+                for key in _keys(device, speed.family, speed.shape):
                     self._groups.setdefault(key, []).append((math.log(speed.expected), name, speed))
         for group in self._groups.values():
             group.sort(key=lambda entry: entry[:2])
 
-    def estimate(self, config: RunConfig, lanes: int, compiled: bool, device: str = "cpu") -> Estimate:
+    def estimate(self, config: RunConfig, lanes: int, device: str = "cpu") -> Estimate:
         """The training of a pack of `lanes` runs like `config`, in one process on one core.
 
         Args:
             config: of one of its runs.
             lanes: their number.
-            compiled: whether it is compiled.
             device: `cpu`, `cuda`, `cuda:N` or `auto`.
         """
-        key = config.shape_id, lanes, compiled, device
+        key = config.shape_id, lanes, device
         if key not in self._estimates:
-            self._estimates[key] = self._new_estimate(config, lanes, compiled, device)
+            self._estimates[key] = self._new_estimate(config, lanes, device)
         return self._estimates[key]
 
-    def _new_estimate(self, config: RunConfig, lanes: int, compiled: bool, device: str) -> Estimate:
-        cost = price.cost(config, lanes, compiled, price.device_like(device))
+    def _new_estimate(self, config: RunConfig, lanes: int, device: str) -> Estimate:
+        cost = price.cost(config, lanes, price.device_like(device))
         expected = math.log(cost.learning)
-        for key in _keys(_device_kind(device), compiled, config.family, config.shape_id):
+        for key in _keys(_device_kind(device), config.family, config.shape_id):
             if group := self._groups.get(key):
                 chosen, distance = _nearest(group, expected)
                 speeds = [speed for _, _, speed in chosen]
@@ -230,9 +226,9 @@ def _device_kind(device: str) -> str:
     return "cuda" if device.startswith("cuda") else "cpu"
 
 
-def _keys(device: str, compiled: bool, family: str, shape: str) -> list[tuple[object, ...]]:
+def _keys(device: str, family: str, shape: str) -> list[tuple[object, ...]]:
     """The groups that a pack belongs to, the narrowest first."""
-    return [(device, compiled, family, shape), (device, compiled, family), (device,)]
+    return [(device, family, shape), (device, family), (device,)]
 
 
 def _nearest(

@@ -28,7 +28,7 @@ GPU_TESTS = ("tests/scorer_core/test_gpu.py", "tests/scorer_core/envs/test_compi
 TOTAL_SECONDS = 530
 LIMITS = {"install": 180, "tests": 150, "environments": 60, "training": 75, "official": 120}  # seconds of a phase
 START_SECONDS = 20  # a phase with less time left is not started
-# Lanes, precision and form. Eager packs first: the planner needs them.
+# Lanes, precision and form. The planner needs compiled float32.
 LAYOUTS = [(30, "float32", "eager"), (240, "float32", "eager")]
 LAYOUTS += [(lanes, matmul, "compiled") for matmul in ("float32", "tf32") for lanes in (30, 120, 240)]
 DRY_LAYOUTS = [(1, "float32", "eager"), (2, "float32", "eager"), (1, "tf32", "eager")]
@@ -131,14 +131,13 @@ class Bench:
     def official(self, script: Path | None, python: Path) -> dict[str, float]:
         if script is None:
             raise PhaseError("not measured: give --official SCRIPT and --official-python PYTHON")
-        seconds = []
-        for steps in OFFICIAL_STEPS:
-            begun = time.monotonic()
-            words = "--total_timesteps", str(steps), "--num_seeds", str(OFFICIAL_SEEDS), "--seed", "10"
-            self.run("official", python, script, *words, "--use_be_variance")
-            seconds.append(time.monotonic() - begun)
-        few, many = OFFICIAL_STEPS
-        return {"seeds": OFFICIAL_SEEDS, "steps_per_second": OFFICIAL_SEEDS * (many - few) / (seconds[1] - seconds[0])}
+        from tests.bench_training import official_rate  # in the Python that starts this, too
+
+        def run(*words: str) -> None:
+            self.run("official", python, script, *words)
+
+        rate = official_rate(run, OFFICIAL_SEEDS, OFFICIAL_STEPS)
+        return {"seeds": OFFICIAL_SEEDS, "steps_per_second": rate}
 
     def keep(self) -> dict[str, Any]:
         """Write the speeds where the planner reads them."""
@@ -232,15 +231,12 @@ def store_speeds(results: dict[str, Any]) -> dict[str, Any]:
     from sweeps import price
     from tests.bench_training import fitted
 
-    speeds = {}
-    for form in ("eager", "compiled"):
-        rows = {}
-        for name, phase in results.items():
-            if name.startswith("training") and name.endswith(f"float32 {form}") and "result" in phase:
-                rows[int(name.split()[1])] = phase["result"]
-        if len(rows) >= 2:
-            speeds[form] = fitted(rows)
-    if len(speeds) == 2:
+    rows = {}
+    for name, phase in results.items():
+        if name.startswith("training") and name.endswith("float32 compiled") and "result" in phase:
+            rows[int(name.split()[1])] = phase["result"]
+    speeds = fitted(rows) if len(rows) >= 2 else {}
+    if speeds:
         kept = json.loads(price.MEASURED.read_text(encoding="utf-8"))
         kept["speed"]["cuda"] = {"dqn": speeds}
         kept["gpu"] = results["driver"]["result"]["gpu"]

@@ -1,8 +1,9 @@
 """Environment steps a second of training at the paper's MinAtar settings of DQN and PQN, for packs of many sizes.
 
-Run as `python -m tests.bench_training [--json PATH] [--keep]`; `--keep` writes what the planner reads. Each pack trains
-in processes of its own, one thread each. A round measures the machine's matrix multiplication first, in the same
-process, so that the fraction of it that training reaches is of the same moment. Medians of rounds.
+Run as `python -m tests.bench_training [--json PATH] [--keep]`; `--keep` writes what the planner reads. With `--official
+SCRIPT --official-python PYTHON`, it measures ours and the official code on one core, in turns. Each pack trains in
+a process of its own, with one thread. A round measures the machine's matrix multiplication first, in the same process,
+so that the fraction of it that training reaches is of the same moment. Medians of rounds.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,9 @@ from scorer_core.support.cores import usable_cores
 from sweeps import price
 
 LANES = (1, 4, 8, 30, 120, 240)
-EAGER_LANES = (1, 16)
-PQN_LANES = (1, 6, 16)  # eager and compiled
+PQN_LANES = (1, 6, 16)
+MOST_FITTED = 30  # lanes
+OFFICIAL_PAIRS, OFFICIAL_LANES, OFFICIAL_SEEDS, OFFICIAL_STEPS = 3, 8, 3, (1_000_000, 2_000_000)  # per seed
 LANES_A_CORE = (1, 8, 30)  # of packs on every core at a time
 ROUNDS, ROUND_SECONDS = 5, 3.0
 CEILING_SIZE = {"cpu": 512, "cuda": 8192}  # of the matrices whose product suits the device
@@ -60,7 +63,7 @@ def wait(device: str) -> None:
 
 def train(
     lanes: int,
-    compiled: bool,
+    compiled: bool = False,
     device: str = "cpu",
     matmul: str = "float32",
     round_seconds: float = ROUND_SECONDS,
@@ -69,7 +72,6 @@ def train(
     """In a process of its own: says `ready`, waits for a line, and measures."""
     started = time.perf_counter()
     import torch
-    from torch.profiler import ProfilerActivity, profile
 
     from scorer_core.devices import open_device
     from scorer_core.pack import Pack
@@ -96,16 +98,6 @@ def train(
         rates.append(rate)
         fractions.append(rate * lanes * price.flop_per_vector_step(pack.config) / most)
     rate = statistics.median(rates)
-    with profile(activities=[ProfilerActivity.CPU]) as profiled:
-        begin = pack.vector_step
-        while pack.vector_step < begin + rollout or pack.part:
-            pack.step()
-    events = profiled.key_averages()
-    total = sum(event.self_cpu_time_total for event in events)
-    operations = {
-        name: sum(event.self_cpu_time_total for event in events if event.key == key) / total
-        for name, key in (("matrix products", "aten::bmm"), ("Adam", "scorer::moment_update"))
-    }
     return {
         "steps_per_second": rate * lanes * pack.config.num_envs,
         "seconds_per_vector_step": 1 / rate,
@@ -113,7 +105,7 @@ def train(
         "start_seconds": start_seconds,
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "device_gib": torch.cuda.max_memory_reserved() / 2**30 if device == "cuda" else 0.0,
-        "parts": shares(pack, max(20, rollout)) | operations,
+        "parts": shares(pack, max(20, rollout)),
     }
 
 
@@ -121,21 +113,19 @@ def shares(pack: Any, steps: int = 20) -> dict[str, float]:
     """Of the time of a vector step: acting, the environments, storing, learning."""
     spent = dict.fromkeys(["acting", "environments", "storing", "learning"], 0.0)
 
-    def timed(place: Any, name: str, part: str) -> None:
-        inner = getattr(place, name)
-
+    def timed(function: Any, part: str) -> Any:
         def outer(*arguments: Any) -> Any:
             start = time.perf_counter()
-            result = inner(*arguments)
+            result = function(*arguments)
             spent[part] += time.perf_counter() - start
             return result
 
-        setattr(place, name, outer)
+        return outer
 
-    timed(pack, "_act", "acting")
-    timed(pack.environments, "step", "environments")
-    timed(pack.learner, "store", "storing")
-    timed(pack, "_learn", "learning")
+    pack._functions["act"] = timed(pack._functions["act"], "acting")
+    pack.environments.step = timed(pack.environments.step, "environments")
+    pack.learner.store = timed(pack.learner.store, "storing")
+    pack._learn = timed(pack._learn, "learning")
     start, begin = time.perf_counter(), pack.vector_step
     while pack.vector_step < begin + steps or pack.part:
         pack.step()
@@ -143,10 +133,9 @@ def shares(pack: Any, steps: int = 20) -> dict[str, float]:
     return {part: seconds / total for part, seconds in spent.items()}
 
 
-def measure(lanes: int, compiled: bool, processes: int, family: str) -> list[dict[str, Any]]:
+def measure(lanes: int, processes: int, family: str) -> list[dict[str, Any]]:
     """`processes` packs of `lanes` at the same time, a result each."""
     command = [sys.executable, "-m", "tests.bench_training", "--pack", str(lanes), "--family", family]
-    command += ["--compiled"] * compiled
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     children = [
         subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -164,8 +153,39 @@ def measure(lanes: int, compiled: bool, processes: int, family: str) -> list[dic
     return [json.loads(child.communicate()[0].splitlines()[-1]) for child in children]
 
 
+def official_rate(run: Callable[..., object], seeds: int, lengths: tuple[int, int]) -> float:
+    """Environment steps a second of the official code, all seeds, without its start: by the difference of two lengths.
+
+    `run` calls its script for MinAtar with the options that it gets.
+    """
+    seconds = []
+    for steps in lengths:
+        begun = time.monotonic()
+        run("--total_timesteps", str(steps), "--num_seeds", str(seeds), "--seed", "10", "--use_be_variance")
+        seconds.append(time.monotonic() - begun)
+    return seeds * (lengths[1] - lengths[0]) / (seconds[1] - seconds[0])
+
+
+def beside_official(script: Path, python: Path) -> dict[str, list[float]]:
+    """Environment steps a second on one core, ours and the official code's in turns, and printed."""
+    core = min(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})  # inherited by the processes that are measured
+
+    def run(*words: str) -> None:
+        subprocess.run([python, script, *words], check=True, capture_output=True)
+
+    speeds: dict[str, list[float]] = {"ours": [], "official": []}
+    for _ in range(OFFICIAL_PAIRS):
+        speeds["ours"].append(measure(OFFICIAL_LANES, 1, "dqn")[0]["steps_per_second"])
+        speeds["official"].append(official_rate(run, OFFICIAL_SEEDS, OFFICIAL_STEPS))
+        print(*(f"{name} {rates[-1]:,.0f} steps/s" for name, rates in speeds.items()), sep="  ", flush=True)
+    ratio = statistics.median(a / b for a, b in zip(speeds["ours"], speeds["official"], strict=True))
+    print(f"on one core, ours ({OFFICIAL_LANES} lanes) / official ({OFFICIAL_SEEDS} seeds): {ratio:.2f}")
+    return speeds
+
+
 def fitted(points: dict[int, dict[str, Any]]) -> dict[str, float]:
-    """The planner's numbers: a line through the seconds of a vector step of the packs measured, and the start."""
+    """The planner's numbers: a line through the seconds of a vector step of packs of these sizes, and the start."""
     lanes = sorted(points)
     few, many = lanes[0], lanes[-1]
     t = {n: points[n]["seconds_per_vector_step"] for n in (few, many)}
@@ -174,10 +194,18 @@ def fitted(points: dict[int, dict[str, Any]]) -> dict[str, float]:
     return {"start": round(start, 1), "fixed": round(max(0.0, t[few] - few * lane), 5), "lane": round(lane, 5)}
 
 
+def alone(rows: list[dict[str, Any]], family: str) -> dict[int, dict[str, Any]]:
+    """By number of lanes: the packs of a family that had a core alone."""
+    chosen = [row for row in rows if row["family"] == family and row["processes"] == 1]
+    return {row["lanes"]: row for row in chosen if row["lanes"] <= MOST_FITTED}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--keep", action="store_true", help="write the planner's figures")
+    parser.add_argument("--official", type=Path, metavar="SCRIPT", help="the official code's script for MinAtar")
+    parser.add_argument("--official-python", type=Path, metavar="PYTHON", default=Path(sys.executable))
     parser.add_argument("--pack", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--compiled", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
@@ -189,39 +217,32 @@ def main() -> None:
         layout = arguments.pack, arguments.compiled, arguments.device, arguments.matmul, arguments.round_seconds
         print(json.dumps(train(*layout, arguments.family)))
         return
+    if arguments.official:
+        beside_official(arguments.official, arguments.official_python)
+        return
     cores = usable_cores()
-    heads = f"{'lanes':>5}  {'':3}  {'':8}  {'processes':>9}  {'steps/s':>9}  {'of matmul':>9}"
+    heads = f"{'lanes':>5}  {'':3}  {'processes':>9}  {'steps/s':>9}  {'of matmul':>9}"
     print(f"{heads}  {'start s':>7}  {'GiB':>5}  parts")
-    layouts = [(n, False, 1, "dqn") for n in EAGER_LANES] + [(n, True, 1, "dqn") for n in LANES]
-    layouts += [(n, True, cores, "dqn") for n in LANES_A_CORE]
-    layouts += [(n, compiled, 1, "pqn") for compiled in (False, True) for n in PQN_LANES]
+    layouts = [(n, 1, "dqn") for n in LANES] + [(n, cores, "dqn") for n in LANES_A_CORE]
+    layouts += [(n, 1, "pqn") for n in PQN_LANES]
     rows = [row(*layout) for layout in layouts]
     machine = f"{platform.machine()}, {cores} cores, torch {_version()}"
     if arguments.json:
         arguments.json.write_text(json.dumps({"machine": machine, "setting": "paper_minatar", "rows": rows}, indent=1))
     if arguments.keep:
         kept = json.loads(price.MEASURED.read_text())
-        kept["speed"]["cpu"] = {family: fitted_forms(rows, family) for family in ("dqn", "pqn")}
+        kept["speed"]["cpu"] = {family: fitted(alone(rows, family)) for family in ("dqn", "pqn")}
         price.MEASURED.write_text(json.dumps(kept | {"machine": machine}, indent=1) + "\n")
 
 
-def fitted_forms(rows: list[dict[str, Any]], family: str) -> dict[str, dict[str, float]]:
-    """The planner's numbers of eager and of compiled packs of a family, from packs that had a core alone."""
-    alone = [row for row in rows if row["family"] == family and row["processes"] == 1]
-    eager = {row["lanes"]: row for row in alone if not row["compiled"]}
-    # From 4 lanes on: a lone compiled lane is computed twice.
-    compiled = {row["lanes"]: row for row in alone if row["compiled"] and 4 <= row["lanes"] <= 30}
-    return {"eager": fitted(eager), "compiled": fitted(compiled)}
-
-
-def row(lanes: int, compiled: bool, processes: int, family: str) -> dict[str, Any]:
+def row(lanes: int, processes: int, family: str) -> dict[str, Any]:
     """One layout measured, and printed."""
-    results = measure(lanes, compiled, processes, family)
-    found = {"lanes": lanes, "compiled": compiled, "processes": processes, "family": family} | results[0]
+    results = measure(lanes, processes, family)
+    found = {"lanes": lanes, "processes": processes, "family": family} | results[0]
     found["steps_per_second"] = sum(result["steps_per_second"] for result in results)
     parts = ", ".join(f"{part} {share:.0%}" for part, share in found["parts"].items())
     print(
-        f"{lanes:>5}  {family:3}  {'compiled' if compiled else 'eager':8}  {processes:>9}",
+        f"{lanes:>5}  {family:3}  {processes:>9}",
         f"{found['steps_per_second']:>9,.0f}  {found['fraction_of_matmul']:>9.0%}  {found['start_seconds']:>7.0f}",
         f"{found['peak_gib']:>5.1f}  {parts}",
         sep="  ",

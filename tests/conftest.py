@@ -1,8 +1,22 @@
+import os
+import shutil
 import sys
+import tempfile
 
 import pytest
 
 from cli import main
+
+
+def pytest_configure(config):
+    """All processes of this test run share compiled code, and find none of earlier runs."""
+    if not hasattr(config, "workerinput"):  # xdist's workers inherit it
+        os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="scorer-tests-")
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -34,5 +48,16 @@ def call(monkeypatch, capsys):
 
 @pytest.fixture
 def untraced(monkeypatch):
-    """Packs of this process update with Python code: for a few updates, tracing takes longer than all of them."""
-    monkeypatch.setattr("scorer_core.pack.trace", lambda function, _: function)
+    """Packs of this process update with Python code: for a few updates, compiling takes longer than all of them."""
+    monkeypatch.setattr("scorer_core.pack.Pack._function", lambda *arguments: sys.modules["torch"].vmap(arguments[2]))
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """Packs of this process run as on a GPU, but for its graphs: traced functions, of all lanes at once."""
+    from scorer_core.tracing import trace
+
+    monkeypatch.setattr(
+        "scorer_core.pack.Pack._function",
+        lambda *arguments: trace(sys.modules["torch"].vmap(arguments[2]), arguments[3]),
+    )

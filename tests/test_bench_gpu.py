@@ -67,7 +67,7 @@ def test_the_extra_is_chosen_by_the_driver(tmp_path, version, extra):
     assert done.stdout == f"{extra}\n", done.stderr
 
 
-def test_the_planner_gets_the_speed_of_eager_and_compiled_packs(tmp_path, monkeypatch):
+def test_the_planner_gets_the_speed_of_compiled_packs(tmp_path, monkeypatch):
     monkeypatch.setattr(price, "MEASURED", tmp_path / "measured.json")
     (tmp_path / "measured.json").write_text(json.dumps({"machine": "m", "speed": {"cpu": {}}}))
     results: dict = {"driver": {"result": {"gpu": "NVIDIA H100"}}}
@@ -78,10 +78,7 @@ def test_the_planner_gets_the_speed_of_eager_and_compiled_packs(tmp_path, monkey
     results["training 30 tf32 compiled"] = {"missing": "stopped after 75 s"}
     bench_gpu.store_speeds(results)
     kept = json.loads((tmp_path / "measured.json").read_text())
-    assert kept["speed"]["cuda"]["dqn"] == {
-        "eager": {"start": 20.0, "fixed": 0.002, "lane": 0.0},
-        "compiled": {"start": 20.0, "fixed": 0.00085, "lane": 1e-05},
-    }
+    assert kept["speed"]["cuda"]["dqn"] == {"start": 20.0, "fixed": 0.00085, "lane": 1e-05}
     assert kept["gpu"] == "NVIDIA H100"
     assert kept["speed"]["cpu"] == {}
 

@@ -95,7 +95,7 @@ def numbers(rows: pa.Table) -> np.ndarray:
 
 
 def test_an_interrupted_pack_resumes_to_the_metrics_of_an_uninterrupted_one(outputs):
-    """Bit for bit on the kind of CPU that wrote the data; another rounds differently, and small runs are chaotic."""
+    """To rounding at the next row: this version adds in another order. Later rows differ, as small runs are chaotic."""
     for folder in pack_folders(outputs / "cut" / "packs"):
         assert folder.committed_step() == 2_000
         assert train(folder, torch.device("cpu"), 60.0, lambda: False)
@@ -108,9 +108,7 @@ def test_an_interrupted_pack_resumes_to_the_metrics_of_an_uninterrupted_one(outp
         assert resumed["step"] == uninterrupted["step"]
         next_row = pa.array(resumed["step"].to_numpy() == 2_400)
         first, expected = numbers(resumed.filter(next_row)), numbers(uninterrupted.filter(next_row))
-        np.testing.assert_allclose(first, expected, rtol=1e-5, atol=1e-6)
-        if np.array_equal(first, expected, equal_nan=True):
-            assert str(resumed.to_pylist()) == str(uninterrupted.to_pylist()), "as text, in which NaN equals NaN"
+        np.testing.assert_allclose(first, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_an_interrupted_pack_that_computed_something_else_is_not_gone_on_with(outputs):

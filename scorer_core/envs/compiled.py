@@ -50,6 +50,7 @@ class CompiledEnvironments:
     observation_dtype = torch.uint8
     truncates = False
     pickled = False
+    sparse = True
 
     def __init__(
         self,

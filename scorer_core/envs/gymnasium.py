@@ -30,6 +30,8 @@ class GymnasiumEnvironments:
         UserCodeError: here and in the methods, if an environment raises an exception.
     """
 
+    sparse = False
+
     def __init__(self, task: str, seeds: Sequence[int], num_envs: int):
         self.pickled = saving.format_of(task) == "pickle"
         self._task, self._shape = task, (len(seeds), num_envs)

@@ -35,6 +35,11 @@ class Environments(Protocol):
         ...
 
     @property
+    def sparse(self) -> bool:
+        """Are most elements of an observation 0?"""
+        ...
+
+    @property
     def num_actions(self) -> int: ...
 
     @property

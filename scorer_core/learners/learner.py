@@ -51,22 +51,17 @@ class Learner(ABC):
         theta = networks.init(seed, noise.Stream.INIT_THETA, self.shape.theta)
         return Players(phi, theta, optim.init(phi), optim.init(theta), (), torch.zeros_like(seed))
 
-    def act(
-        self,
-        players: Players,
-        observation: Tensor,
-        explore: Tensor,
-        random_action: Tensor,
-        env_step: Tensor,
-        lane: Lane,
-    ) -> tuple[Tensor, Any]:
+    def act(self, players: Players, observation: Tensor, vector_step: Tensor, lane: Lane) -> tuple[Tensor, Any]:
         """Actions [N] for `observation` [N, *observation_shape], and what `store` keeps besides (`kept`).
 
-        The greedy action, or `random_action` [N] if `explore` [N], uniform in [0, 1), is below epsilon.
+        After `vector_step` ([] int64) vector steps. The greedy action, or with probability epsilon a random one.
         """
         values = networks.action_values(players.phi, players.theta, observation, self.shape)
-        action = torch.where(explore < game.epsilon(lane, env_step), random_action, values.argmax(-1))
-        return action, self.kept(values)
+        size = (self.config.num_envs,)
+        explore = noise.uniform(lane.seed, vector_step, noise.Stream.EXPLORE, size)
+        other = noise.integers(lane.seed, vector_step, noise.Stream.RANDOM_ACTION, size, self.shape.num_actions)
+        epsilon = game.epsilon(lane, vector_step * self.config.num_envs)
+        return torch.where(explore < epsilon, other, values.argmax(-1)), self.kept(values)
 
     def kept(self, values: Tensor) -> Any:  # noqa: ARG002
         """What `store` keeps of the action values [N, A], as a tree of tensors; () for nothing."""

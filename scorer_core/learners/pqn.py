@@ -74,7 +74,7 @@ class PQN(Learner):
             seen.terminated[at].to(torch.float32),
             truncated,
             memory.value[at],
-            value(seen.observation[vector_step % len(seen.action)]),
+            value(seen.observation[vector_step.unsqueeze(0) % len(seen.action)].squeeze(0)),
             final_value,
             lane.gamma,
             lane.td_lambda,

@@ -11,7 +11,6 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from scorer_core import noise
 from scorer_core.config import RunConfig
@@ -94,7 +93,9 @@ class Using:
 
     def layer_norm(self, x: Tensor) -> Tensor:
         weight, bias = next(self._rest)
-        after = functional.layer_norm(x, weight.shape, weight, bias, LAYER_NORM_EPSILON)
+        centred = x - x.mean(-1, keepdim=True)
+        deviation = torch.sqrt((centred * centred).mean(-1, keepdim=True) + LAYER_NORM_EPSILON)
+        after = centred / deviation * weight + bias
         self._normalised.append((after, x))
         return after
 

@@ -109,7 +109,7 @@ def _findings(seen: dict[str, Any], nonce: str, now: float) -> Iterator[Finding]
         yield Finding("ok", "device of a job", seen["device"])
     if seen["compiler"]:
         yield Finding("note", "compiler", seen["compiler"], "long runs train without torch.compile, slower")
-    else:
+    elif seen["needs_compiler"]:
         yield Finding("ok", "compiler", "torch.compile has one")
     if seen["speed_error"]:
         yield Finding("note", "speed", f"not measured: {seen['speed_error']}", "times are estimated less exactly")
@@ -138,11 +138,13 @@ def main(folder: Path, device_name: str, speeds: Path) -> None:
     `device_name` is the device on which packs would train, and `speeds` the file of speeds of the profile's partition.
     """
     check_code()
-    device, error, compiler, speed, speed_error = "", None, None, "", ""
+    device, error, speed, speed_error = "", None, "", ""
+    needs_compiler, compiler = False, None
     try:
         used = use_device(device_name, list(ANY_GAME))
         device = ", ".join([used.name, *(f"{key} {value}" for key, value in (used.gpu or {}).items())])
-        compiler = compiler_fault(used.torch_device.type)
+        needs_compiler = used.torch_device.type != "cpu"
+        compiler = compiler_fault() if needs_compiler else None
     except DeviceError as reason:
         error = reason.found, reason.advice
     if not error:
@@ -158,6 +160,7 @@ def main(folder: Path, device_name: str, speeds: Path) -> None:
         "torch": pytorch_build()[0],
         "device": device,
         "device_error": error,
+        "needs_compiler": needs_compiler,
         "compiler": compiler,
         "speed": speed,
         "speed_error": speed_error,

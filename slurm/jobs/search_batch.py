@@ -148,7 +148,7 @@ class BatchTraining:
 
     def _folder(self, run_ids: Sequence[str]) -> PackFolder:
         configs = [self._by_id[run_id] for run_id in run_ids]
-        return PackFolder.create(self._packs, configs, worth_compiling(configs[0]))
+        return PackFolder.create(self._packs, configs, worth_compiling(configs[0], "auto"))
 
     def _replace_packs(self, folders: list[PackFolder]) -> None:
         self._folders = folders

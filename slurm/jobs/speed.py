@@ -71,7 +71,7 @@ def measured(
     around = full.time - began + time.monotonic() - ended.time
     configs = folder.configs()
     return speeds.measure(
-        configs[0], len(configs), folder.compiled(), device,
+        configs[0], len(configs), device,
         start=(full.vector_step - clock.begun.vector_step, around * share),
         full_speed=(ended.vector_step - full.vector_step, (ended.time - full.time) * share),
         threads=os.environ[THREADS], cpu=cpu_model(),

@@ -221,7 +221,9 @@ def _train(
 ) -> bool:
     device = use_device(arguments.device, folder.tasks())
     state["device_name"] = device.name
-    eager_without_compiler(folder, device.torch_device.type)
+    compiled = folder.compiled() and device.torch_device.type != "cpu"  # packs on a CPU have machine code of their own
+    if compiled:
+        compiled = not becomes_eager(folder)
 
     from scorer_core.train import Clock, train  # after the lock and the logs, so that a failed import is recorded
 
@@ -239,7 +241,7 @@ def _train(
         keep_speed(folder, device.torch_device.type, clock, began, arguments.submission, arguments.core_share)
         return finished
 
-    if arguments.compile_cache is None or not folder.compiled() or compile_cache.CHOSEN_BY_USER:
+    if arguments.compile_cache is None or not compiled or compile_cache.CHOSEN_BY_USER:
         return run()
     configs = folder.configs()
     key = compile_cache.key(configs[0].shape_id, len(configs), device.name, device.gpu)
@@ -264,21 +266,22 @@ def _train(
         copy = False
 
 
-def eager_without_compiler(folder: PackFolder, device: str) -> None:
+def becomes_eager(folder: PackFolder) -> bool:
     """Where no compiler works, make a compiled pack an eager one, if its plan allows it and it has no committed step.
 
     Raises:
         RecordError: if it must stay compiled; the message says why.
     """
-    fault = compiler_fault(device) if folder.compiled() else None
+    fault = compiler_fault()
     if fault is None:
-        return
+        return False
     if not folder.eager_allowed():
         raise RecordError(f"this pack is compiled, because it was planned so, and {fault}")
     if folder.last_commit():
         raise RecordError(f"this pack was compiled before, eager code would not continue it bit for bit, and {fault}")
     folder.make_eager(fault)
     logging.getLogger("scorer").warning("not compiled, so training is slower: %s", fault)
+    return True
 
 
 def _record_failure(folder: PackFolder, message: str, state: dict[str, Any]) -> None:

@@ -1,11 +1,14 @@
 """Jobs of a sweep compile each kind of pack once; what they share is whole, or is not used."""
 
+import hashlib
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +69,19 @@ from scorer_core.compile_cache import CompileCache
 
 torch.set_num_threads(1)
 sys.stdin.readline()  # all start together
-with CompileCache(Path(sys.argv[1]), "k") as cache:
-    cache.fetch(lambda: False, lambda: None, 600.0)
-    function = torch.compile(lambda x: (x.sin() + x.cos()).sum(1))
-    values = function(torch.arange(64.0).reshape(8, 8)).tolist()
-    print(json.dumps({"values": values, "counts": cache.publish()}))
+for copy in (True, False):
+    with CompileCache(Path(sys.argv[1]), "k") as cache:
+        if copy:
+            cache.fetch(lambda: False, lambda: None, 600.0)
+        function = torch.compile(lambda x: (x.sin() + x.cos()).sum(1))
+        try:
+            values = function(torch.arange(64.0).reshape(8, 8)).tolist()
+        except Exception as error:
+            if not cache.recover(error):
+                raise
+        else:
+            print(json.dumps({"values": values, "counts": cache.publish()}))
+            break
 """
 
 
@@ -285,18 +296,19 @@ def counted(tmp_path, monkeypatch):
     return made
 
 
+def real(shared: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", REAL, str(shared)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++ on this machine")
 def test_eight_processes_that_start_together_run_the_compiler_as_often_as_one(tmp_path, counted):
-    def start(shared: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", REAL, str(tmp_path / shared)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    alone = json.loads(start("alone").communicate("\n")[0])
+    alone = json.loads(real(tmp_path / "alone").communicate("\n")[0])
     made = sorted(counted())
     assert made == [".gch", ".so", ".so"]  # headers, a test of the CPU, the function
     assert alone["counts"] == {"copied": False, "graphs_found": 0, "graphs_compiled": 1, "compiler_runs": 3}
-    together = [start("together") for _ in range(8)]
+    together = [real(tmp_path / "together") for _ in range(8)]
     for process in together:
         assert process.stdin
         process.stdin.write("\n")
@@ -306,3 +318,25 @@ def test_eight_processes_that_start_together_run_the_compiler_as_often_as_one(tm
     assert [result["values"] for result in results] == [alone["values"]] * 8
     copied = {"copied": True, "graphs_found": 1, "graphs_compiled": 0, "compiler_runs": 0}
     assert sorted((result["counts"] for result in results), key=str) == [alone["counts"]] + [copied] * 7
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no g++ on this machine")
+def test_copied_code_that_is_whole_but_does_not_work_is_removed_and_compiled_once_more(tmp_path):
+    first = json.loads(real(tmp_path).communicate("\n")[0])
+    published = (tmp_path / "k.zip").read_bytes()
+    (tmp_path / "k.zip").write_bytes(with_empty_libraries(published))
+    second = json.loads(real(tmp_path).communicate("\n")[0])
+    assert second["values"] == first["values"]
+    assert (second["counts"]["copied"], second["counts"]["graphs_compiled"]) == (False, 1)
+    assert (tmp_path / "k.zip").read_bytes() != with_empty_libraries(published)
+    third = json.loads(real(tmp_path).communicate("\n")[0])
+    assert (third["counts"]["copied"], third["counts"]["graphs_found"]) == (True, 1)
+
+
+def with_empty_libraries(published: bytes) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(published.partition(b"\n")[2])) as old, zipfile.ZipFile(archive, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, b"" if name.endswith(".main.so") else old.read(name))
+    return hashlib.sha256(archive.getvalue()).hexdigest().encode() + b"\n" + archive.getvalue()

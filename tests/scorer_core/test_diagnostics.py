@@ -44,8 +44,8 @@ def batch(size: int = 20) -> Batch:
 
 def probed(players: Players, learner: DQN, on: Batch | None = None) -> dict[str, float]:
     fresh = learner.new_players(torch.tensor(0))
-    read, gram = diagnostics.probe(players, (fresh.phi, fresh.theta), on or batch(), lane(learner.config), learner)
-    srank, effective = diagnostics.ranks(gram)
+    read, z = diagnostics.probe(players, (fresh.phi, fresh.theta), on or batch(), lane(learner.config), learner)
+    srank, effective = diagnostics.ranks(z)
     return {**dict(zip(PROBED, read.tolist(), strict=True)), "srank": float(srank), "effective_rank": float(effective)}
 
 
@@ -174,8 +174,8 @@ def test_a_healthy_a_collapsed_and_a_dormant_network_are_told_apart():
 
 
 def test_ranks_of_features_that_are_not_finite_are_missing():
-    grams = torch.stack([torch.eye(3), torch.full((3, 3), float("nan"))]).double()
-    srank, effective = diagnostics.ranks(grams)
+    z = torch.stack([torch.eye(3), torch.full((3, 3), float("nan"))])
+    srank, effective = diagnostics.ranks(z)
     np.testing.assert_allclose(srank, [3, np.nan])
     np.testing.assert_allclose(effective, [3, np.nan])
 

@@ -1,4 +1,4 @@
-"""The metrics of six short DQN runs, as the version before the learner interface logged them (data/golden_dqn.json).
+"""The metrics of six short DQN runs, as they were when CPU code came from `native` (data/golden_dqn.json).
 
 `python -m tests.scorer_core.test_golden` records them: only after a change that is meant to change every result.
 """

@@ -65,9 +65,9 @@ def test_on_a_gpu_a_lane_that_is_not_a_number_leaves_the_others_bits_alone():
         assert same(bits(poisoned, lane), bits(whole, lane))
 
 
-def test_a_recorded_step_holds_no_constant_that_a_graph_would_have_to_fetch_from_the_host():
+def test_a_recorded_step_holds_no_constant_that_a_graph_would_have_to_fetch_from_the_host(traced):
     pack, _ = train([config()], "cpu", 10)
-    for name, recorded in pack._traced.items():
+    for name, recorded in pack._functions.items():
         assert isinstance(recorded, GraphModule)
         constants = [node.target for node in recorded.graph.nodes if node.op == "get_attr"]
         assert constants == [], name

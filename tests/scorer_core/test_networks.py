@@ -142,7 +142,8 @@ def test_layer_norm_is_torch_s_in_values_and_gradients():
 
     ours = values_and_gradients(lambda x, layers: Using(layers).layer_norm(x), x, layers)
     for our, their in zip(ours, values_and_gradients(torch_s, x, layers), strict=True):
-        torch.testing.assert_close(our, their)
+        # Gradients are up to 100, and torch adds in another order.
+        torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
     centred = x - x.mean(1, keepdim=True)
     by_hand = centred / torch.sqrt((centred * centred).mean(1, keepdim=True) + 1e-6) * layers[0][0] + layers[0][1]
     torch.testing.assert_close(ours[0], by_hand)

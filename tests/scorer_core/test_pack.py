@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch.utils._pytree import tree_leaves
 
+from scorer_core import registry
 from scorer_core.config import RunConfig
 from scorer_core.metrics import METRICS
-from scorer_core.pack import Pack
+from scorer_core.native.program import Program
+from scorer_core.pack import Pack, vmapped
 from scorer_core.support.files import replace_file
 
 CPU = torch.device("cpu")
@@ -37,9 +39,9 @@ def config(**settings: Any) -> RunConfig:
     return RunConfig(**(small | settings))
 
 
-def train(configs, vector_steps=60, compiled=False, nan_lane: int | None = None) -> tuple[Pack, list]:
+def train(configs, vector_steps=60, nan_lane: int | None = None) -> tuple[Pack, list]:
     """A pack after `vector_steps`, and the rows it logged by the way; from step 20 on, `nan_lane` is NaN."""
-    pack, rows = Pack(configs, CPU, compiled), []
+    pack, rows = Pack(configs, CPU), []
     for step in range(vector_steps):
         if step == 20 and nan_lane is not None:
             pack.players.theta[nan_lane] = float("nan")
@@ -93,6 +95,7 @@ def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
             marks=pytest.mark.slow,
         ),
         {"task": "CartPole-v1", "activation": "tanh", "normalise_input": False},
+        {"algorithm": "dueling_dqn", "dueling_head": "shared", "phi_widths": (1,), "theta_widths": (1,)},
         pytest.param({"task": "MinAtar/Asterix-v1", "batches": "shared"}, marks=pytest.mark.slow),
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
@@ -109,6 +112,7 @@ def test_a_lane_equals_the_run_alone_bit_for_bit_at_any_place_in_any_pack(settin
     assert same(bits(alone, 0), bits(whole, 2))
     assert rows_of(alone_rows, 0) == rows_of(whole_rows, 2)
     assert not torch.equal(whole.players.phi[0], Pack([configs[0]], CPU).players.phi[0]), "nothing was learned"
+    assert {type(function) for function in whole._functions.values()} == {Program}, "no machine code for some"
 
 
 @pytest.mark.parametrize("algorithm", ["dqn", "dueling_ddqn"])
@@ -120,14 +124,52 @@ def test_at_the_paper_s_sizes_too_a_lane_equals_the_run_alone(algorithm):
     assert same(bits(alone, 0), bits(whole, 3))
 
 
-def test_traced_updates_have_the_bits_of_the_python_code(request):
+def test_traced_updates_have_the_bits_of_the_python_code_and_machine_code_its_values(request):
     configs = [config(**lane) for lane in LANES]
-    traced, traced_rows = train(configs, vector_steps=26)
+    native, _ = train(configs, vector_steps=26)
+    request.getfixturevalue("traced")
+    recorded, recorded_rows = train(configs, vector_steps=26)
     request.getfixturevalue("untraced")
-    untraced, untraced_rows = train(configs, vector_steps=26)
+    python, python_rows = train(configs, vector_steps=26)
     for lane in range(len(LANES)):
-        assert same(bits(traced, lane), bits(untraced, lane))
-        assert rows_of(traced_rows, lane) == rows_of(untraced_rows, lane)
+        assert same(bits(recorded, lane), bits(python, lane))
+        assert rows_of(recorded_rows, lane) == rows_of(python_rows, lane)
+    for ours, theirs in ((native.players, python.players), (native.learned, python.learned)):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_where_torch_runs_the_functions_too_a_lane_equals_the_run_alone(monkeypatch):
+    monkeypatch.setattr(Pack, "_function", lambda *arguments: vmapped(arguments[2]))
+    narrow: dict[str, Any] = {
+        "algorithm": "dueling_dqn",
+        "dueling_head": "shared",
+        "phi_widths": (1,),
+        "theta_widths": (1,),
+    }
+    configs = [config(**lane, **narrow) for lane in LANES]
+    whole, whole_rows = train(configs, vector_steps=26)
+    alone, alone_rows = train(configs[1:2], vector_steps=26)
+    assert same(bits(alone, 0), bits(whole, 1))
+    assert rows_of(alone_rows, 0) == rows_of(whole_rows, 1)
+
+
+def test_a_single_run_goes_on_from_a_checkpoint_in_which_it_was_computed_twice():
+    twice, _ = train([config()] * 2, vector_steps=30)
+    once = Pack([config()], CPU)
+    once.restore(twice.state())
+    for _ in range(10):
+        once.step()
+        twice.step()
+    assert same(bits(once, 0), bits(twice, 1))
+    others, _ = train([config(), config(seed=1)], vector_steps=30)
+    with pytest.raises(ValueError, match="has shape"):
+        Pack([config()], CPU).restore(others.state())
+
+
+def test_code_of_parts_outside_of_scorer_core_is_not_kept_for_other_processes(monkeypatch):
+    assert Pack([config()], CPU)._code_cache is not None
+    monkeypatch.setitem(registry.FOLLOWER_OBJECTIVES, "variance", f"{__name__}:same")
+    assert Pack([config()], CPU)._code_cache is None
 
 
 def test_a_nan_lane_is_reported_diverged_and_leaves_the_others_bits_alone():
@@ -246,27 +288,6 @@ def test_an_update_interval_of_several_vector_steps_is_kept():
         pack.step()
         updates.append(pack.players.updates.item())
     assert updates == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # by the compiler
-def test_compiled_too_a_lane_equals_the_run_alone_and_a_restored_pack_goes_on():
-    configs = [config(**lane) for lane in LANES]
-    whole, whole_rows = train(configs, compiled=True)
-    alone, alone_rows = train([configs[1]], compiled=True)
-    assert same(bits(alone, 0), bits(whole, 1))
-    assert rows_of(alone_rows, 0) == rows_of(whole_rows, 1)
-    first, _ = train([configs[4], configs[2]], vector_steps=33, compiled=True)
-    second = Pack([configs[4], configs[2]], CPU, compiled=True)
-    second.restore(first.state())
-    while second.vector_step < 60:
-        second.step()
-        if second.log_is_due:
-            second.log(0.0)
-    assert same(bits(second, 0), bits(whole, 4))
-    assert same(bits(second, 1), bits(whole, 2))
-    eager, _ = train(configs)
-    torch.testing.assert_close(eager.players.phi, whole.players.phi, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.usefixtures("untraced")

@@ -22,7 +22,7 @@ from scorer_core.pack_folders import pack_folders
 from scorer_core.records import PackFolder
 
 SETTINGS: dict[str, Any] = {
-    "task": "minatar/breakout", "num_envs": 8, "update_every": 8, "total_steps": 4_000, "learning_starts": 200,
+    "task": "minatar/breakout", "num_envs": 8, "update_every": 8, "total_steps": 24_000, "learning_starts": 200,
     "batch_size": 16, "replay_size": 1_600, "log_points": 20, "phi_widths": (24, 24), "theta_widths": (24,),
     "target_every": 400,
 }  # fmt: skip
@@ -194,7 +194,7 @@ def test_scorer_run_killed_at_twenty_random_moments_ends_with_the_metrics_of_an_
 
 def test_told_to_stop_it_commits_says_75_and_later_goes_on(folder, reference):
     """By SIGUSR2, Slurm's warning; SIGTERM, after which it has a grace period, is in test_faults_killed.py."""
-    process = start(folder, "--commit-seconds", "1000")
+    process = start(folder, "--commit-seconds", "1000", "--heartbeat-seconds", "0.1")
     wait_for(lambda: step_of(folder) > 200)
     process.send_signal(signal.SIGUSR2)
     assert code_of(process) == 75

@@ -27,7 +27,7 @@ SWEEP: dict[str, Any] = {
              "phi_widths": [8], "theta_widths": [8], "log_points": 10},
     "baseline": "dqn", "variants": {"dqn": {"coupling": "monolithic"}, "scorer": {}},
 }  # fmt: skip
-LONG = ("-s", "total_steps=300000")  # not so long that it is worth compiling
+LONG = ("-s", "total_steps=300000")
 
 
 class Place:

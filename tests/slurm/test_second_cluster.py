@@ -15,7 +15,7 @@ from slurm.backend import Finding
 from slurm.cluster.profile_check import check_profile
 from slurm.profile import Profile
 from tests.devcluster.cluster import DevCluster
-from tests.slurm.workplace import LONG_STEPS, Workplace, metrics, wait_for
+from tests.slurm.workplace import LONG_STEPS, Workplace, long_sweep, metrics, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 TINY = {"name": "tiny", "total_steps": 2_000}
@@ -178,9 +178,9 @@ def test_a_probe_below_a_path_with_a_space_sees_what_a_job_sees(work):
 
 
 @pytest.mark.slow
-def test_killed_told_to_stop_and_with_its_node_and_the_controller_gone_it_is_requeued(work, foreign, small):
+def test_killed_told_to_stop_and_with_its_node_and_the_controller_gone_it_is_requeued(work, foreign, long):
     """The cluster requeues no job by itself (JobRequeue=0); ours ask for it, so `scontrol requeue` is not refused."""
-    place = work()
+    place = work(long_sweep())
     place.scorer("submit")
     step = wait_until_committed(place, attempt=1, beyond=0)
     place.kill_trainer()
@@ -202,7 +202,7 @@ def test_killed_told_to_stop_and_with_its_node_and_the_controller_gone_it_is_req
     finally:
         foreign.start_daemon(node)
     place.wait_until_done(2)
-    assert metrics(place.packs) == small
+    assert metrics(place.packs) == long
     wait_for(lambda: foreign.node_states()[node] in ("idle", "mixed"), every=0.5)
 
 

@@ -1,18 +1,15 @@
-"""Jobs whose sweep has a compile cache: the same bits as without it, and nothing is in their way."""
+"""Jobs on a GPU whose sweep has a compile cache: the same bits as without it, and nothing is in their way."""
 
-import hashlib
-import io
 import json
 import os
-import re
-import shutil
 import signal
-import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 from scorer_core import compile_cache
+from scorer_core.devices import open_device
 from scorer_core.records import PackFolder
 from scorer_core.support.locks import locked
 from slurm.jobs import train_pack
@@ -21,7 +18,8 @@ from slurm.submissions import cleaning
 from tests.slurm.test_job import CONFIGS, code_of, computed, same_metrics, start, step_of, wait_for
 from tests.slurm.test_status import planned  # noqa: F401, a fixture
 
-needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="no g++ on this machine")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+ON_GPU = ("--device", "cuda")
 
 
 @pytest.fixture(autouse=True)
@@ -48,17 +46,18 @@ def counts(folder: PackFolder, attempt: int = 1) -> tuple[bool, int, int, int] |
 
 
 def lock_of_the_compiling_job(shared: Path) -> Path:
-    return shared / f"{compile_cache.key(CONFIGS[0].shape_id, len(CONFIGS), 'cpu', None)}.lock"
+    gpu = open_device("cuda", ["minatar/breakout"])
+    return shared / f"{compile_cache.key(CONFIGS[0].shape_id, len(CONFIGS), gpu.name, gpu.gpu)}.lock"
 
 
-@needs_compiler
+@needs_gpu
 def test_a_job_that_waits_for_another_stops_on_a_signal_and_one_whose_user_chose_a_folder_does_not_wait(
     tmp_path, temporary, monkeypatch
 ):
     folder, shared = new(tmp_path / "packs"), tmp_path / "compiled"
     lock = lock_of_the_compiling_job(shared)
     with locked(lock):
-        process = start(folder, "--compile-cache", str(shared))
+        process = start(folder, *ON_GPU, "--compile-cache", str(shared))
         wait_for(lambda: f"waiting for another job to compile this kind of pack (it holds {lock})" in log(folder))
         assert folder.state()["phase"] == "starting"
         process.send_signal(signal.SIGTERM)
@@ -67,7 +66,7 @@ def test_a_job_that_waits_for_another_stops_on_a_signal_and_one_whose_user_chose
         assert list(temporary.glob("scorer-compiled-*")) == []
 
         monkeypatch.setenv(compile_cache.FOLDER, str(tmp_path / "mine"))
-        process = start(folder, "--compile-cache", str(shared))
+        process = start(folder, *ON_GPU, "--compile-cache", str(shared))
         wait_for(lambda: folder.state()["phase"] == "training")
         os.kill(process.pid, signal.SIGKILL)
         assert "waiting" not in log(folder, 2)
@@ -81,7 +80,7 @@ def first(tmp_path_factory) -> tuple[PackFolder, bytes]:
     folder = new(place / "packs")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(compile_cache.FOLDER, raising=False)  # PyTorch sets it in a process that compiles
-        assert code_of(start(folder, "--compile-cache", str(place / "compiled"))) == 0
+        assert code_of(start(folder, *ON_GPU, "--compile-cache", str(place / "compiled"))) == 0
     (published,) = (place / "compiled").glob("*.zip")
     return folder, published.read_bytes()
 
@@ -96,45 +95,27 @@ def shared(tmp_path, first) -> Path:
 
 
 @pytest.mark.slow
-@needs_compiler
+@needs_gpu
 def test_copied_code_gives_the_bits_of_the_job_that_compiled_also_after_a_stop(tmp_path, temporary, first, shared):
     copied, found, compiled, runs = counts(first[0]) or (True, 0, 0, 0)
-    assert (copied, found, compiled) == (False, 0, 2)
-    assert runs > 2
-    assert f"compiled code of this job: 0 graphs found, 2 compiled, {runs} runs of a compiler" in log(first[0])
+    assert (copied, found) == (False, 0)
+    assert compiled > 0
+    assert runs > 0
+    assert f"compiled code of this job: 0 graphs found, {compiled} compiled, {runs} runs of a compiler" in log(first[0])
 
     folder = new(tmp_path / "packs")
-    process = start(folder, "--compile-cache", str(shared), "--commit-seconds", "0.05")
+    process = start(folder, *ON_GPU, "--compile-cache", str(shared), "--commit-seconds", "0.05")
     wait_for(lambda: step_of(folder) > 400 and counts(folder) is not None)
     process.send_signal(signal.SIGTERM)
     assert code_of(process) in (0, train_pack.INTERRUPTED)
-    assert counts(folder) == (True, 2, 0, 0)
-    assert "compiled code copied from another job: 2 graphs found, 0 compiled, 0 runs of a compiler" in log(folder)
-    assert code_of(start(folder, "--compile-cache", str(shared))) == 0
+    assert counts(folder) == (True, compiled, 0, 0)
+    assert f"compiled code copied from another job: {compiled} graphs found, 0 compiled, 0 runs of a compiler" in log(
+        folder
+    )
+    assert code_of(start(folder, *ON_GPU, "--compile-cache", str(shared))) == 0
     assert same_metrics(folder, computed(first[0]))
     assert [path.read_bytes() for path in shared.iterdir()] == [first[1]]
     assert list(temporary.glob("scorer-compiled-*")) == []
-
-
-@pytest.mark.slow
-@needs_compiler
-def test_copied_code_that_is_whole_but_does_not_work_is_removed_and_compiled_once_more(tmp_path, first, shared):
-    (archive,) = shared.iterdir()
-    archive.write_bytes(with_empty_libraries(first[1]))
-    folder = new(tmp_path / "packs")
-    assert code_of(start(folder, "--compile-cache", str(shared))) == 0
-    assert re.search(r"\.zip: .*: file too short.* it is removed, and everything is compiled again", log(folder))
-    assert (counts(folder) or ())[:3] == (False, 0, 2)
-    assert same_metrics(folder, computed(first[0]))
-    assert archive.read_bytes() != with_empty_libraries(first[1])
-
-
-def with_empty_libraries(published: bytes) -> bytes:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(published.partition(b"\n")[2])) as old, zipfile.ZipFile(archive, "w") as new:
-        for name in old.namelist():
-            new.writestr(name, b"" if name.endswith(".main.so") else old.read(name))
-    return hashlib.sha256(archive.getvalue()).hexdigest().encode() + b"\n" + archive.getvalue()
 
 
 def test_clean_removes_compiled_code_once_all_packs_are_finished(planned, tmp_path):  # noqa: F811

@@ -47,11 +47,11 @@ def test_an_attempt_tells_the_speed_of_this_machine_and_a_later_pack_is_estimate
     keep_speed(folder, "cpu", clock, began)
     whole = time.monotonic() - began
     config = folder.configs()[0]
-    estimate = known_speeds(tmp_path, HERE).estimate(config, 2, False)
+    estimate = known_speeds(tmp_path, HERE).estimate(config, 2)
     assert estimate.packs == {folder.pack_id}
     assert estimate.seconds == pytest.approx(whole, rel=0.05), "the same pack again would take as long"
     assert clock.full_speed.vector_step == 26, "the first update is after 200 steps of 8 environments"
-    assert not known_speeds(tmp_path, CLUSTER).estimate(config, 2, False).packs, "a partition is another place"
+    assert not known_speeds(tmp_path, CLUSTER).estimate(config, 2).packs, "a partition is another place"
 
 
 def test_an_attempt_of_a_job_tells_the_speed_of_the_partition_of_its_submission(trained, tmp_path):
@@ -60,11 +60,11 @@ def test_an_attempt_of_a_job_tells_the_speed_of_the_partition_of_its_submission(
     submission.write()
     keep_speed(folder, "cpu", clock, clock.begun.time, submission.name)
     config = folder.configs()[0]
-    assert known_speeds(tmp_path, CLUSTER).estimate(config, 2, False).packs == {folder.pack_id}
-    assert not known_speeds(tmp_path, HERE).estimate(config, 2, False).packs
+    assert known_speeds(tmp_path, CLUSTER).estimate(config, 2).packs == {folder.pack_id}
+    assert not known_speeds(tmp_path, HERE).estimate(config, 2).packs
     assert (
         not known_speeds(tmp_path, CLUSTER.model_copy(update={"environment": {"OMP_NUM_THREADS": "4"}}))
-        .estimate(config, 2, False)
+        .estimate(config, 2)
         .packs
     )
 
@@ -73,7 +73,7 @@ def test_a_process_with_half_a_core_tells_the_speed_of_a_whole_one(trained, tmp_
     folder, clock = trained
     began = clock.begun.time - 3.0
     keep_speed(folder, "cpu", clock, began, core_share=0.5)
-    estimate = known_speeds(tmp_path, HERE).estimate(folder.configs()[0], 2, False)
+    estimate = known_speeds(tmp_path, HERE).estimate(folder.configs()[0], 2)
     assert estimate.seconds == pytest.approx((time.monotonic() - began) / 2, rel=0.05)
 
 

@@ -139,7 +139,7 @@ def test_the_share_of_runs_with_a_verdict_stands_beside_their_variant_and_task(p
 
 
 def test_the_price_on_a_cluster_is_that_of_its_jobs_at_the_measured_speed(planned):
-    seconds = [price.cost(pack.configs[0], 4, compiled=False).seconds for pack in planned.packs]
+    seconds = [price.cost(pack.configs[0], 4).seconds for pack in planned.packs]
     two = Profile(name="mine", scheduler="slurm", time=3, throttle=2)
     shown, basis = cluster_estimate(planned.packs, two)
     assert basis == f"Estimated from {SHIPPED}."

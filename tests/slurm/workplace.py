@@ -36,10 +36,9 @@ SMALL: dict[str, Any] = {
              "replay_size": 1_600, "log_points": 20, "phi_widths": [24, 24], "theta_widths": [24],
              "target_every": 400},
 }  # fmt: skip
-SMALL_SECONDS, LONG_SECONDS = 12.0, 80.0  # of training on this machine
-# At least and at most: the speed is measured once, and another process may slow the machine in that moment; a longer
-# run would be compiled.
-SMALL_STEPS, LONG_STEPS = (16_000, 60_000), (40_000, 240_000)
+SMALL_SECONDS, LONG_SECONDS = 16.0, 80.0  # of training on this machine
+# At least and at most: the speed is measured once, and other tests may make it five times as slow in that moment.
+SMALL_STEPS, LONG_STEPS = (100_000, 400_000), (480_000, 2_000_000)
 PROFILE: dict[str, Any] = {
     "scheduler": "slurm", "partition": "low", "gpus": 1, "cpus": 1, "time": 30, "device": "cpu",
     "commit_seconds": 0.4, "signal_seconds": 30, "max_attempts": 200, "lanes": 32,
@@ -64,11 +63,12 @@ def wait_for(
 
 @lru_cache
 def _steps_per_second() -> float:
-    """How fast this machine trains each run of the small sweep, as it is loaded now."""
+    """How fast this machine trains each run of the small sweep, as it is loaded now and without the start."""
     with TemporaryDirectory() as folder:
-        (pack,) = train_here(Path(folder), {"total_steps": 8_000})
-        state = pack.state()
-        return float(state["steps_per_second"] / state["lanes"])
+        train_here(Path(folder), {"total_steps": 100_000})
+        (file,) = Path(folder).glob(".speeds/*.json")
+        (speed,) = json.loads(file.read_text())["packs"].values()
+        return SMALL["base"]["num_envs"] / (speed["expected"] * speed["steps"])
 
 
 def steps_in(seconds: float, bounds: tuple[int, int]) -> int:

@@ -13,20 +13,16 @@ def runs(number: int, **settings) -> list[RunConfig]:
     return [RunConfig(**({"task": "minatar/breakout", "seed": seed} | settings)) for seed in range(number)]
 
 
-def eager(config: RunConfig) -> bool:
-    return False
-
-
 @pytest.mark.parametrize(("number", "processes"), [(7, 2), (30, 2), (240, 4), (3, 8)])
 def test_no_other_size_of_pack_is_estimated_to_be_done_sooner(number, processes):
     configs = runs(number)
-    chosen = choose(configs, eager, processes=processes)
-    least = wall_seconds([configs], chosen.lanes, processes, eager)
-    assert least <= min(wall_seconds([configs], n, processes, eager) for n in layout.CANDIDATES) * 1.001
+    chosen = choose(configs, processes=processes)
+    least = wall_seconds([configs], chosen.lanes, processes)
+    assert least <= min(wall_seconds([configs], n, processes) for n in layout.CANDIDATES) * 1.001
 
 
 def test_the_choice_keeps_every_process_busy_and_says_why():
-    chosen = choose(runs(30), eager, processes=2)
+    chosen = choose(runs(30), processes=2)
     assert len(even(30, chosen.lanes)) >= 2
     others = r"\(alternatives: [\d.]+ (s|min|h) with \d+.*\)"
     assert re.match(
@@ -36,31 +32,31 @@ def test_the_choice_keeps_every_process_busy_and_says_why():
 
 
 def test_what_was_asked_for_is_kept_and_named():
-    chosen = choose(runs(30), eager, lanes=5, processes=3)
+    chosen = choose(runs(30), lanes=5, processes=3)
     assert (chosen.lanes, chosen.processes) == (5, 3)
     assert chosen.why == "Up to 5 lanes per pack, as requested."
 
 
 def test_replays_of_all_processes_fit_the_memory(monkeypatch):
     monkeypatch.setattr(layout, "MEMORY_FRACTION", 1e-3)
-    chosen = choose(runs(30, replay_size=100_000), eager, processes=2)
+    chosen = choose(runs(30, replay_size=100_000), processes=2)
     replay = 100_128 * price.transition_bytes("minatar/breakout")
     memory = layout.os.sysconf("SC_PHYS_PAGES") * layout.os.sysconf("SC_PAGE_SIZE")
     assert chosen.lanes == max(1, int(1e-3 * memory / 2 / replay)) < 30
 
 
 def test_the_reason_says_that_gpu_speed_was_not_measured():
-    chosen = choose(runs(300), eager, device="cuda")
+    chosen = choose(runs(300), device="cuda")
     assert (chosen.lanes, chosen.processes) == (290, 1)
     assert "GPU speed has not been measured yet" in chosen.why
 
 
 def test_once_a_gpu_was_measured_its_speed_chooses_the_layout(monkeypatch):
     slow, fast = price.Speed(start=10, fixed=1e-3, lane=1e-3), price.Speed(start=10, fixed=1e-3, lane=1e-6)
-    monkeypatch.setattr(price, "measured", lambda: {"cpu": {"dqn": {"eager": slow}}, "cuda": {"dqn": {"eager": fast}}})
-    chosen = choose(runs(300), eager, device="cuda:0")
+    monkeypatch.setattr(price, "measured", lambda: {"cpu": {"dqn": slow}, "cuda": {"dqn": fast}})
+    chosen = choose(runs(300), device="cuda:0")
     assert (chosen.lanes, chosen.processes, chosen.device) == (240, 1, "cuda")
-    assert wall_seconds([runs(300)], 300, 1, eager, "cuda") < wall_seconds([runs(300)], 300, 1, eager) / 10
+    assert wall_seconds([runs(300)], 300, 1, "cuda") < wall_seconds([runs(300)], 300, 1) / 10
 
 
 def test_packs_are_even_and_none_is_too_large():
@@ -95,21 +91,20 @@ def test_the_arithmetic_of_the_paper_s_pqn_has_no_targets_and_four_epochs():
 
 def test_the_speed_of_a_family_that_was_not_measured_on_a_device_is_estimated_from_dqn(monkeypatch):
     speed = price.Speed(start=0, fixed=0, lane=1e-3)
-    monkeypatch.setattr(price, "measured", lambda: {"cpu": {"dqn": {"eager": speed}}})
+    monkeypatch.setattr(price, "measured", lambda: {"cpu": {"dqn": speed}})
     pqn = runs(1, algorithm="pqn", phi_widths=(128,), theta_widths=(64,))[0]
     operations = price.flop_per_vector_step(pqn) / price.flop_per_vector_step(price.reference("dqn"))
-    assert price.cost(pqn, 1, False).seconds == pytest.approx(pqn.vector_steps * 1e-3 * operations)
+    assert price.cost(pqn, 1).seconds == pytest.approx(pqn.vector_steps * 1e-3 * operations)
 
 
 def test_the_price_grows_with_lanes_steps_and_follower_steps_and_python_environments_cost_more():
     config = runs(1)[0]
-    assert price.cost(config, 8, False).seconds > price.cost(config, 4, False).seconds
-    assert price.cost(config, 8, True).seconds < price.cost(config, 8, False).seconds
+    assert price.cost(config, 8).seconds > price.cost(config, 4).seconds
     more = runs(1, follower_steps=3)[0]
-    assert price.cost(more, 8, False).seconds > price.cost(config, 8, False).seconds
+    assert price.cost(more, 8).seconds > price.cost(config, 8).seconds
     small = {"phi_widths": (8,), "theta_widths": (8,), "total_steps": 100_000}
     python, ours = runs(1, task="CartPole-v1", **small)[0], runs(1, **small)[0]
-    assert price.cost(python, 8, False).seconds > price.cost(ours, 8, False).seconds
+    assert price.cost(python, 8).seconds > price.cost(ours, 8).seconds
 
 
 @pytest.mark.parametrize("algorithm", ["dqn", "pqn"])

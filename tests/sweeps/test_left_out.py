@@ -18,7 +18,7 @@ SWEEP: dict[str, Any] = {
 
 def started(outputs: Path, **changes: Any) -> None:
     """Freeze a definition and write its packs."""
-    make_plan(parse(SWEEP | changes, "mine.yaml"), outputs).write()
+    make_plan(parse(SWEEP | changes, "mine.yaml"), outputs, lanes_per_pack=2).write()
 
 
 def left_out_names(outputs: Path, **changes: Any) -> list[str]:

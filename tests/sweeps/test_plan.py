@@ -87,7 +87,8 @@ def test_a_run_that_two_variants_share_is_planned_once(tmp_path):
     assert len(planned.run_ids) == planned.missing == 20
 
 
-def test_the_estimate_grows_with_steps_and_shrinks_with_processes(tmp_path):
+def test_the_estimate_grows_with_steps_and_shrinks_with_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr("sweeps.plan.usable_cores", lambda: 2)
     sweep = parse(RAW, "mine.yaml")
     one, two = (make_plan(sweep, tmp_path, 5, processes=processes).seconds for processes in (1, 2))
     assert one / 2 <= two < one
@@ -119,11 +120,14 @@ def test_runs_with_a_damaged_record_are_neither_done_nor_planned_and_the_plan_na
     assert f"scorer clean {planned.sweep.name} --state damaged" in after.problems[1]
 
 
-def test_compiling_is_settled_when_planned_by_the_steps_of_a_run_or_by_word(tmp_path):
-    cases: list[tuple[Compile, int, bool]]
-    cases = [("auto", 10_000, False), ("auto", 128 * 40_000, True), ("on", 10_000, True), ("off", 10**8, False)]
-    for number, (word, total_steps, compiled) in enumerate(cases):
+def test_compiling_is_settled_when_planned_by_the_device_and_the_steps_of_a_run_or_by_word(tmp_path):
+    cases: list[tuple[Compile, str, int, bool]]
+    cases = [
+        ("auto", "cuda", 10_000, False), ("auto", "cuda", 128 * 40_000, True), ("auto", "cpu", 128 * 40_000, False),
+        ("on", "cuda", 10_000, True), ("off", "cuda", 10**8, False),
+    ]  # fmt: skip
+    for number, (word, device, total_steps, compiled) in enumerate(cases):
         sweep = parse(RAW | {"total_steps": total_steps}, "mine.yaml")
-        planned = make_plan(sweep, tmp_path / str(number), compile=word)
+        planned = make_plan(sweep, tmp_path / str(number), compile=word, device=device)
         planned.write()
         assert {pack.folder.compiled() for pack in planned.packs} == {compiled}

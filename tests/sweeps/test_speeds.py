@@ -30,17 +30,17 @@ def config(name: str = "dqn", **settings: Any) -> RunConfig:
     return RunConfig(**resolve([{"task": "minatar/breakout", "total_steps": 300_000, **SHAPES[name], **settings}]))
 
 
-def taken(one: RunConfig, lanes: int, compiled: bool = False) -> float:
+def taken(one: RunConfig, lanes: int) -> float:
     """Seconds of a pack on the machine of these tests."""
-    cost = price.cost(one, lanes, compiled)
+    cost = price.cost(one, lanes)
     return START * cost.start + STEPS * cost.steps
 
 
-def measured(one: RunConfig, lanes: int, compiled: bool = False, slower: float = 1.0, **conditions: str) -> PackSpeed:
+def measured(one: RunConfig, lanes: int, slower: float = 1.0, **conditions: str) -> PackSpeed:
     """What an attempt on the machine of these tests measures; it learns from the first step after `learning_starts`."""
-    cost = price.cost(one, lanes, compiled)
+    cost = price.cost(one, lanes)
     found = speeds.measure(
-        one, lanes, compiled, "cpu",
+        one, lanes, "cpu",
         start=(cost.acting_steps, START * cost.start + cost.acting_steps * STEPS * cost.acting),
         full_speed=(cost.learning_steps, slower * cost.learning_steps * STEPS * cost.learning),
         **{"threads": "1", "cpu": "EPYC", **conditions},
@@ -53,50 +53,48 @@ def known(*packs: PackSpeed) -> Speeds:
     return Speeds({str(number): pack for number, pack in enumerate(packs)}, speeds.code_digest())
 
 
-@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("lanes", [1, 8, 30])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_after_one_pack_others_of_any_length_and_size_are_estimated_with_its_start_and_its_speed(
-    shape, lanes, compiled
-):
-    learned = known(measured(config(shape), 4, compiled))
+def test_after_one_pack_others_of_any_length_and_size_are_estimated_with_its_start_and_its_speed(shape, lanes):
+    learned = known(measured(config(shape), 4))
     other = config(shape, total_steps=3_000_000, seed=7)
-    assert learned.estimate(other, lanes, compiled).seconds == pytest.approx(taken(other, lanes, compiled))
-    assert basis([learned.estimate(other, lanes, compiled)], "here").startswith("speeds measured here, on 1 pack")
+    assert learned.estimate(other, lanes).seconds == pytest.approx(taken(other, lanes))
+    assert basis([learned.estimate(other, lanes)], "here").startswith("speeds measured here, on 1 pack")
 
 
 def test_where_nothing_has_trained_the_shipped_figures_are_used_and_named():
     one = config()
-    assert Speeds().estimate(one, 8, False).seconds == price.cost(one, 8, False).seconds
-    assert basis([Speeds().estimate(one, 8, False)], "here") == SHIPPED
-    assert basis([known(measured(one, 4)).estimate(one, 8, False, "cuda")], "here") == SHIPPED, "it was on a CPU"
+    assert Speeds().estimate(one, 8).seconds == price.cost(one, 8).seconds
+    assert basis([Speeds().estimate(one, 8)], "here") == SHIPPED
+    assert basis([known(measured(one, 4)).estimate(one, 8, "cuda")], "here") == SHIPPED, "it was on a CPU"
 
 
 def test_packs_of_the_same_shape_count_before_others_and_of_these_the_most_similar_number_of_lanes():
     one, other = config(), config("scorer")
     learned = known(measured(one, 2), measured(one, 30, slower=2.0), measured(other, 2, slower=5.0))
-    steps = price.cost(one, 2, False).learning_steps
-    assert learned.estimate(one, 2, False).seconds == pytest.approx(taken(one, 2))
-    few, many = (learned.estimate(one, lanes, False).seconds - taken(one, lanes) for lanes in (3, 24))
+    steps = price.cost(one, 2).learning_steps
+    assert learned.estimate(one, 2).seconds == pytest.approx(taken(one, 2))
+    few, many = (learned.estimate(one, lanes).seconds - taken(one, lanes) for lanes in (3, 24))
     assert few == pytest.approx(0, abs=1e-6)
-    assert many == pytest.approx(STEPS * steps * price.cost(one, 24, False).learning, rel=1e-3)
+    # Not exact: with 30 lanes, the steps before learning took longer, and are a part of what is measured as the start.
+    assert many == pytest.approx(STEPS * steps * price.cost(one, 24).learning, rel=5e-3)
 
 
 def test_the_median_of_equal_packs_counts_so_one_on_a_busy_machine_changes_little():
     one = config()
     learned = known(measured(one, 4), measured(one, 4, slower=3.0), measured(one, 4, slower=1.0))
-    assert learned.estimate(one, 4, False).seconds == pytest.approx(taken(one, 4))
-    assert basis([learned.estimate(one, 4, False)], "here") == "speeds measured here, on 3 packs"
+    assert learned.estimate(one, 4).seconds == pytest.approx(taken(one, 4))
+    assert basis([learned.estimate(one, 4)], "here") == "speeds measured here, on 3 packs"
 
 
 def test_it_is_said_if_the_packs_had_other_settings_or_another_version_of_the_code():
     one = config()
-    estimate = known(measured(one, 4)).estimate(config("pqn"), 4, True)
+    estimate = known(measured(one, 4)).estimate(config("pqn"), 4)
     assert basis([estimate], "in partition low") == "speeds measured in partition low, on 1 pack of other settings"
     old = measured(one, 4).model_copy(update={"code": "older"})
-    text = basis([known(old).estimate(one, 4, False)], "here")
+    text = basis([known(old).estimate(one, 4)], "here")
     assert text == "speeds measured here, on 1 pack with another version of the code"
-    both = known(old.model_copy(update={"steps": 9.0}), measured(one, 4)).estimate(one, 4, False)
+    both = known(old.model_copy(update={"steps": 9.0}), measured(one, 4)).estimate(one, 4)
     assert (both.seconds, both.same_code) == (pytest.approx(taken(one, 4)), True), "the old one does not count"
 
 
@@ -104,11 +102,11 @@ def test_what_is_kept_is_read_for_the_same_threads_and_the_same_cpu(tmp_path):
     one, path = config(), speeds.speeds_file(tmp_path, "host-a")
     speeds.keep(path, "p", measured(one, 4))
     for threads, cpu, found in [("1", "EPYC", 1), ("1", None, 1), ("4", "EPYC", 0), ("1", "Xeon", 0)]:
-        assert len(speeds.read(path, threads, cpu).estimate(one, 4, False).packs) == found
+        assert len(speeds.read(path, threads, cpu).estimate(one, 4).packs) == found
 
 
 def test_an_attempt_that_trained_for_a_moment_tells_nothing():
-    assert speeds.measure(config(), 4, False, "cpu", (10, 5.0), (20, 0.9), "1", "EPYC") is None
+    assert speeds.measure(config(), 4, "cpu", (10, 5.0), (20, 0.9), "1", "EPYC") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"shipped": "x", "packs": {"a": {"lanes": -1}}}', b"\xff\x00"])
@@ -116,16 +114,16 @@ def test_a_damaged_file_costs_only_what_it_knew_and_the_next_pack_replaces_it(tm
     one, path = config(), speeds.speeds_file(tmp_path, "host-a")
     path.parent.mkdir()
     path.write_bytes(content)
-    assert speeds.read(path, "1").estimate(one, 4, False) == Speeds().estimate(one, 4, False)
+    assert speeds.read(path, "1").estimate(one, 4) == Speeds().estimate(one, 4)
     speeds.keep(path, "p", measured(one, 4))
-    assert speeds.read(path, "1").estimate(one, 4, False).packs == {"p"}
+    assert speeds.read(path, "1").estimate(one, 4).packs == {"p"}
 
 
 def test_factors_of_other_shipped_figures_do_not_count(tmp_path):
     path = speeds.speeds_file(tmp_path, "host-a")
     speeds.keep(path, "p", measured(config(), 4))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"shipped": "of an older version"}))
-    assert not speeds.read(path, "1").estimate(config(), 4, False).packs
+    assert not speeds.read(path, "1").estimate(config(), 4).packs
 
 
 def _keep(path: Path, first: int) -> None:
@@ -162,14 +160,14 @@ def test_of_two_attempts_of_one_pack_the_longer_one_counts(tmp_path):
     long, short = measured(one, 4), measured(one, 4, slower=3.0).model_copy(update={"seconds": 2.0})
     speeds.keep(path, "p", long)
     speeds.keep(path, "p", short)
-    assert speeds.read(path, "1").estimate(one, 4, False).seconds == pytest.approx(taken(one, 4))
+    assert speeds.read(path, "1").estimate(one, 4).seconds == pytest.approx(taken(one, 4))
 
 
 def test_a_file_that_cannot_be_written_is_an_error_for_the_caller(tmp_path):
     (tmp_path / speeds.FOLDER).write_text("a file, not a folder")
     with pytest.raises(RecordError, match=speeds.FOLDER):
         speeds.keep(speeds.speeds_file(tmp_path, "host-a"), "p", measured(config(), 4))
-    assert not speeds.read(speeds.speeds_file(tmp_path, "host-a"), "1").estimate(config(), 4, False).packs
+    assert not speeds.read(speeds.speeds_file(tmp_path, "host-a"), "1").estimate(config(), 4).packs
 
 
 SWEEP = {
@@ -178,7 +176,7 @@ SWEEP = {
 }  # fmt: skip
 
 
-def test_a_sweep_that_was_written_keeps_its_packs_and_how_they_are_compiled_whatever_is_measured_later(tmp_path):
+def test_a_sweep_that_was_written_keeps_its_packs_whatever_is_measured_later(tmp_path):
     sweep = parse(SWEEP, "mine.yaml")
     before = make_plan(sweep, tmp_path, processes=2)
     before.write()
@@ -187,7 +185,7 @@ def test_a_sweep_that_was_written_keeps_its_packs_and_how_they_are_compiled_what
     fresh = make_plan(sweep, tmp_path / "elsewhere", processes=2, speeds=slow)
     assert fresh.layout.lanes != before.layout.lanes, "what was measured does choose the layout of a new sweep"
     after = make_plan(sweep, tmp_path, processes=2, speeds=slow)
-    assert {p.folder.pack_id: p.compiled for p in after.packs} == {p.folder.pack_id: p.compiled for p in before.packs}
+    assert {p.folder.pack_id for p in after.packs} == {p.folder.pack_id for p in before.packs}
     assert after.seconds != before.seconds
     more = make_plan(parse(SWEEP | {"seeds": 30}, "mine.yaml"), tmp_path, processes=2, speeds=slow)
     assert {p.folder.pack_id for p in more.packs} > {p.folder.pack_id for p in before.packs}
@@ -217,6 +215,6 @@ def test_the_median_of_a_partition_with_two_kinds_of_nodes_is_of_both(tmp_path):
     one, path = config(), speeds.speeds_file(tmp_path, "partition-low")
     speeds.keep(path, "a", measured(one, 4, cpu="EPYC"))
     speeds.keep(path, "b", measured(one, 4, cpu="Xeon", slower=3.0))
-    estimate = speeds.read(path, "1").estimate(one, 4, False)
+    estimate = speeds.read(path, "1").estimate(one, 4)
     assert estimate.packs == {"a", "b"}
     assert estimate == replace(estimate, similar=True, same_code=True)

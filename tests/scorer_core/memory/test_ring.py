@@ -48,14 +48,14 @@ def test_a_ring_holds_whole_vector_steps_within_its_size_and_the_newest_observat
     )
 
 
-def test_a_truncated_transition_keeps_the_observation_before_the_reset_and_is_not_terminal():
+def test_a_truncated_transition_keeps_the_observation_before_the_reset_and_is_not_terminal(monkeypatch):
     probes.register()
     config = RunConfig(
         task="Probe/Cut-v0", num_envs=4, update_every=4, total_steps=400, learning_starts=400, replay_size=400,
         batch_size=4, log_points=1, epsilon_start=0.0, epsilon_end=0.0, normalise_input=False,
     )  # fmt: skip
     pack = Pack([config], torch.device("cpu"))
-    pack._act = lambda: (torch.ones(1, 4, dtype=torch.int64), ())  # always right
+    monkeypatch.setattr(pack.learner, "act", lambda *_: (torch.ones(4, dtype=torch.int64), ()))  # always right
     for _ in range(60):
         pack.step()
     kept = Ring(*(part[0] for part in pack.memory))
