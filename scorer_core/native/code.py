@@ -179,8 +179,8 @@ class Code:
         )
         return self.builder.call(function, values)
 
-    def library(self, name: str, *values: Register) -> Register:
-        """A function of the C library of one or two float or double numbers, on each number of the vectors."""
+    def libm(self, name: str, *values: Register) -> Register:
+        """A function of the C math library, of one or two float or double numbers, on each number of the vectors."""
         element = values[0].type.element if width_of(values[0]) > 1 else values[0].type
         full = f"{name}f" if element == F32 else name
         function = self.module.globals.get(full) or ir.Function(

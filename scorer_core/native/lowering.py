@@ -16,16 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from scorer_core.native import operations
 from scorer_core.native.code import I8, I64, IN_REGISTER, POINTER, WIDTH, Code, Index, Register, integer
-from scorer_core.native.values import (
-    ZERO,
-    Array,
-    Counted,
-    Pointwise,
-    Position,
-    Scalar,
-    Value,
-    contiguous_strides,
-)
+from scorer_core.native.values import ZERO, Array, Counted, Pointwise, Position, Scalar, Value, contiguous_strides
 
 aten = torch.ops.aten
 ALIGNMENT = 64
@@ -179,7 +170,7 @@ class Lowering:
                 whole = cat.meta["val"]
                 self.cats[cat] = self.new_array(tuple(whole.shape), whole.dtype)
             return Array(self.cats[cat].base, dtype, tuple(shape), strides, offset)
-        return Array(self.new_buffer(math.prod(shape) * IN_MEMORY_BYTES[dtype]), dtype, tuple(shape), strides)
+        return Array(self.new_buffer(math.prod(shape) * dtype.itemsize), dtype, tuple(shape), strides)
 
     def new_buffer(self, size: int) -> Buffer:
         size = max(ALIGNMENT, math.ceil(size / ALIGNMENT) * ALIGNMENT)
@@ -249,7 +240,7 @@ class Lowering:
             element = operations.OF_ARGUMENTS[node.target]
             samples = [a.meta["val"] if isinstance(a, Node) else a for a in arguments]
             dtype = torch.result_type(*samples)
-        if node.target not in operations.ALLOWED.get(dtype, operations.OF_RESULT | operations.OF_ARGUMENTS):
+        if node.target not in operations.ALLOWED[dtype]:
             raise UnsupportedError(f"{node.target} of {dtype}")
         values = tuple(self.value(argument, dtype) for argument in arguments)
         return Pointwise(element, values, tensor.dtype, tuple(tensor.shape))
@@ -347,7 +338,6 @@ def _sparse(nodes: Sequence[Traced], inputs: Collection[int]) -> dict[Traced, Tr
     return found
 
 
-IN_MEMORY_BYTES = {dtype: dtype.itemsize for dtype in IN_REGISTER}
 RESHAPING = {aten.view.default, aten._unsafe_view.default, aten.reshape.default}
 KEEPING_ZEROS = RESHAPING | {aten._to_copy.default, aten.div.Tensor, aten.t.default}  # unless it divides by zero
 WRITING = {aten.mm.default, aten.sum.dim_IntList}

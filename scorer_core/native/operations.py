@@ -62,7 +62,7 @@ def _remainder(code: Code, x: Register, y: Register) -> Register:
     """With the sign of y, as in Python."""
     build = code.builder
     if is_float(x):
-        rest = code.library("fmod", x, y)
+        rest = code.libm("fmod", x, y)
         other_sign = build.and_(
             build.fcmp_ordered("!=", rest, _zero(x)),
             build.xor(build.fcmp_ordered("<", rest, _zero(x)), build.fcmp_ordered("<", y, _zero(y))),
@@ -134,7 +134,7 @@ def _sign(code: Code, x: Register) -> Register:
 def _tanh(code: Code, x: Register) -> Register:
     """The quotient of two polynomials, as in Eigen: within a few units in the last place for float32."""
     if not is_float32(x):
-        return code.library("tanh", x)
+        return code.libm("tanh", x)
 
     def number(value: float) -> Register:
         return ir.Constant(x.type, _ones(x, float(torch.tensor(value, dtype=torch.float32))))
@@ -152,8 +152,8 @@ def _tanh(code: Code, x: Register) -> Register:
     return code.builder.select(small, x, found)
 
 
-def _library(name: str) -> Element:
-    return lambda code, *values: code.library(name, *values)
+def _libm(name: str) -> Element:
+    return lambda code, *values: code.libm(name, *values)
 
 
 def _intrinsic(name: str) -> Element:
@@ -183,7 +183,7 @@ def _clamp(code: Code, x: Register, low: Register, high: Register) -> Register:
 
 
 def _power(code: Code, x: Register, y: Register) -> Register:
-    return code.library("pow", x, y)
+    return code.libm("pow", x, y)
 
 
 # The operations whose arguments are converted to the dtype of the result first.
@@ -198,8 +198,8 @@ OF_RESULT: dict[Any, Element] = {
     aten.pow.Tensor_Scalar: _power, aten.pow.Scalar: _power, aten.pow.Tensor_Tensor: _power,
     aten.relu.default: _relu, aten.threshold_backward.default: _threshold_backward,
     aten.neg.default: _neg, aten.abs.default: _abs, aten.sgn.default: _sign, aten.sign.default: _sign,
-    aten.sqrt.default: _intrinsic("sqrt"), aten.exp.default: _library("exp"), aten.log.default: _library("log"),
-    aten.expm1.default: _library("expm1"), aten.log1p.default: _library("log1p"),
+    aten.sqrt.default: _intrinsic("sqrt"), aten.exp.default: _libm("exp"), aten.log.default: _libm("log"),
+    aten.expm1.default: _libm("expm1"), aten.log1p.default: _libm("log1p"),
     aten.tanh.default: _tanh, aten.tanh_backward.default: _tanh_backward,
     aten.reciprocal.default: _reciprocal,
     aten.bitwise_xor.Tensor: _bits("xor"), aten.bitwise_xor.Scalar: _bits("xor"),

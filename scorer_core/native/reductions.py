@@ -9,15 +9,7 @@ import torch
 from scorer_core.native import operations
 from scorer_core.native.code import WIDTH, Index, Register, integer
 from scorer_core.native.lowering import Lowering, Traced, UnsupportedError, dtype_of, handles, shape_of
-from scorer_core.native.values import (
-    ZERO,
-    Array,
-    Pointwise,
-    Position,
-    Scalar,
-    Value,
-    contiguous_strides,
-)
+from scorer_core.native.values import ZERO, Array, Pointwise, Position, Scalar, Value, contiguous_strides
 
 aten = torch.ops.aten
 

@@ -81,8 +81,8 @@ class Array(Value):
             inner = outer
         elif m != 1 and outer != n * inner:
             return None
-        shape = (*self.shape[:dim], m * n, *self.shape[dim + 2 :])
-        return Array(self.base, self.dtype, shape, (*self.strides[:dim], inner, *self.strides[dim + 2 :]), self.offset)
+        strides = (*self.strides[:dim], inner, *self.strides[dim + 2 :])
+        return Array(self.base, self.dtype, _merged_shape(self.shape, dim), strides, self.offset)
 
     @property
     def contiguous(self) -> bool:
@@ -106,8 +106,7 @@ class Scalar(Value):
         return self.value
 
     def merged(self, dim: int) -> Scalar:
-        shape = (*self.shape[:dim], self.shape[dim] * self.shape[dim + 1], *self.shape[dim + 2 :])
-        return Scalar(self.value, self.dtype, shape)
+        return Scalar(self.value, self.dtype, _merged_shape(self.shape, dim))
 
 
 @dataclass(eq=False)
@@ -141,8 +140,7 @@ class Pointwise(Value):
             if merged is None:
                 return None
             arguments.append(merged)
-        shape = (*self.shape[:dim], self.shape[dim] * self.shape[dim + 1], *self.shape[dim + 2 :])
-        return Pointwise(self.operation, tuple(arguments), self.dtype, shape)
+        return Pointwise(self.operation, tuple(arguments), self.dtype, _merged_shape(self.shape, dim))
 
 
 @dataclass(eq=False)
@@ -158,22 +156,20 @@ class Rows(Value):
         return self.source.dtype
 
     def at(self, code: Code, position: Position) -> Register:
-        chosen = len(self.shape) - (len(self.source.shape) - len(self.indices))
-        where, rest = position[:chosen], position[chosen:]
-        width = max((index.width for index in where), default=1)
-        if width > 1:  # one row after another
-            lane = next(k for k, index in enumerate(where) if index.width > 1)
-            found = []
-            for k in range(width):
-                one = Index(code.builder.add(where[lane].start, integer(k)))
-                found.append(self.at(code, (*where[:lane], one, *where[lane + 1 :], *rest)))
-            return code.together(found)
+        where, rest = position[: self._chosen], position[self._chosen :]
+        if any(index.width > 1 for index in where):
+            return _one_by_one(self, code, position)
         return self.source.at(code, (*self._rows(code, where), *rest))
 
     def address(self, code: Code, position: Position) -> Register:
         """Of one element."""
-        chosen = len(self.shape) - (len(self.source.shape) - len(self.indices))
-        return self.source.address(code, (*self._rows(code, position[:chosen]), *position[chosen:]))
+        where, rest = position[: self._chosen], position[self._chosen :]
+        return self.source.address(code, (*self._rows(code, where), *rest))
+
+    @property
+    def _chosen(self) -> int:
+        """The number of dimensions that the indices have."""
+        return len(self.shape) - (len(self.source.shape) - len(self.indices))
 
     def _rows(self, code: Code, where: Position) -> list[Index]:
         """The position in the source of the row at `where`."""
@@ -185,12 +181,10 @@ class Rows(Value):
         return rows
 
     def merged(self, dim: int) -> Rows | None:
-        chosen = len(self.shape) - (len(self.source.shape) - len(self.indices))
-        if dim < chosen:
+        if dim < self._chosen:
             return None
-        source = self.source.merged(dim - chosen + len(self.indices))
-        shape = (*self.shape[:dim], self.shape[dim] * self.shape[dim + 1], *self.shape[dim + 2 :])
-        return None if source is None else Rows(source, self.indices, shape)
+        source = self.source.merged(dim - self._chosen + len(self.indices))
+        return None if source is None else Rows(source, self.indices, _merged_shape(self.shape, dim))
 
 
 @dataclass(eq=False)
@@ -210,11 +204,8 @@ class Chosen(Value):
         return self.source.dtype
 
     def at(self, code: Code, position: Position) -> Register:
-        width = max((index.width for index in position), default=1)
-        if width > 1:
-            lane = next(k for k, index in enumerate(position) if index.width > 1)
-            at = [Index(code.builder.add(position[lane].start, integer(k))) for k in range(width)]
-            return code.together([self.at(code, (*position[:lane], one, *position[lane + 1 :])) for one in at])
+        if any(index.width > 1 for index in position):
+            return _one_by_one(self, code, position)
         chosen = Index(self.index.at(code, position))
         return self.source.at(code, (*position[: self.dim], chosen, *position[self.dim + 1 :]))
 
@@ -247,11 +238,8 @@ class Reshaped(Value):
         return self.source.dtype
 
     def at(self, code: Code, position: Position) -> Register:
-        width = max((index.width for index in position), default=1)
-        if width > 1:
-            lane = next(k for k, index in enumerate(position) if index.width > 1)
-            at = [Index(code.builder.add(position[lane].start, integer(k))) for k in range(width)]
-            return code.together([self.at(code, (*position[:lane], one, *position[lane + 1 :])) for one in at])
+        if any(index.width > 1 for index in position):
+            return _one_by_one(self, code, position)
         number = integer(0)
         for index, stride in zip(position, contiguous_strides(self.shape), strict=True):
             number = code.builder.add(number, _times(code, index.start, stride))
@@ -316,6 +304,17 @@ def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
     for dim in reversed(range(len(shape) - 1)):
         strides[dim] = strides[dim + 1] * max(shape[dim + 1], 1)
     return tuple(strides)
+
+
+def _merged_shape(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
+    return (*shape[:dim], shape[dim] * shape[dim + 1], *shape[dim + 2 :])
+
+
+def _one_by_one(value: Value, code: Code, position: Position) -> Register:
+    """The vector of elements at a position with a wide index, each computed alone."""
+    wide = next(k for k, index in enumerate(position) if index.width > 1)
+    at = [Index(code.builder.add(position[wide].start, integer(k))) for k in range(position[wide].width)]
+    return code.together([value.at(code, (*position[:wide], one, *position[wide + 1 :])) for one in at])
 
 
 def _times(code: Code, index: Register, stride: int) -> Register:
