@@ -12,7 +12,6 @@ import io
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +22,7 @@ from torch import Tensor
 from scorer_core import game
 from scorer_core.memory.ring import Ring
 from scorer_core.support.errors import RecordError
+from scorer_core.support.files import WRITABLE_BY_OTHERS, NotPrivateError, open_private
 
 VERSION = 3
 STATE = (  # the attributes of a pack that a checkpoint holds
@@ -57,7 +57,6 @@ VERSION_1_CLASSES = [
 # Keys of version 2, in `players` and of the whole, with their names now.
 PLAYERS_OF_VERSION_2 = {"phi_adam": "phi_optimizer", "theta_adam": "theta_optimizer", "rounds": "updates"}
 KEYS_OF_VERSION_2 = {"replay": "memory", "rounds_learned": "updates_since_log"}
-WRITABLE_BY_OTHERS = 0o022
 
 
 def plain(value: Any) -> Any:
@@ -218,33 +217,26 @@ def fit(saved: Any, like: Any, key: str, lanes: Sequence[int] | None = None) -> 
 def require_private(file: Path, content: bytes) -> None:
     """Check that nobody but this process's user can have put `content` at the end of `file`.
 
-    Both are opened, and the open ones are checked, so that it makes no difference if somebody moves or replaces them or
-    a folder above them meanwhile: a folder that only its owner may write holds what its owner put there.
-
     Raises:
-        RecordError: if `file` or its folder belongs to another user, or if its group or others may write to it.
+        RecordError: if it is not so (`open_private`).
     """
     rule = "its environments are a pickle, which can run code, so the file and its folder must be yours alone"
-    with suppress(OSError):
-        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            descriptor = os.open(file.name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=folder)
-            with open(descriptor, "rb") as opened:  # noqa: PTH123, a descriptor
-                for path, status in ((file.parent, os.fstat(folder)), (file, os.fstat(descriptor))):
-                    if status.st_uid != os.geteuid():
-                        raise RecordError(
-                            f"{path}: {rule}, but it belongs to user {status.st_uid} and you are {os.geteuid()};"
-                            f" resume as its owner, or delete {file.parent.parent} to train its runs again"
-                        )
-                    if status.st_mode & WRITABLE_BY_OTHERS:
-                        raise RecordError(
-                            f"{path}: {rule}, but its group or others may write to it; if you trust everybody who"
-                            f" could, run: chmod go-w {file.parent} {file}"
-                        )
-                if opened.read().endswith(content):
-                    return
-        finally:
-            os.close(folder)
+    try:
+        with open_private(file) as opened:
+            if opened.read().endswith(content):
+                return
+    except NotPrivateError as error:
+        if error.owner != os.geteuid():
+            raise RecordError(
+                f"{error.path}: {rule}, but it belongs to user {error.owner} and you are {os.geteuid()};"
+                f" resume as its owner, or delete {file.parent.parent} to train its runs again"
+            ) from error
+        raise RecordError(
+            f"{error.path}: {rule}, but its group or others may write to it; if you trust everybody who could, run:"
+            f" chmod go-w {file.parent} {file}"
+        ) from error
+    except OSError:
+        pass
     raise RecordError(f"{file}: {rule}, but the file is a link or was replaced while it was read; resume again")
 
 

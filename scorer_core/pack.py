@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from scorer_core import checkpoint, diagnostics, game, networks, noise, objectives, registry
+from scorer_core import checkpoint, diagnostics, game, networks, noise, registry, single_run
 from scorer_core.config import RunConfig, spread
 from scorer_core.envs import interface
 from scorer_core.game import Lane, Players
-from scorer_core.learners.learner import Draws, Learner
+from scorer_core.learners.learner import Learner
 from scorer_core.memory import ring
 from scorer_core.memory.ring import Transition
 from scorer_core.metric_rows import SCHEMA
@@ -29,12 +29,12 @@ from scorer_core.metrics import DIAGNOSTICS, METRICS
 from scorer_core.native.code_cache import CodeCache
 from scorer_core.native.lowering import UnsupportedError
 from scorer_core.native.program import Program, processor
+from scorer_core.single_run import LEARNED, Returns
 from scorer_core.support.errors import RecordError
 from scorer_core.support.memory import use_large_pages
 from scorer_core.tracing import CudaGraph, trace
 
 RECORDED, COMPILED = ("act", "finish", "learn"), ("act", "learn")  # functions on a GPU; others take little time
-LEARNED = ("td_error", "msbe", "be_variance", "leader_loss", "follower_loss", "leader_grad_norm", "follower_grad_norm")
 log = logging.getLogger("scorer")
 
 TF32_SINCE = (8, 0)  # compute capability: NVIDIA A100
@@ -43,15 +43,6 @@ TF32_SINCE = (8, 0)  # compute capability: NVIDIA A100
 # bits. MKL reads this variable at its first product and knows these two values.
 if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512"):
     os.environ.setdefault("MKL_CBWR", f"{torch.backends.cpu.get_cpu_capability()},STRICT")
-
-
-class Returns(NamedTuple):
-    """The returns of one run's environments."""
-
-    episode_return: Tensor  # [N] of the episode so far
-    last_return: Tensor  # [N] of the last finished episode
-    counted: Tensor  # [N] bool: does the logged return average it?
-    episodes: Tensor  # [] int64 finished episodes
 
 
 class Pack:
@@ -175,7 +166,7 @@ class Pack:
                 "finish", self.learner.finish, self.players, self.memory, vector_step, self.lane
             )
             self.learner.keep(self.memory, finished)
-        one_run = functools.partial(update_one_run, self.coupling, self.learner)
+        one_run = functools.partial(single_run.update, self.coupling, self.learner)
         for draws in self.learner.draws(self.lane.seed, self.vector_step, self.part):
             self.players, learned = self._vectorised(
                 "learn", one_run, self.players, self.memory, vector_step, draws, self.lane, in_place=True
@@ -187,7 +178,7 @@ class Pack:
         due = [self.learner.copies_targets(self.vector_step, period) for period in self._target_every]
         if any(due):
             copied = torch.tensor(due, device=self.device)
-            one_run = functools.partial(copy_one_run, self.learner)
+            one_run = functools.partial(single_run.copy_to_targets, self.learner)
             self.players, drift = self._vectorised("copy", one_run, self.players, copied, in_place=True)
             self.drift += drift
 
@@ -299,7 +290,7 @@ class Pack:
         if self._returns is None:
             self._returns = Returns(self.episode_return, self.last_return, self.counted, self.episodes)
         step = transition.reward, transition.terminated, transition.truncated
-        returns, _ = self._vectorised("count", count_one_run, self._returns, *step, in_place=True)
+        returns, _ = self._vectorised("count", single_run.count_returns, self._returns, *step, in_place=True)
         self.episode_return, self.last_return, self.counted, self.episodes = self._returns = returns
 
     def _vectorised(self, name: str, one_run: Callable[..., Any], *arguments: Any, in_place: bool = False) -> Any:
@@ -333,56 +324,6 @@ class Pack:
         observations = self.observation, seen.observation, seen.final_observation
         leaves = enumerate(tree_leaves(arguments))
         return [k for k, leaf in leaves if leaf.numel() and any(leaf is other for other in observations)]
-
-
-def update_one_run(
-    coupling: game.UpdateFn,
-    learner: Learner,
-    players: Players,
-    memory: Any,
-    vector_step: Tensor,
-    draws: Draws,
-    lane: Lane,
-) -> tuple[Players, Tensor]:
-    """One update of ONE run.
-
-    Args:
-        coupling: of the run.
-        learner: of the run.
-        players: before the update.
-        memory: from which the batches are taken.
-        vector_step: [] int64.
-        draws: the transitions of the batches.
-        lane: the LANE settings.
-
-    Returns:
-        The players after the update, and the values [len(LEARNED)] that are logged of it.
-    """
-    batches = learner.batches(memory, vector_step, draws)
-    players, led, followed = game.update(coupling, players, batches, lane, learner)
-    measured = {
-        "td_error": objectives.mean(led.delta, led.weight),
-        "msbe": objectives.msbe(led.delta, led.weight),
-        "be_variance": objectives.be_variance(led.delta, led.weight),
-        "leader_loss": led.loss,
-        "follower_loss": followed.loss,
-        "leader_grad_norm": led.grad_norm,
-        "follower_grad_norm": followed.grad_norm,
-    }
-    return players, torch.stack([measured[name] for name in LEARNED])
-
-
-def count_one_run(returns: Returns, reward: Tensor, terminated: Tensor, truncated: Tensor) -> tuple[Returns, tuple[()]]:
-    """The returns of ONE run after a step with these rewards and ends of episodes [N]."""
-    ended, total = terminated | truncated, returns.episode_return + reward
-    last = torch.where(ended, total, returns.last_return)
-    counted, episodes = returns.counted | ended, returns.episodes + ended.sum()
-    return Returns(torch.where(ended, 0.0, total), last, counted, episodes), ()
-
-
-def copy_one_run(learner: Learner, players: Players, due: Tensor) -> tuple[Players, Tensor]:
-    """The copy of ONE run's players to its targets, if it is `due` ([] bool), and the drift before it."""
-    return learner.sync_targets(players, due), diagnostics.drift(players, due)
 
 
 def vmapped(one_run: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from scorer_core.provenance import add_training_code
 from scorer_core.support.errors import RecordError
-from scorer_core.support.files import replace_file
+from scorer_core.support.files import open_private, replace_file
 
 SUFFIX = ".code"
 SOURCE = hashlib.sha256()  # of scorer_core, as it is when it is imported
@@ -28,7 +28,6 @@ try:
 except OSError:
     SOURCE = None
 MOST_BYTES = 200 * 2**20  # of the folder; the files that were not used for the longest time go first
-WRITABLE_BY_OTHERS = 0o022
 
 
 def folder() -> Path:
@@ -60,7 +59,8 @@ class CodeCache:
         """The `form` (a NamedTuple that begins with the code) that was kept under `key`; None if there is none."""
         try:
             path = self._path(key)
-            digest, rest = _private(path).split(b"\n", 1)
+            with open_private(path) as file:
+                digest, rest = file.read().split(b"\n", 1)
             if digest.decode() != _digest(path, rest):
                 return None
             described, code = rest.split(b"\n", 1)
@@ -91,20 +91,6 @@ class CodeCache:
 
 def _digest(path: Path, rest: bytes) -> str:
     return hashlib.sha256(path.name.encode() + rest).hexdigest()
-
-
-def _private(path: Path) -> bytes:
-    """The content of a file that only this user can write.
-
-    Raises:
-        OSError: if it is not one.
-    """
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
-        for status in (path.parent.stat(), os.fstat(handle)):
-            if status.st_uid != os.geteuid() or status.st_mode & WRITABLE_BY_OTHERS:
-                raise PermissionError(f"{path}: not private")
-        return file.read()
 
 
 def _remove_oldest(cache: Path) -> None:

@@ -4,6 +4,7 @@ Each element of the result is one chain of fused multiply-adds over the inner di
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 from llvmlite import ir
@@ -15,6 +16,94 @@ from scorer_core.native.values import Array, Value
 PANEL, LANES, ROWS = 16, 8, 6  # columns of a panel, floats of a vector, rows of a block: 12 of 16 registers are sums
 MASK = 64  # elements that are compared with zero at a time
 VECTOR = ir.VectorType(F32, LANES)
+
+
+class Product(NamedTuple):
+    """A product [M, K] @ [K, N] of matrices in memory, and the code that it is added to."""
+
+    code: Code
+    pointers: tuple[Register, Register, Register, Register]  # left, right, result, a panel of the right factor
+    sizes: tuple[int, int, int]  # M, K, N
+    left: tuple[int, ...]  # strides
+    right: tuple[int, ...]
+    row: int  # elements from one row of the result to the next
+
+    def columns(self, first: Register, columns: int) -> None:
+        """Columns `first` to `first` + `columns` - 1 of the result."""
+        code, build, k = self.code, self.code.builder, self.sizes[1]
+        _, b, _, panel = self.pointers
+        padded = math.ceil(columns / LANES) * LANES
+        if self.right[1] != 1 and self.right[0] == 1 and k % LANES == 0 and columns == padded:
+            self._transposed_panel(first, padded)
+        else:
+            with code.loop(k) as i:
+                source, target = build.mul(i, integer(self.right[0])), build.mul(i, integer(padded))
+                if self.right[1] == 1 and columns == padded:
+                    for j in range(0, padded, LANES):
+                        value = code.load(b, build.add(build.add(source, first), integer(j)), torch.float32, LANES)
+                        code.store(value, panel, build.add(target, integer(j)), torch.float32)
+                else:
+                    for j in range(padded):
+                        at = build.add(source, build.mul(build.add(first, integer(j)), integer(self.right[1])))
+                        value = code.load(b, at, torch.float32) if j < columns else ir.Constant(F32, 0.0)
+                        code.store(value, panel, build.add(target, integer(j)), torch.float32)
+        for start, rows, count in _blocks(self.sizes[0]):
+            with code.loop(start + rows * count, start, rows) as top:
+                self._block((top, rows), (first, columns))
+
+    def _transposed_panel(self, first: Register, columns: int) -> None:
+        """The panel of a right factor that is stored by columns: squares of 8 x 8 are transposed in registers."""
+        code, build = self.code, self.code.builder
+        _, b, _, panel = self.pointers
+        with code.loop(self.sizes[1], step=LANES) as i:
+            for j in range(0, columns, LANES):
+                square = []
+                for r in range(LANES):
+                    at = build.add(build.mul(build.add(first, integer(j + r)), integer(self.right[1])), i)
+                    square.append(code.load(b, at, torch.float32, LANES))
+                for r, vector in enumerate(transposed(code, square)):
+                    at = build.add(build.mul(build.add(i, integer(r)), integer(columns)), integer(j))
+                    code.store(vector, panel, at, torch.float32)
+
+    def _block(self, rows: tuple[Register, int], columns: tuple[Register, int]) -> None:
+        """These rows and columns (the first, and how many) of the result, from the panel of the columns."""
+        (top, height), (first, width), k = rows, columns, self.sizes[1]
+        code, build = self.code, self.code.builder
+        a, _, c, panel = self.pointers
+        vectors = math.ceil(width / LANES)
+        zero = ir.Constant(VECTOR, None)
+        before = build.block
+        head, after = (code.function.append_basic_block() for _ in range(2))
+        starts = [build.mul(build.add(top, integer(r)), integer(self.left[0])) for r in range(height)]
+        build.branch(head)
+        build.position_at_end(head)
+        i = build.phi(I64)
+        sums = [[build.phi(VECTOR) for _ in range(vectors)] for _ in range(height)]
+        at = build.mul(i, integer(vectors * LANES))
+        values = [code.load(panel, build.add(at, integer(j * LANES)), torch.float32, LANES) for j in range(vectors)]
+        along = build.mul(i, integer(self.left[1]))
+        new = []
+        for r in range(height):
+            factor = code.splat(code.load(a, build.add(starts[r], along), torch.float32), LANES)
+            new.append([code.intrinsic("fma", factor, values[j], sums[r][j]) for j in range(vectors)])
+        following = build.add(i, integer(1))
+        i.add_incoming(integer(0), before)
+        i.add_incoming(following, head)
+        for r in range(height):
+            for j in range(vectors):
+                sums[r][j].add_incoming(zero, before)
+                sums[r][j].add_incoming(new[r][j], head)
+        build.cbranch(build.icmp_signed("<", following, integer(k)), head, after)
+        build.position_at_end(after)
+        for r in range(height):
+            target = build.add(build.mul(build.add(top, integer(r)), integer(self.row)), first)
+            for j in range(vectors):
+                rest = min(LANES, width - j * LANES)
+                if rest == LANES:
+                    code.store(new[r][j], c, build.add(target, integer(j * LANES)), torch.float32)
+                else:
+                    for lane, value in enumerate(code.parts(new[r][j])[:rest]):
+                        code.store(value, c, build.add(target, integer(j * LANES + lane)), torch.float32)
 
 
 def dense(
@@ -47,12 +136,13 @@ def dense(
         straight = code.builder.gep(panel, [integer(k * PANEL)], source_etype=F32)
         _transpose(code, a, straight, k, m, left[1])
         a, left = straight, (k, 1)
+    product = Product(code, (a, b, c, panel), sizes, left, right, row)
     whole = n // PANEL * PANEL
     if whole:
         with code.loop(whole, step=PANEL) as first:
-            _panel(code, (a, b, c, panel), sizes, left, right, row, first, PANEL)
+            product.columns(first, PANEL)
     if n > whole:
-        _panel(code, (a, b, c, panel), sizes, left, right, row, integer(whole), n - whole)
+        product.columns(integer(whole), n - whole)
     code.builder.ret_void()
     return function
 
@@ -190,31 +280,6 @@ def _list_nonzeros(code: Code, zeros: Array, row: Register, found: Register) -> 
     return build.load(count, typ=I64)
 
 
-def _panel(code, pointers, sizes, left, right, row, first, columns) -> None:
-    """Columns `first` to `first` + `columns` - 1 of the result."""
-    m, k, _ = sizes
-    a, b, c, panel = pointers
-    build = code.builder
-    padded = math.ceil(columns / LANES) * LANES
-    if right[1] != 1 and right[0] == 1 and k % LANES == 0 and columns == padded:
-        _pack_transposed(code, b, panel, k, right[1], first, padded)
-    else:
-        with code.loop(k) as i:
-            source, target = build.mul(i, integer(right[0])), build.mul(i, integer(padded))
-            if right[1] == 1 and columns == padded:
-                for j in range(0, padded, LANES):
-                    value = code.load(b, build.add(build.add(source, first), integer(j)), torch.float32, LANES)
-                    code.store(value, panel, build.add(target, integer(j)), torch.float32)
-            else:
-                for j in range(padded):
-                    at = build.add(source, build.mul(build.add(first, integer(j)), integer(right[1])))
-                    value = code.load(b, at, torch.float32) if j < columns else ir.Constant(F32, 0.0)
-                    code.store(value, panel, build.add(target, integer(j)), torch.float32)
-    for start, rows, count in _blocks(m):
-        with code.loop(start + rows * count, start, rows) as top:
-            _block(code, (a, c, panel), k, left, row, top, rows, first, columns, padded)
-
-
 def _blocks(m: int) -> list[tuple[int, int, int]]:
     """(first row, rows, number) of equal blocks that cover `m` rows, none much smaller than the others."""
     if m <= ROWS:
@@ -232,60 +297,7 @@ def _blocks(m: int) -> list[tuple[int, int, int]]:
     return [*blocks, (start, first, 1), (start + first, second, 1)]
 
 
-def _block(code, pointers, k, left, row, top, rows, first, columns, padded) -> None:
-    a, c, panel = pointers
-    build = code.builder
-    vectors = padded // LANES
-    zero = ir.Constant(VECTOR, None)
-    before = build.block
-    head, after = (code.function.append_basic_block() for _ in range(2))
-    starts = [build.mul(build.add(top, integer(r)), integer(left[0])) for r in range(rows)]
-    build.branch(head)
-    build.position_at_end(head)
-    i = build.phi(I64)
-    sums = [[build.phi(VECTOR) for _ in range(vectors)] for _ in range(rows)]
-    at = build.mul(i, integer(padded))
-    values = [code.load(panel, build.add(at, integer(j * LANES)), torch.float32, LANES) for j in range(vectors)]
-    along = build.mul(i, integer(left[1]))
-    new = []
-    for r in range(rows):
-        factor = code.splat(code.load(a, build.add(starts[r], along), torch.float32), LANES)
-        new.append([code.intrinsic("fma", factor, values[j], sums[r][j]) for j in range(vectors)])
-    following = build.add(i, integer(1))
-    i.add_incoming(integer(0), before)
-    i.add_incoming(following, head)
-    for r in range(rows):
-        for j in range(vectors):
-            sums[r][j].add_incoming(zero, before)
-            sums[r][j].add_incoming(new[r][j], head)
-    build.cbranch(build.icmp_signed("<", following, integer(k)), head, after)
-    build.position_at_end(after)
-    for r in range(rows):
-        target = build.add(build.mul(build.add(top, integer(r)), integer(row)), first)
-        for j in range(vectors):
-            rest = min(LANES, columns - j * LANES)
-            if rest == LANES:
-                code.store(new[r][j], c, build.add(target, integer(j * LANES)), torch.float32)
-            else:
-                for lane, value in enumerate(code.parts(new[r][j])[:rest]):
-                    code.store(value, c, build.add(target, integer(j * LANES + lane)), torch.float32)
-
-
-def _pack_transposed(code, b, panel, k, column, first, padded) -> None:
-    """Squares of 8 x 8 are transposed in registers."""
-    build = code.builder
-    with code.loop(k, step=LANES) as i:
-        for j in range(0, padded, LANES):
-            rows = []
-            for r in range(LANES):
-                at = build.add(build.mul(build.add(first, integer(j + r)), integer(column)), i)
-                rows.append(code.load(b, at, torch.float32, LANES))
-            for r, vector in enumerate(transposed(code, rows)):
-                at = build.add(build.mul(build.add(i, integer(r)), integer(padded)), integer(j))
-                code.store(vector, panel, at, torch.float32)
-
-
-def _transpose(code, source, target, rows, columns, stride) -> None:
+def _transpose(code: Code, source: Register, target: Register, rows: int, columns: int, stride: int) -> None:
     """`target` [columns, rows] from `source` [rows, columns]; both numbers are multiples of 8."""
     build = code.builder
     with code.loop(columns, step=LANES) as j, code.loop(rows, step=LANES) as i:
@@ -301,7 +313,7 @@ def _transpose(code, source, target, rows, columns, stride) -> None:
 def transposed(code: Code, rows: list[Register]) -> list[Register]:
     """The columns of a square of 8 vectors, by interleaving: three rounds of shuffles."""
 
-    def shuffle(x, y, mask):
+    def shuffle(x: Register, y: Register, mask: list[int]) -> Register:
         return code.builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), LANES), mask))
 
     for _ in range(3):

@@ -4,7 +4,8 @@ import json
 import os
 import re
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
@@ -14,6 +15,7 @@ from scorer_core.support.errors import RecordError
 SWEEP_FOLDERS = ("packs", "submissions", "code", "report", "imported", "batches", "workers", "compiled")
 FOLDERS_OF_A_SWEEP = 5  # between a file and the folder of its sweep, at most
 PACK_NAME = re.compile(r"[0-9a-f]{16}")
+WRITABLE_BY_OTHERS = 0o022
 
 
 def replace_file(path: Path, content: bytes | memoryview, mode: int = 0o666) -> None:
@@ -133,6 +135,42 @@ def open_file(path: Path, flags: int, mode: int = 0o666) -> int:
     except OSError as error:
         reason = "is a link; remove it" if path.is_symlink() else f"cannot be opened: {error.strerror}"
         raise RecordError(f"{path}: {reason}") from error
+
+
+class NotPrivateError(OSError):
+    """`path`, a file or its folder, could be written by somebody else than this process's user.
+
+    Attributes:
+        path: the file or the folder.
+        owner: uid of its owner.
+    """
+
+    def __init__(self, path: Path, owner: int):
+        super().__init__(f"{path}: others may write to it")
+        self.path, self.owner = path, owner
+
+
+@contextmanager
+def open_private(path: Path) -> Iterator[IO[bytes]]:
+    """The file at `path`, opened for reading, whose content nobody but this process's user can have put there.
+
+    The file and its folder are opened, and the open ones are checked, so that it makes no difference if somebody moves
+    or replaces them or a folder above them meanwhile.
+
+    Raises:
+        NotPrivateError: if one of them belongs to another user, or if its group or others may write to it.
+        OSError: if one cannot be opened, or the file is a link.
+    """
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        with open(descriptor, "rb") as file:  # noqa: PTH123, a descriptor
+            for entry, status in ((path.parent, os.fstat(folder)), (path, os.fstat(descriptor))):
+                if status.st_uid != os.geteuid() or status.st_mode & WRITABLE_BY_OTHERS:
+                    raise NotPrivateError(entry, status.st_uid)
+            yield file
+    finally:
+        os.close(folder)
 
 
 def set_aside(path: Path) -> None:
