@@ -183,7 +183,9 @@ def _seeds(summary: Summary) -> Iterator[Caveat]:
 
 
 def _code(summary: Summary) -> Iterator[Caveat]:
-    versions = sorted({run.code_version for run in summary.results.runs if run.code_version and run.config})
+    found = {run.code_version for run in summary.results.runs if run.code_version and run.config}
+    # A run without parts of the user's has no version of their package.
+    versions = sorted(one for one in found if not any(other.startswith(f"{one} with ") for other in found))
     if len(versions) > 1:
         yield Caveat(f"Runs of {len(versions)} code versions are mixed: {listed(versions)}.")
     elif versions and " then " in versions[0]:

@@ -134,11 +134,15 @@ def _code_version(pack: PackFolder, problems: list[str]) -> str:
             continue
         if not provenance:
             continue
-        version = (provenance.get("git_commit") or "no commit")[:10]
-        if provenance.get("git_diff"):
-            version += "+" + hashlib.sha256(provenance["git_diff"].encode()).hexdigest()[:8]
-        versions.append(version)
+        users = (f" with {top} {_short(code)}" for top, code in provenance.get("user_code", {}).items())
+        versions.append("".join([_short(provenance), *users]))
     return " then ".join(dict.fromkeys(versions)) or "unknown"
+
+
+def _short(code: Mapping[str, Any]) -> str:
+    """Commit and hash of the uncommitted changes of a CodeVersion."""
+    version = (code.get("git_commit") or "no commit")[:10]
+    return version + ("+" + hashlib.sha256(code["git_diff"].encode()).hexdigest()[:8] if code.get("git_diff") else "")
 
 
 class RanWith(NamedTuple):

@@ -16,9 +16,9 @@ from scorer_core.support.errors import RecordError, UserCodeError, reason
 from sweeps.errors import DefinitionError
 
 # In the order of `--help`; each module defines the command of its name, and maybe related ones.
-MODULES = ("sweeps", "plan", "run", "submit", "status", "logs", "resubmit", "cancel", "clean", "report", "search",
-           "profile", "bench")  # fmt: skip
-GROUPS = ("search", "profile")  # these have subcommands
+MODULES = ("sweeps", "new", "plan", "run", "submit", "list", "status", "logs", "resubmit", "cancel", "clean", "report",
+           "search", "profile", "bench")  # fmt: skip
+GROUPS = ("new", "search", "profile")  # these have subcommands
 
 
 def make_app(modules: Sequence[str] = MODULES) -> App:

@@ -16,8 +16,10 @@ from cli.help import App
 from cli.options import AsJson, Device, Everything, Lanes, Outputs, Overrides, Processes, SweepArgument
 from cli.summary import more, shown_of
 from cli.sweep_argument import SHOWN_CHANGES, definition
+from scorer_core.plugins import check_unchanged
 from scorer_core.provenance import git_error
 from scorer_core.support.commands import shown_path
+from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count, duration, folded
 from slurm.backend import backend_of
 from slurm.places import HERE, in_words, known_speeds
@@ -61,7 +63,12 @@ def plan(
         where = where.model_copy(update={"device": device})
     means = means_for(where, loaded)
     planned = plan_for(loaded, outputs, where, means, lanes, processes=processes)
-    planned = replace(planned, problems=(*planned.problems, *filter(None, [means.problem])))
+    try:
+        check_unchanged(loaded.sources)
+        changed = ""
+    except RecordError as error:
+        changed = str(error)
+    planned = replace(planned, problems=(*planned.problems, *filter(None, [means.problem, changed])))
     changes = folders.changes(sweep, planned.folder, overrides or ())
     if as_json:
         return print_json(plan_json(planned, source, where, changes))

@@ -13,6 +13,7 @@ from cli.plan import print_estimate, print_plan
 from cli.progress import ProgressBars
 from cli.report import report_on
 from cli.sweep_argument import definition
+from scorer_core.plugins import check_unchanged
 from scorer_core.provenance import CODE_ROOT, code_version
 from scorer_core.records import PackFolder
 from scorer_core.support.commands import command
@@ -62,6 +63,8 @@ def run(
     print_plan(planned, folders.source(sweep, outputs, overrides or ()), changes)
     print_estimate(planned, means)
     try:
+        if planned.packs:
+            check_unchanged(loaded.sources)
         planned.write()
     except RecordError as error:
         exit_with_error(str(error), USAGE)

@@ -152,7 +152,7 @@ def _send(study: "Study", where: Profile, again: str, workers: int, per_batch: i
     if there < workers:
         command = worker_command(study.folder.resolve(), per_batch, lanes, where.job_device, where.commit_seconds)
         try:
-            submit_workers(where, command, workers - there, study.folder)
+            submit_workers(where, command, workers - there, study.folder, study.search.sources)
         except SchedulerError as error:
             exit_with_error(f"{where.name}: {error}", FAILED)
     others = f" ({there} already running or pending)" if there else ""

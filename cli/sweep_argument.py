@@ -13,6 +13,7 @@ from scorer_core.support.text import folded
 from sweeps import folders, loading
 from sweeps.definition import Sweep
 from sweeps.errors import DefinitionError
+from sweeps.user_parts import check_imports
 
 SHOWN_CHANGES = 6
 
@@ -21,10 +22,12 @@ def definition(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> tupl
     """`folders.load`: the definition of a sweep, and the folder of outputs in which its runs are trained.
 
     Raises:
-        DefinitionError: if there is none, or it is not valid.
+        DefinitionError: if there is none, it is not valid, or one of the user's own parts cannot be imported.
     """
     try:
-        return folders.load(sweep, outputs, overrides)
+        loaded, outputs = folders.load(sweep, outputs, overrides)
+        check_imports(loaded.sources_now)
+        return loaded, outputs
     except DefinitionError:
         _refuse_search(sweep, outputs)
         raise

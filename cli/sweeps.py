@@ -75,6 +75,8 @@ def show(
         return print_json(shown)
     provenance = {key: value for key, value in shown["provenance"].items() if key not in ("packages", "git_diff")}
     provenance["git_diff"] = count(len((shown["provenance"].get("git_diff") or "").splitlines()), "line")
+    for top, code in provenance.pop("user_code", {}).items():
+        provenance[f"git_commit of {top}"] = code["git_commit"] or code.get("git_error")
     out.print(Text.assemble((config.run_id, "bold"), f"  {config.task}, {config.coupling}, seed {config.seed}"))
     out.print(f"pack {folder.path}")
     if shown["not_compiled"]:

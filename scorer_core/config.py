@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, model_validator
 
-from scorer_core import identity
+from scorer_core import identity, plugins, registry
 from scorer_core.envs.tasks import check_task
 from scorer_core.fields import (
     Count,
@@ -41,9 +41,11 @@ from scorer_core.registry import (
     known,
 )
 
+PARTS = ("task", "learner", "coupling", "follower_objective", "leader_penalty", "schedule", "network")
+
 
 def one_of(table: Mapping[str, Any], *besides: str) -> AfterValidator:
-    """A name in `table` at the time of the check, or one of `besides`."""
+    """A name in `table` at the time of the check, one of `besides`, or a user's own part (`registry.known`)."""
     return AfterValidator(lambda name: name if name in besides else known(table, name))
 
 
@@ -66,6 +68,9 @@ class RunConfig(DQNSettings, PQNSettings):
 
     algorithm: Annotated[str, one_of(ALGORITHMS)] = shape(
         "dqn", "ddqn changes the target of dqn, dueling the head of the control network; pqn has no replay"
+    )
+    learner: Annotated[str, one_of({}, "default")] = shape(
+        "default", "your own class in place of the algorithm's, which reads the same settings: package.module:name"
     )
     dueling_head: Literal["streams", "shared"] = shape(
         "streams", "dueling: two hidden streams of half the widths, as in the official code, or the paper's shared one"
@@ -113,6 +118,7 @@ class RunConfig(DQNSettings, PQNSettings):
         "none",
         "value in `return` of an environment before its first episode has ended; zero as in the official code",
     )
+    sources: dict[str, str] = shape({}, "written by scorer: the hash of the file of each part that is your own")
 
     seed: Seed = lane(0, "of all random numbers of the run; a definition sets `seeds`")
     leader_lr: Rate = lane(1e-4, "initial learning rate of the leader; under `monolithic` of both networks")
@@ -154,13 +160,13 @@ class RunConfig(DQNSettings, PQNSettings):
             for name in names:
                 values[name] = DEFAULTS[name]
 
-        coupling = COUPLINGS[self.coupling]
+        coupling = registry.coupling(self.coupling)
         values.update(coupling.fixed)
         if coupling.one_rate:
             values.update(follower_lr=self.leader_lr, follower_power=self.leader_power)
-        for name, schedule in SCHEDULES.items():
-            if name != self.schedule:
-                ignored(*schedule.settings)
+        read = registry.schedule(self.schedule).settings
+        for schedule in SCHEDULES.values():
+            ignored(*(name for name in schedule.settings if name not in read))
         if self.leader_penalty == "none" or self.leader_penalty_weight == 0:
             ignored("leader_penalty", "leader_penalty_weight")
         if self.follower_weight == 0:
@@ -170,7 +176,20 @@ class RunConfig(DQNSettings, PQNSettings):
             ignored("decay_steps")
         if not self.task.startswith("minatar/"):
             ignored("action_set")  # gymnax has only one, and a gymnasium task has its own
+        values["sources"] = self._read_sources()
         return self
+
+    def _read_sources(self) -> dict[str, str]:
+        """The hash of each file of the user's that defines a part of this run: as given, or else of the file today."""
+        read = {}
+        for field in PARTS:
+            place = getattr(self, field)
+            if plugins.is_place(place):
+                try:
+                    read[place] = self.sources.get(place) or plugins.source_digest(place)
+                except ValueError as error:
+                    raise ValueError(f"{field}: {error}") from None
+        return dict(sorted(read.items()))
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
@@ -209,7 +228,7 @@ class RunConfig(DQNSettings, PQNSettings):
     @property
     def ratio(self) -> float | None:
         """follower_lr / leader_lr at the start; None if the coupling has one rate (`monolithic`)."""
-        return None if COUPLINGS[self.coupling].one_rate else significant(self.follower_lr / self.leader_lr)
+        return None if registry.coupling(self.coupling).one_rate else significant(self.follower_lr / self.leader_lr)
 
     @property
     def vector_steps(self) -> int:

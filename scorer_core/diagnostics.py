@@ -111,7 +111,7 @@ def last_updates(players: Players, lane: Lane, config: RunConfig) -> tuple[Tenso
     """The leader's and the follower's last step [parameters], from the state of its optimizer."""
     rates = game.learning_rates(players.updates - 1, lane, config)
     states = players.theta_optimizer, players.phi_optimizer
-    leader, follower = states if registry.COUPLINGS[config.coupling].leader == "theta" else reversed(states)
+    leader, follower = states if registry.coupling(config.coupling).leader == "theta" else reversed(states)
     last_step = functools.partial(optim.last_step, config.optimizer, epsilon=lane.optimizer_epsilon)
     return last_step(leader, rates.leader), last_step(follower, rates.follower)
 

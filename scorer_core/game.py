@@ -188,7 +188,7 @@ def follower_loss(
     w = 0 is the paper's ablation (eq. 8); w = 1 with f the variance is its follower (eq. 9).
     """
     errors = learner.errors(phi, theta, batch, target)
-    f = registry.function(registry.FOLLOWER_OBJECTIVES[learner.config.follower_objective])
+    f = registry.part(registry.FOLLOWER_OBJECTIVES, learner.config.follower_objective)
     w = lane.follower_weight
     return (1 - w) * objectives.msbe(errors.delta, errors.weight) + w * f(*errors), errors
 
@@ -223,12 +223,12 @@ def _leader_msbe(errors: Errors, lane: Lane) -> Tensor:
 
 
 def _penalty(config: RunConfig) -> Callable[[Tensor], Tensor]:
-    return registry.function(registry.LEADER_PENALTIES[config.leader_penalty])
+    return registry.part(registry.LEADER_PENALTIES, config.leader_penalty)
 
 
 def learning_rates(updates: Tensor, lane: Lane, config: RunConfig) -> Rates:
     """The rates after `updates` updates."""
-    rate = registry.function(registry.SCHEDULES[config.schedule].rate)
+    rate = registry.function(registry.schedule(config.schedule).rate)
     progress = (updates / lane.decay_updates).clamp(0, 1)
     leader = rate(lane.leader_lr, lane.leader_power, lane, updates, progress)
     return Rates(leader, rate(lane.follower_lr, lane.follower_power, lane, updates, progress))

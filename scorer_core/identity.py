@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from scorer_core.registry import COUPLINGS, FULL_ACTION_GAMES, SCHEDULES
+from scorer_core import registry
+from scorer_core.registry import COUPLINGS, FULL_ACTION_GAMES
 
 if TYPE_CHECKING:
     from scorer_core.config import RunConfig
@@ -67,7 +68,7 @@ def canonical(config: "RunConfig") -> dict[str, Any]:
         settings["epsilon_steps"] = _defaults(type(config))["epsilon_steps"]
     if config.task.removeprefix("minatar/") in FULL_ACTION_GAMES:
         settings["action_set"] = "minimal"
-    reads_powers = "follower_power" in SCHEDULES[config.schedule].settings
+    reads_powers = "follower_power" in registry.schedule(config.schedule).settings
     same_power = config.follower_power == config.leader_power or not reads_powers
     if config.follower_lr == config.leader_lr and same_power:
         settings |= _with_one_rate(config)
@@ -76,7 +77,7 @@ def canonical(config: "RunConfig") -> dict[str, Any]:
 
 def _with_one_rate(config: "RunConfig") -> dict[str, Any]:
     """The settings of the coupling that computes the same as this one if both rates are equal."""
-    ours = COUPLINGS[config.coupling]
+    ours = registry.coupling(config.coupling)
     for name, other in COUPLINGS.items():
         if other.one_rate and (other.update, other.fixed) == (ours.update, ours.fixed):
             return {"coupling": name, "follower_power": config.leader_power}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from scorer_core import checkpoint, diagnostics, game, networks, noise, registry, single_run
+from scorer_core import checkpoint, diagnostics, game, networks, noise, plugins, registry, single_run
 from scorer_core.config import RunConfig, spread
 from scorer_core.envs import interface
 from scorer_core.game import Lane, Players
@@ -80,8 +80,8 @@ class Pack:
         self.observation = self.environments.reset().to(device)
         self.shape = networks.shape_of(self.config, self.environments.observation_shape, self.environments.num_actions)
         parts = _import_parts(self.config)
-        self.learner: Learner = registry.function(registry.ALGORITHMS[self.config.algorithm].learner)(self.shape)
-        self.coupling: game.UpdateFn = registry.coupling(self.config.coupling)
+        self.learner: Learner = registry.learner(self.config)(self.shape)
+        self.coupling: game.UpdateFn = registry.function(registry.coupling(self.config.coupling).update)
         alone = [self.learner.new_players(seed) for seed in self.lane.seed]
         self.players: Players = tree_map(lambda *runs: torch.stack(runs), *alone)
         self.initial = self.players.phi.clone(), self.players.theta.clone()
@@ -104,9 +104,7 @@ class Pack:
         self._returns: Returns | None = None  # the four tensors above
         self._functions: dict[str, Callable[..., Any]] = {}
         parts += [type(self.learner), self.coupling]
-        # The key of cached code has the source of scorer_core only.
-        are_ours = all(part.__module__.startswith("scorer_core.") for part in parts)
-        self._code_cache = CodeCache(self.config.shape_id, processor()) if device.type == "cpu" and are_ours else None
+        self._code_cache = _code_cache(self.config, parts) if device.type == "cpu" else None
 
     @property
     def env_steps(self) -> int:
@@ -347,15 +345,33 @@ def _is_twice_one_run(saved: Mapping[str, Any]) -> bool:
 
 
 def _import_parts(config: RunConfig) -> list[Any]:
-    """Import the parts that `config` names now: a missing one is found, and the folder of the code may move later."""
+    """Import the parts that `config` names now: a missing one is found, and the folder of the code may move later.
+
+    Raises:
+        RecordError: if a part of the user's is not the one that the run was planned with.
+        UserCodeError: if a part cannot be imported.
+    """
+    plugins.check_unchanged(config.sources)
     parts = [
-        registry.FOLLOWER_OBJECTIVES[config.follower_objective],
-        registry.SCHEDULES[config.schedule].rate,
-        registry.NETWORKS[config.network],
+        registry.part(registry.FOLLOWER_OBJECTIVES, config.follower_objective),
+        registry.function(registry.schedule(config.schedule).rate),
+        registry.part(registry.NETWORKS, config.network),
     ]
     if config.leader_penalty != "none":
-        parts.append(registry.LEADER_PENALTIES[config.leader_penalty])
-    return [registry.function(part) for part in parts]
+        parts.append(registry.part(registry.LEADER_PENALTIES, config.leader_penalty))
+    return parts
+
+
+def _code_cache(config: RunConfig, parts: Iterable[Any]) -> CodeCache | None:
+    """The cache of machine code for runs of these functions; None if not all of what decides on the code is known."""
+    foreign = [part for part in parts if not part.__module__.startswith("scorer_core.")]
+    if {part.__module__ for part in foreign} - {place.partition(":")[0] for place in config.sources}:
+        return None
+    try:
+        others = plugins.code_digest(config.sources) if foreign else ""
+    except OSError:
+        return None
+    return CodeCache(config.shape_id, processor(), others)
 
 
 def set_matmul_precision(matmul: str, device: torch.device) -> None:

@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from scorer_core import plugins
 from scorer_core.record_forms import now, read_record
 from scorer_core.support.secrets import mask, mask_words, secret_lines
 
@@ -42,6 +44,7 @@ class CodeVersion(BaseModel):
     git_diff: str | None
     git_error: str | None = None  # why the commit or the diff is not known
     masked_lines: list[str] = []  # FILE:LINE of each line of the diff that looked like a secret
+    user_code: dict[str, "CodeVersion"] = {}  # of each package or module with parts of the user's
 
 
 class ProvenanceRecord(BaseModel):
@@ -58,13 +61,23 @@ class ProvenanceRecord(BaseModel):
     git_diff: str | None = None
     git_error: str | None = None
     masked_lines: list[str] = []
+    user_code: dict[str, CodeVersion] = {}
     python: str = ""
     packages: dict[str, str] = {}
     compile_cache: dict[str, int] | None = None  # `CompileCache.publish`, of a pack that has one
 
 
-def provenance(device: str, gpu: dict[str, str] | None = None) -> dict[str, Any]:
-    """The provenance of an attempt that starts now on `device`; `gpu` has the properties of a GPU and its driver."""
+def provenance(device: str, gpu: dict[str, str] | None = None, parts: Collection[str] = ()) -> dict[str, Any]:
+    """The provenance of an attempt that starts now.
+
+    Args:
+        device: on which it trains.
+        gpu: the properties of a GPU and its driver.
+        parts: "package.module:name" of the users' parts that it uses.
+    """
+    version = code_version(CODE_ROOT)
+    if parts and "user_code" not in version:
+        version["user_code"] = user_code(parts)
     return {
         "started": now(),
         "argv": mask_words(sys.argv),
@@ -73,7 +86,7 @@ def provenance(device: str, gpu: dict[str, str] | None = None) -> dict[str, Any]
         "device": device,
         **({"gpu": gpu} if gpu else {}),
         "slurm_job_id": slurm_job_id(),
-        **code_version(CODE_ROOT),
+        **version,
         "python": platform.python_version(),
         "packages": packages(),
     }
@@ -115,8 +128,19 @@ def add_training_code(digest: "hashlib._Hash") -> None:
             digest.update(source.read_bytes())
 
 
+def user_code(parts: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The version of each user's package or module that contains one of `parts`, by its name.
+
+    Raises:
+        RecordError: if one is not found.
+    """
+    return {top: code_version(place) for top, place in plugins.packages(parts).items()}
+
+
 def code_version(source: Path) -> dict[str, Any]:
     """`git_commit` and `git_diff` of the tree at `source`; of a saved copy, those of the tree it was copied from.
+
+    `source` may also be one file of a tree.
 
     `git_diff` is a patch: the changes of tracked files, then the untracked code files (`CODE_SUFFIXES`) that
     .gitignore does not name. If git does not give one of them, it is None and `git_error` is the reason in one line.
@@ -128,7 +152,7 @@ def code_version(source: Path) -> dict[str, Any]:
     commit: str | None = None
     try:
         commit = _commit(source)
-        diff = _git(source, "diff", "--no-color", "--no-ext-diff", "HEAD")
+        diff = _git(source, "diff", "--no-color", "--no-ext-diff", "HEAD", "--", *_inside(source))
         diff = "\n".join(filter(None, [diff.strip(), *_untracked(source)]))
     except GitError as error:
         return {"git_commit": commit, "git_diff": None, "git_error": str(error)}
@@ -172,7 +196,9 @@ def _commit(source: Path) -> str:
     commit = _git(source, "rev-parse", "HEAD").strip()
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
         raise GitError(f"git printed {commit[:60]!r} instead of a commit")
-    if not _git(source, "ls-files", "-z"):  # for example a package that was installed below somebody's repository
+    if not _git(
+        source, "ls-files", "-z", "--", *_inside(source)
+    ):  # for example a package that was installed below somebody's repository
         raise GitError(f"no file in {source} is in a git repository")
     return commit
 
@@ -183,7 +209,7 @@ def _git(source: Path, *arguments: str) -> str:
     Raises:
         GitError: if it is not installed, fails, or does not end in `GIT_SECONDS`; the message is one line.
     """
-    command = ["git", "-C", str(source), *arguments]
+    command = ["git", "-C", str(source if source.is_dir() else source.parent), *arguments]
     english = {**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
     try:
         process = subprocess.Popen(
@@ -209,16 +235,22 @@ def _git(source: Path, *arguments: str) -> str:
     return output
 
 
+def _inside(source: Path) -> list[str]:
+    """The argument of git for `source`, a folder or a file."""
+    return ["."] if source.is_dir() else [source.name]
+
+
 def _untracked(source: Path) -> list[str]:
     """A patch of each untracked code file; of a large or binary one a line with its size and SHA-256."""
-    listed = _git(source, "ls-files", "--others", "--exclude-standard", "-z")
+    listed = _git(source, "ls-files", "--others", "--exclude-standard", "-z", "--", *_inside(source))
     paths = sorted(path for path in listed.split("\0") if path.endswith(CODE_SUFFIXES))
-    copies = {path for path in paths if any((source / folder / SNAPSHOT).exists() for folder in Path(path).parents)}
+    copies = {path for path in paths if any((source / above / SNAPSHOT).exists() for above in Path(path).parents)}
     paths = [path for path in paths if path not in copies]
     patches, space = [], MAX_UNTRACKED_BYTES
+    folder = source if source.is_dir() else source.parent
     for path in paths[:MAX_UNTRACKED_FILES]:
         try:
-            content = (source / path).read_bytes()
+            content = (folder / path).read_bytes()
         except OSError as error:
             patches.append(f"Untracked file {path}: cannot be read: {error.strerror}")
             continue

@@ -1,16 +1,20 @@
-"""The names that a definition may use, each with the function behind it: to add one, write a function and a line here.
+"""The names that a definition may use, each with the function behind it, which is imported where it runs. No torch.
 
-No torch: a login node checks names only, and a function is imported where it runs. docs/extending.md has an example of
-each kind.
+Besides the names in a table, a definition may use `package.module:name` of the user's own function, or a short name
+that a distribution registers for one (plugins.py). docs/extending.md has an example of each kind.
 """
 
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from scorer_core import plugins
 from scorer_core.support.errors import user_code
+
+if TYPE_CHECKING:
+    from scorer_core.config import RunConfig
 
 # (delta [B], z [B, D], weight [B] or None) -> f []; the follower minimizes (1 - w) msbe + w f, w = follower_weight.
 FOLLOWER_OBJECTIVES = {
@@ -88,11 +92,12 @@ class Schedule:
     Attributes:
         rate: "module:name" of (start, power, lane, updates, progress) -> rate; numbers or tensors.
         tail: "module:name" of (power, lr_end) -> p such that the rate falls as k^-p; infinite if the rate ends at 0.
-        settings: those that only this schedule reads.
+            None if it is not known.
+        settings: those that not every schedule reads.
     """
 
     rate: str
-    tail: str
+    tail: str | None
     settings: tuple[str, ...] = ()
 
 
@@ -133,21 +138,44 @@ def function(place: str) -> Callable[..., Any]:
         return getattr(importlib.import_module(module), name)
 
 
-def coupling(name: str) -> Callable[..., Any]:
-    """The update function (game.UpdateFn) of the coupling `name`.
+def part(table: Mapping[str, str], name: str) -> Callable[..., Any]:
+    """The function that `name` means: a name in `table`, or the place of the user's own.
 
     Raises:
         UserCodeError: if it cannot be imported.
     """
-    return function(COUPLINGS[name].update)
+    return function(table.get(name, name))
+
+
+def learner(config: "RunConfig") -> Callable[..., Any]:
+    """The class of the learner of a run: the user's own, or that of its algorithm.
+
+    Raises:
+        UserCodeError: if it cannot be imported.
+    """
+    return function(ALGORITHMS[config.algorithm].learner if config.learner == "default" else config.learner)
+
+
+def coupling(name: str) -> Coupling:
+    """The coupling in the table, or the user's update function `name`, which reads every setting."""
+    return COUPLINGS.get(name) or Coupling(name)
+
+
+def schedule(name: str) -> Schedule:
+    """The schedule in the table, or the user's function `name`, which may read the settings of all schedules."""
+    every = dict.fromkeys(setting for known in SCHEDULES.values() for setting in known.settings)
+    return SCHEDULES.get(name) or Schedule(name, None, tuple(every))
 
 
 def known(table: Mapping[str, Any], name: str) -> str:
-    """`name` itself.
+    """`name` itself if `table` has it or it is the place of the user's own part; of a short name, its place.
 
     Raises:
-        ValueError: if `table` does not have it.
+        ValueError: if it is none of these.
     """
-    if name not in table:
-        raise ValueError(f"unknown name '{name}'; choose from: {', '.join(table)}")
-    return name
+    if name in table or plugins.is_place(name):
+        return name
+    if name in plugins.short_names():
+        return plugins.short_names()[name]
+    names = ", ".join([*table, *plugins.short_names()])
+    raise ValueError(f"unknown name '{name}'; choose from: {names}; or give your own, package.module:name")

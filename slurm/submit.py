@@ -5,10 +5,11 @@ killed between the two, its jobs are found by these names. Packs that are done, 
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scorer_core import plugins
 from scorer_core.records import PackFolder
 from scorer_core.support.files import refuse_links, replace_file
 from scorer_core.support.waiting import waiting
@@ -143,11 +144,14 @@ def send(
         RecordError: if the record cannot be written; nothing was submitted then.
         SchedulerError: if no array was accepted.
     """
+    parts = planned.sweep.sources_now
+    if code is None:
+        plugins.check_unchanged(parts)
     planned.write()
     folder = planned.folder.resolve()
     grid(folder)  # writes the index of runs, so that `status` builds no configuration
     with waiting("the copy of the code"):
-        code = code or snapshot.save_snapshot(folder / "code")
+        code = code or snapshot.save_snapshot(folder / "code", parts=parts)
     throttle, before = remaining_throttle(found, profile.throttle)
     arrays = array_sizes(number_of_jobs(len(chosen.packs), profile), limits)
     submission = new(folder, profile, code, arrays, throttle, packs=chosen.packs, after=[*after, *before])
@@ -156,16 +160,20 @@ def send(
     return start(submission, [job for job in found.jobs.values() if job])
 
 
-def submit_workers(profile: Profile, command: Sequence[str], count: int, folder: Path) -> Submission:
+def submit_workers(
+    profile: Profile, command: Sequence[str], count: int, folder: Path, parts: Mapping[str, str] | None = None
+) -> Submission:
     """Submit `count` jobs that each run `command` in a snapshot of this code; exit code 75 starts a worker again.
 
     The record and the logs are in `submissions/<n>/` under `folder`. The jobs get the variables of this process.
-    Secrets in them are neither in the script nor in the record.
+    Secrets in them are neither in the script nor in the record. `parts` are the user's own parts that the jobs need,
+    with the hash of each one's file.
 
     Raises:
-        RecordError: if the record cannot be written.
+        RecordError: if the record cannot be written, or a part has changed.
         SchedulerError: if the scheduler refuses, or does not answer.
     """
+    plugins.check_unchanged(parts or {})
     folder = folder.resolve()
     export = str(profile.sbatch.get("export", "ALL"))
     if os.environ.get(STORAGE_VARIABLE) and not {"ALL", STORAGE_VARIABLE} & set(export.split(",")):
@@ -174,7 +182,7 @@ def submit_workers(profile: Profile, command: Sequence[str], count: int, folder:
         )
     limits = backend_of(profile).limits(profile)
     with sweep_lock(folder):
-        code = snapshot.save_snapshot(folder / "code")
+        code = snapshot.save_snapshot(folder / "code", parts=parts or {})
         submission = new(folder, profile, code, array_sizes(count, limits), command=list(command), workers=count)
         result = start(submission, [])
     if result.refused:

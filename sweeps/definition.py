@@ -27,7 +27,7 @@ from sweeps.text_types import FolderName, Name, Text, is_name
 
 TOP_LEVEL = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}  # settings with a key at the top level
 MAX_RUNS = 100_000  # of a grid before `exclude`; docs/performance.md has the cost of planning so many
-SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "fixed_lr", "preset"} - set(TOP_LEVEL)
+SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "fixed_lr", "preset"} - {*TOP_LEVEL, "sources"}
 NOT_ON_AN_AXIS = {"preset", "fixed_lr"}  # they say how other settings of their layer are read
 
 Values = Annotated[list[Any], Field(min_length=1)]
@@ -41,6 +41,7 @@ class Sweep(BaseModel):
     `baseline` is a variant, or one point: its name as `scorer plan` shows it, or a mapping such as `{ratio: 1}` that
     only this point matches. A single variant without axes is its own baseline. `paper` says what the paper found;
     `reported` has numbers of others, by source, variant and task: an IQM and half the width of its interval (returns).
+    `sources`, written into a frozen definition, has the hashes of the user's own parts as they were (`RunConfig`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
@@ -59,6 +60,7 @@ class Sweep(BaseModel):
     ablate: Ablate | None = None
     exclude: list[Settings] = []
     reported: dict[str, dict[str, dict[str, tuple[Number, Number]]]] = {}
+    sources: dict[str, str] = {}
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -183,6 +185,11 @@ class Sweep(BaseModel):
             yield first.variant, first.config.task, self.runs[start : start + len(self.seeds)]
 
     @cached_property
+    def sources_now(self) -> dict[str, str]:
+        """The hash of each of the user's own parts that the runs name: as frozen, or else as it is now."""
+        return {place: digest for run in self.first_runs for place, digest in run.config.sources.items()}
+
+    @cached_property
     def grid_variants(self) -> list[Variant]:
         """The variants that have runs, in the order written."""
         return list(dict.fromkeys(run.variant for run in self.first_runs))
@@ -207,7 +214,7 @@ class Sweep(BaseModel):
     @cached_property
     def _cells(self) -> list[GridCell]:
         layers = {name: [self.base, *own] for name, own in layers_of_variants(self.variants, self.ablate).items()}
-        first_seed = [{"task": task, "seed": self.seeds[0]} for task in self.tasks]
+        first_seed = [{"task": task, "seed": self.seeds[0], "sources": self.sources} for task in self.tasks]
         variants = list(expand(layers, dimensions_of(self.axes, self.zip), self.total_steps, first_seed))
         algorithms: dict[str, list[str]] = {}
         for variant, points in variants:

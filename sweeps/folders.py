@@ -10,6 +10,7 @@ from scorer_core.support.commands import shown_path
 from sweeps import loading
 from sweeps.definition import Sweep
 from sweeps.errors import DefinitionError
+from sweeps.reading import CHECKSUM
 from sweeps.text_types import is_folder_name
 
 
@@ -23,7 +24,7 @@ def sweep_folder(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> Pa
     """
     renamed = any(override.startswith("name=") for override in overrides)
     for folder in () if renamed else (Path(sweep), outputs / sweep):
-        if (folder / "sweep.yaml").exists():
+        if is_sweep_folder(folder):
             return folder.resolve()
     if Path(sweep).suffix or is_definition(sweep):
         raw, read = loading.read(sweep, overrides)
@@ -67,28 +68,44 @@ def source(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> str:
 def _existing(sweep: str, outputs: Path) -> Path | None:
     """The folder whose frozen definition `load` reads; None if it reads a built-in name or a YAML file."""
     for folder in (Path(sweep), *(() if is_definition(sweep) else (outputs / sweep,))):
-        if (folder / "sweep.yaml").exists():
+        if is_sweep_folder(folder):
             return folder.resolve()
     return None
+
+
+def is_sweep_folder(folder: Path) -> bool:
+    """Is `folder` a sweep's in outputs? A folder with a definition that the user wrote is none."""
+    definition = folder / "sweep.yaml"
+    try:
+        with definition.open("rb") as file:
+            frozen = file.read(len(CHECKSUM)) == CHECKSUM
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # it is reported where it is read
+        return True
+    return frozen or any((folder / name).is_dir() for name in ("packs", "imported"))
 
 
 def changes(sweep: str, folder: Path, overrides: Sequence[str] = ()) -> list[str]:
     """The keys in which a built-in name or YAML file differs from the definition frozen in `folder` (outputs/<sweep>).
 
-    For example `seeds` or `base.gamma (0.99, now 0.95)`; `overrides` apply to both. `question` and `paper` are not
+    For example `seeds` or `base.gamma (0.99, now 0.95)`, and the user's own parts whose files have changed; `overrides`
+    apply to both. `question` and `paper` are not
     compared: no run and no score depends on them. Empty for an existing sweep, or if a definition is not valid.
     """
     kept = folder / "sweep.yaml"
-    if not is_definition(sweep) or (Path(sweep) / "sweep.yaml").exists() or not kept.exists():
+    if not is_definition(sweep) or is_sweep_folder(Path(sweep)) or not kept.exists():
         return []
     try:
+        frozen, written = (Sweep.model_validate(loading.read(name, overrides)[0]) for name in (str(kept), sweep))
         before, now = (
-            Sweep.model_validate(loading.read(name, overrides)[0]).model_dump(exclude={"name", "question", "paper"})
-            for name in (str(kept), sweep)
+            found.model_dump(exclude={"name", "question", "paper", "sources"}) for found in (frozen, written)
         )
+        sources = written.sources_now
     except (ValidationError, DefinitionError):
         return []
-    return list(_differences("", before, now))
+    changed = [place for place, digest in frozen.sources.items() if sources.get(place, digest) != digest]
+    return [*_differences("", before, now), *(f"{place} (its file)" for place in changed)]
 
 
 def _differences(place: str, before: Any, now: Any) -> Iterator[str]:

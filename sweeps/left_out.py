@@ -74,6 +74,14 @@ def left_out(
         return []
     now, names = defined(), _names_in(folder)
     lines = []
+    if stale := _stale(finished, now):
+        places = sorted({place for _, changed in stale.values() for place in changed})
+        runs = {pack: run_ids for pack, (run_ids, _) in stale.items()}
+        finished = {pack: rest for pack, all_runs in finished.items() if (rest := all_runs - runs.get(pack, set()))}
+        lines.append(
+            f"{_subject(runs, 'finished')} stale, because {', '.join(places)} has changed since: "
+            f"{_in_words(runs, now, names)}. These runs are trained again with the function as it is now"
+        )
     if finished:
         lines.append(
             f"{_subject(finished, 'finished')} not in the definition {source}: {_in_words(finished, now, names)}"
@@ -85,6 +93,27 @@ def left_out(
             f"{_in_words(unfinished, now, names)}. To discard them, delete {paths}"
         )
     return lines
+
+
+def _stale(finished: Mapping[PackFolder, set[str]], now: Sweep) -> dict[PackFolder, tuple[set[str], set[str]]]:
+    """The finished runs that differ from a run of `now` only in the files of the user's parts, and these parts."""
+    if not now.sources_now:
+        return {}
+    current = {_without_sources(run.config): run.config.sources for run in now.first_runs}
+    found: dict[PackFolder, tuple[set[str], set[str]]] = {}
+    for pack, run_ids in finished.items():
+        with suppress(RecordError):
+            for run_id, config in zip(pack.run_ids(), pack.configs(), strict=True):
+                sources = current.get(_without_sources(config), {})
+                if run_id in run_ids and config.sources and sources:
+                    runs, changed = found.setdefault(pack, (set(), set()))
+                    runs.add(run_id)
+                    changed |= {place for place, digest in sources.items() if config.sources.get(place) != digest}
+    return found
+
+
+def _without_sources(config: RunConfig) -> str:
+    return config.model_dump_json(exclude={"seed", "sources"})
 
 
 def _names_in(folder: Path) -> dict[str, str]:
@@ -151,6 +180,7 @@ def _settings(config: RunConfig, fields: Collection[str]) -> list[str]:
     if "follower_lr" in values and config.ratio is not None:
         del values["follower_lr"]
         values["ratio"] = config.ratio
+    values.pop("sources", None)  # hashes tell a reader nothing
     return [f"{name}={format_value(value)}" for name, value in values.items()]
 
 

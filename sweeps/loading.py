@@ -101,6 +101,9 @@ def dump(sweep: Sweep) -> str:
     raw = sweep.model_dump(mode="json", by_alias=True)
     if sweep.seeds == list(range(len(sweep.seeds))):
         raw["seeds"] = len(sweep.seeds)
+    raw["sources"] = sweep.sources_now
+    if not sweep.sources_now:
+        del raw["sources"]
     return yaml.safe_dump(raw, sort_keys=False)
 
 

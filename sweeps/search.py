@@ -114,6 +114,9 @@ class Search(BaseModel):
     keep_fraction: Fraction = Field(
         default=0.5, description="halving: fraction of the trials that continue after a rung"
     )
+    sources: dict[str, str] = Field(
+        default={}, description="written by scorer: the hash of the file of each part that is your own"
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -217,7 +220,8 @@ class Search(BaseModel):
 
         It has the keys of version 0.1, so that a search which that version started can continue.
         """
-        written = self.model_dump(mode="json", exclude={"question", "trials"})
+        not_read = {"question", "trials"} if self.sources else {"question", "trials", "sources"}
+        written = self.model_dump(mode="json", exclude=not_read)
         written["base"] = old_names.original(written["base"], old_names.SETTINGS)
         return old_names.original(written, old_names.SEARCH)
 
@@ -253,7 +257,7 @@ class Search(BaseModel):
         raw = {
             "name": self.name, "question": self.question, "tasks": self.tasks, "total_steps": self.total_steps,
             "seeds": self.seeds if seeds is None else seeds, "base": self.base, "baseline": next(iter(variants)),
-            "variants": dict(variants), **changes,
+            "variants": dict(variants), "sources": self.sources, **changes,
         }  # fmt: skip
         return loading.parse(raw, f"search {self.name}")
 
@@ -286,10 +290,12 @@ def parse(raw: Mapping[str, Any], source: str) -> Search:
         raise DefinitionError(f"{source}: {one_line(error)}") from None
     try:
         shapes = search.sweep({"base": {}})
+        sources = dict(shapes.sources_now)
         for field, dimension in search.space.items():
             given = {other: values[0] for other, values in dimension.when.items()}
-            search.sweep({shortened(_shown({field: end}), 60): given | {field: end} for end in dimension.ends})
-        search = search.model_copy(update={"seeds": shapes.seeds})
+            ends = {shortened(_shown({field: end}), 60): given | {field: end} for end in dimension.ends}
+            sources |= search.sweep(ends).sources_now
+        search = search.model_copy(update={"seeds": shapes.seeds, "sources": sources})
         search.check_pruning()
     except DefinitionError as error:
         raise DefinitionError(f"{source}: {str(error).removeprefix(f'search {search.name}: ')}") from None

@@ -47,8 +47,8 @@ def timescales(sweep: Sweep) -> list[Timescales]:
 
 
 def conditions(config: RunConfig) -> Iterable[Condition]:
-    """The conditions on a run's schedules, continued forever; none for a coupling with one rate."""
-    if registry.COUPLINGS[config.coupling].one_rate:
+    """The conditions on a run's schedules, continued forever; none for a coupling with one rate, or an unknown tail."""
+    if registry.coupling(config.coupling).one_rate or registry.schedule(config.schedule).tail is None:
         return
     a, b = tails(config)
     decay = _decay("each", a) if a == b else f"{_decay('a', a)}, {_decay('b', b)}"
@@ -69,8 +69,12 @@ def tails(config: RunConfig) -> tuple[float, float]:
 
     Raises:
         UserCodeError: if the tail of a registered schedule raises an exception.
+        ValueError: if the schedule has no known tail.
     """
-    tail = registry.function(registry.SCHEDULES[config.schedule].tail)
+    place = registry.schedule(config.schedule).tail
+    if place is None:
+        raise ValueError(f"schedule {config.schedule}: how its rates fall is not known")
+    tail = registry.function(place)
     with user_code(f"schedule {config.schedule}: its tail raises"):
         return tail(config.leader_power, config.lr_end), tail(config.follower_power, config.lr_end)
 
@@ -81,7 +85,7 @@ def rates(config: RunConfig, updates: float) -> tuple[float, float]:
     Raises:
         UserCodeError: if the rate of a registered schedule raises an exception.
     """
-    rate = registry.function(registry.SCHEDULES[config.schedule].rate)
+    rate = registry.function(registry.schedule(config.schedule).rate)
     progress = min(1.0, updates / config.num_updates)
     with user_code(f"schedule {config.schedule}: its rate raises"):
         leader = rate(config.leader_lr, config.leader_power, config, updates, progress)
@@ -89,8 +93,10 @@ def rates(config: RunConfig, updates: float) -> tuple[float, float]:
 
 
 def _schedule(config: RunConfig) -> str:
-    if registry.COUPLINGS[config.coupling].one_rate:
+    if registry.coupling(config.coupling).one_rate:
         return f"{config.schedule}, one learning rate: no conditions"
+    if registry.schedule(config.schedule).tail is None:
+        return f"{config.schedule}, of which the decay is not known: no conditions"
     leader, follower = rates(config, 0.99 * config.num_updates)
     growth = follower / leader / (config.follower_lr / config.leader_lr)
     change = "is constant" if math.isclose(growth, 1, rel_tol=1e-6) else f"changes by a factor of {growth:.3g}"

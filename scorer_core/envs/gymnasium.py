@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium.spaces import Box, Discrete
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from scorer_core import noise
 from scorer_core.checkpoint import bytes_tensor, check_keys
-from scorer_core.envs import saving
+from scorer_core.envs import saving, tasks
 from scorer_core.envs.interface import Step
 from scorer_core.support.errors import RecordError, user_code
 
@@ -37,7 +36,7 @@ class GymnasiumEnvironments:
         self._task, self._shape = task, (len(seeds), num_envs)
         high, low = noise.bits(torch.tensor(seeds), 0, noise.Stream.ENVIRONMENT_SEED, (num_envs, 2)).unbind(-1)
         self._seeds = ((high << 7) | (low >> 17)).flatten()  # 31 bits each
-        make = functools.partial(gymnasium.make, task)
+        make = functools.partial(tasks.make, task)
         with user_code(f"{task}: the constructor of the environment raises"):
             self._envs = SyncVectorEnv([make] * (len(seeds) * num_envs), autoreset_mode=AutoresetMode.SAME_STEP)
         box, actions = self._envs.single_observation_space, self._envs.single_action_space

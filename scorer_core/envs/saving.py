@@ -27,6 +27,7 @@ from gymnasium.vector import SyncVectorEnv
 from torch import Tensor
 
 from scorer_core.checkpoint import check_keys
+from scorer_core.envs import tasks
 from scorer_core.support.errors import RecordError, UserCodeError, reason
 
 SEED = 20260  # of the environments that `format_of` plays with
@@ -205,7 +206,7 @@ def _decode(value: Any) -> Any:
 
 def _new(task: str, seed: int = SEED) -> gymnasium.Env:
     """A new environment, created in the same way as those of a pack, and reset."""
-    environment = SyncVectorEnv([functools.partial(gymnasium.make, task)]).envs[0]
+    environment = SyncVectorEnv([functools.partial(tasks.make, task)]).envs[0]
     environment.reset(seed=seed)
     return environment
 

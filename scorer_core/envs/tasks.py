@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from functools import cache
 from typing import Any
 
+from scorer_core import plugins
 from scorer_core.registry import SUITES, TASKS
 from scorer_core.support.errors import reason, user_code
 
@@ -16,13 +17,18 @@ log = logging.getLogger("scorer")
 
 @cache
 def check_task(task: str) -> str:
-    """`task` itself. If `task` names a module ("module:id"), a warning names the module before it is imported.
+    """`task` itself; of a short name that a distribution registers, the place of its class.
+
+    If `task` names a module ("module:id"), a warning names the module before it is imported.
 
     Raises:
         ValueError: if no such task exists, its environment cannot be made, or its spaces are not Box and Discrete.
     """
+    task = plugins.short_names().get(task, task)
     family, _, game = task.partition("/")
     if family not in SUITES:
+        if plugins.is_place(task):
+            plugins.source_digest(task)
         module, colon, _ = task.partition(":")
         if colon and module not in sys.modules:
             log.warning("task %s: imports the module %s (%s)", task, module, _place(module))
@@ -42,16 +48,9 @@ def observation_space(task: str) -> Any:
     with user_code("gymnasium cannot be imported"):  # it imports other packages' environments
         import gymnasium  # 0.2 s that a MinAtar plan does not pay
 
-    family, _, _ = task.partition("/")
-    if family == "MinAtar" and task not in gymnasium.registry:  # the package registers its games only on request
-        import minatar.gym
-
-        minatar.gym.register_envs()
     try:
         with redirect_stdout(io.StringIO()):  # the output may be JSON
-            if task in TASKS and task not in gymnasium.registry:
-                gymnasium.register(task, entry_point=TASKS[task])
-            environment = gymnasium.make(task)
+            environment = make(task)
             spaces = environment.observation_space, environment.action_space
             environment.close()
         fit = isinstance(spaces[0], gymnasium.spaces.Box) and isinstance(spaces[1], gymnasium.spaces.Discrete)
@@ -59,7 +58,8 @@ def observation_space(task: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the environment raises, sys.exit() included
-        if isinstance(error, gymnasium.error.Error | ModuleNotFoundError) and _id(task) not in gymnasium.registry:
+        unknown = _id(task) not in gymnasium.registry and not plugins.is_place(task)
+        if isinstance(error, gymnasium.error.Error | ModuleNotFoundError) and unknown:
             families = ", ".join(f"{family}/<game>" for family in SUITES)
             raise ValueError(
                 f"unknown task '{task}': neither {families} nor a gymnasium id ({reason(error)})"
@@ -68,6 +68,22 @@ def observation_space(task: str) -> Any:
     if not fit:
         raise ValueError(f"'{task}' needs a Box observation and a Discrete action, it has {found}")
     return spaces[0]
+
+
+def make(task: str) -> Any:
+    """A new environment (gymnasium.Env) of a gymnasium id, or of the user's own class at a place."""
+    import gymnasium
+    from gymnasium.envs.registration import EnvSpec
+
+    if plugins.is_place(task):
+        return gymnasium.make(EnvSpec(_id(task), entry_point=task))
+    if task.partition("/")[0] == "MinAtar" and task not in gymnasium.registry:  # it registers its games on request
+        import minatar.gym
+
+        minatar.gym.register_envs()
+    if task in TASKS and task not in gymnasium.registry:
+        gymnasium.register(task, entry_point=TASKS[task])
+    return gymnasium.make(task)
 
 
 def _place(module: str) -> str:

@@ -15,7 +15,7 @@ def perception(net: Net, observation: Tensor, config: RunConfig) -> Tensor:
     observation = observation.to(torch.float32)
     if config.normalise_input:
         observation = l1_normalise(observation.flatten(1)).view(observation.shape)
-    z = registry.function(registry.NETWORKS[config.network])(net, observation, config)
+    z = registry.part(registry.NETWORKS, config.network)(net, observation, config)
     if config.layer_norm == "hidden_and_features":
         z = net.layer_norm(z)
     return l1_normalise(z) if config.normalise_features else z

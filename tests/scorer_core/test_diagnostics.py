@@ -51,7 +51,7 @@ def probed(players: Players, learner: DQN, on: Batch | None = None) -> dict[str,
 
 def played(learner: DQN, updates: int = 3) -> Players:
     players = learner.new_players(torch.tensor(0))
-    coupling = registry.coupling(learner.config.coupling)
+    coupling = registry.function(registry.coupling(learner.config.coupling).update)
     batches = Batches(batch(), [batch()] * learner.config.follower_steps)
     for _ in range(updates):
         players, _, _ = game.update(coupling, players, batches, lane(learner.config), learner)

@@ -53,7 +53,7 @@ def lane(**settings: Any) -> Lane:
 
 def update(players: Players, followers: list[Batch], settings: Lane, learner: Learner):
     """One update; the leader's batch is the first of the follower's."""
-    coupling = registry.coupling(learner.config.coupling)
+    coupling = registry.function(registry.coupling(learner.config.coupling).update)
     return game.update(coupling, players, Batches(followers[0], followers), settings, learner)
 
 

@@ -28,6 +28,7 @@ PINNED_DEFAULTS: dict[str, Any] = {
     "epsilon_start": 1.0, "epsilon_end": 0.01, "epsilon_steps": 250_000, "target_every": 16_000,
     "rollout_steps": 32, "minibatches": 32, "epochs": 4, "td_lambda": 0.65, "lambda_start": "exact",
     "layer_norm": "none", "initial_weights": "orthogonal", "optimizer": "adam", "optimizer_epsilon": 1e-8,
+    "learner": "default", "sources": {},
     "leader_loss_weight": 1.0, "decay_steps": None,
 }  # fmt: skip
 

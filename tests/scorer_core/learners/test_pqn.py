@@ -54,7 +54,9 @@ def test_a_leader_step_and_a_follower_step_by_hand():
     lane = Lane(*(torch.tensor(getattr(settings, name)) for name in Lane._fields))._replace(
         leader_lr=torch.tensor(0.01), follower_lr=torch.tensor(0.1), max_grad_norm=torch.tensor(100.0)
     )
-    after, led, followed = game.update(registry.coupling("scorer"), players, Batches(batch, [batch]), lane, learner)
+    after, led, followed = game.update(
+        registry.function(registry.coupling("scorer").update), players, Batches(batch, [batch]), lane, learner
+    )
     # The leader: half of MSBE, so dL/dQ = -delta / 2 = (-0.7, -0.5), with z = (1, 2).
     assert led.loss.item() == pytest.approx((1.96 + 1.0) / 2 / 2)
     assert led.grad_norm.item() == pytest.approx(math.hypot(0.7, 1.0, 0.7, 0.5))
