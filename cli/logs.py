@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cli import completion
 from cli.console import DEFAULT_OUTPUTS, out
 from cli.help import App
 from cli.options import Outputs
@@ -30,6 +31,7 @@ def logs(
         str,
         typer.Argument(
             metavar="RUN_OR_PACK",
+            autocompletion=completion.run_id,
             help="Id of a run or pack, or any unique beginning of it; SWEEP/ID for one sweep; or a pack's folder.",
         ),
     ],

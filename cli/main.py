@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
+from cli.completion import asked_words
 from cli.console import FAILED, USAGE, err
 from cli.help import App
 from scorer_core.devices import DeviceError
@@ -28,7 +29,6 @@ def make_app(modules: Sequence[str] = MODULES) -> App:
         "Exit codes of all commands: 0 done; 1 something failed; 2 wrong usage or definition; 75 interrupted.",
         epilog="Example: scorer run quickstart\n\nExample: scorer submit quickstart --profile mycluster",
         no_args_is_help=True,
-        add_completion=False,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
     )
@@ -52,7 +52,8 @@ def _run() -> int | str | None:
         for argument in sys.argv:
             argument.encode()
         # The other commands are not imported: that would take longer than most commands themselves.
-        make_app([name for name in MODULES if name in sys.argv[1:2]] or MODULES)()
+        words = asked_words() or sys.argv
+        make_app([name for name in MODULES if name in words[1:2]] or MODULES)()
     except SystemExit as stopped:
         return stopped.code
     except UnicodeEncodeError as error:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cli import completion
 from scorer_core.support import commands
 from slurm.profile import checked_device
 from slurm.status import STATES
@@ -18,7 +19,9 @@ EXCLUDES = "Repeatable; a leading ! excludes."
 SweepArgument = Annotated[
     str,
     typer.Argument(
-        metavar="SWEEP", help="Built-in name, YAML file, or existing sweep (its name in --outputs, or its folder)."
+        metavar="SWEEP",
+        help="Built-in name, YAML file, or existing sweep (its name in --outputs, or its folder).",
+        autocompletion=completion.sweep,
     ),
 ]
 SearchArgument = Annotated[
@@ -26,6 +29,7 @@ SearchArgument = Annotated[
     typer.Argument(
         metavar="SEARCH",
         help=f"{SEARCH_FORMS[:-1]} (default: the most recent search).",
+        autocompletion=completion.search,
     ),
 ]
 Overrides = Annotated[
@@ -81,13 +85,20 @@ CommitSeconds = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Se
 ProfileName = Annotated[
     str,
     typer.Option(
-        "--profile", envvar="SCORER_PROFILE", metavar="NAME|PATH", help="Profile to run under; `local` is this machine."
+        "--profile",
+        envvar="SCORER_PROFILE",
+        metavar="NAME|PATH",
+        help="Profile to run under; `local` is this machine.",
+        autocompletion=completion.profile,
     ),
 ]
 LastProfile = Annotated[
     str | None,
     typer.Option(
-        "--profile", metavar="NAME|PATH", help="Profile to run under (default: the one used last for this sweep)."
+        "--profile",
+        metavar="NAME|PATH",
+        help="Profile to run under (default: the one used last for this sweep).",
+        autocompletion=completion.profile,
     ),
 ]
 After = Annotated[
@@ -106,7 +117,10 @@ Everything = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 Variants = Annotated[
-    list[str] | None, typer.Option("--variant", metavar="GLOB", help=f"Only these variants. {EXCLUDES}")
+    list[str] | None,
+    typer.Option(
+        "--variant", metavar="GLOB", help=f"Only these variants. {EXCLUDES}", autocompletion=completion.variant
+    ),
 ]
 Tasks = Annotated[list[str] | None, typer.Option("--task", metavar="GLOB", help=f"Only these tasks. {EXCLUDES}")]
 Seeds = Annotated[list[str] | None, typer.Option("--seed", metavar="N|N-M", help=f"Only these seeds. {EXCLUDES}")]

@@ -10,6 +10,7 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
+from cli import completion
 from cli.console import DEFAULT_OUTPUTS, SplitTable, out, print_json
 from cli.device import Means, means_for
 from cli.help import App
@@ -46,7 +47,11 @@ def plan(
     processes: Processes = None,
     profile: Annotated[
         str | None,
-        typer.Option(metavar="NAME|PATH", help="Estimate the time under this profile (default: this machine)."),
+        typer.Option(
+            metavar="NAME|PATH",
+            autocompletion=completion.profile,
+            help="Estimate the time under this profile (default: this machine).",
+        ),
     ] = None,
     device: Device = "auto",
     everything: Everything = False,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from cli import completion
 from cli.console import DEFAULT_OUTPUTS, FAILED, err, out, print_json
 from cli.help import App
 from cli.options import AsJson, Outputs
@@ -27,7 +28,12 @@ def _group() -> None:
 
 @app.command(epilog="Example: scorer profile check mycluster --probe")
 def check(
-    profile: Annotated[str, typer.Argument(metavar="NAME|PATH", help="Name of a profile, or path of a YAML file.")],
+    profile: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|PATH", autocompletion=completion.profile, help="Name of a profile, or path of a YAML file."
+        ),
+    ],
     outputs: Outputs = DEFAULT_OUTPUTS,
     probe: Annotated[
         bool,

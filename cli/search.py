@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from cli import search_results
+from cli import completion, search_results
 from cli.console import DEFAULT_OUTPUTS, FAILED, INTERRUPTED, err, exit_with_error, out
 from cli.device import device_for, device_line
 from cli.help import App, Group
@@ -70,7 +70,11 @@ def run(
     ] = None,
     profile: Annotated[
         str | None,
-        typer.Option(metavar="NAME|PATH", help="Submit workers as jobs under this profile (default: search here)."),
+        typer.Option(
+            metavar="NAME|PATH",
+            autocompletion=completion.profile,
+            help="Submit workers as jobs under this profile (default: search here).",
+        ),
     ] = None,
     device: Device = "auto",
     commit_seconds: CommitSeconds = 60.0,
@@ -183,7 +187,12 @@ def confirm(
     ] = 30,
     outputs: Outputs = DEFAULT_OUTPUTS,
     profile: Annotated[
-        str | None, typer.Option(metavar="NAME|PATH", help="Submit under this profile (default: train here).")
+        str | None,
+        typer.Option(
+            metavar="NAME|PATH",
+            autocompletion=completion.profile,
+            help="Submit under this profile (default: train here).",
+        ),
     ] = None,
     dry_run: Annotated[
         bool,

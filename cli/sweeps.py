@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.text import Text
 
+from cli import completion
 from cli.console import DEFAULT_OUTPUTS, out, print_json, table
 from cli.help import App
 from cli.options import AsJson, Outputs
@@ -38,7 +39,12 @@ def sweeps(as_json: AsJson = False) -> None:
 
 @app.command(epilog="Example: scorer show 3f2a")
 def show(
-    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="Id of a run, or any unique beginning of it.")],
+    run_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN_ID", help="Id of a run, or any unique beginning of it.", autocompletion=completion.run_id
+        ),
+    ],
     outputs: Outputs = DEFAULT_OUTPUTS,
     as_json: AsJson = False,
 ) -> None:
