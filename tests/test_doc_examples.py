@@ -11,6 +11,7 @@ import yaml
 from analysis import api
 from sweeps import search
 from sweeps.loading import load, parse
+from sweeps.ranges import axis_values
 from tests.analysis.synthetic import make_sweep
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +27,14 @@ def test_the_sweeps_on_a_page_can_be_planned(text, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     assert len(load(str(path)).runs) >= 20
+
+
+def test_the_ranges_on_the_page_have_the_values_beside_them():
+    page = (ROOT / "docs" / "sweeps.md").read_text()
+    rows = re.findall(r"^\| `(\w+): (\{.*?\})` \| ([\d., ]+):", page, re.MULTILINE)
+    assert len(rows) == 3
+    for field, written, values in rows:
+        assert axis_values(field, yaml.safe_load(written)) == [float(value) for value in values.split(", ")]
 
 
 def test_the_keys_of_a_search_on_the_page_are_valid():
