@@ -99,6 +99,8 @@ def _steps(start: Decimal, end: Decimal, step: Decimal) -> list[Decimal]:
     steps = (end - start) / step
     if steps >= MOST_VALUES:
         raise ValueError(f"range: more than {MOST_VALUES:,} values; choose a larger step")
+    if steps < 1:
+        raise ValueError(f"range: a step of {step} leads beyond {end}")
     return [start + place * step for place in range(int(steps) + 1)]
 
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeps.ablation import format_value
@@ -51,6 +51,7 @@ def near(numbers):
     return st.tuples(numbers, numbers) | close
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["log", "linear"]),
     near(ENDS),
@@ -71,6 +72,7 @@ def test_rounding_never_repeats_a_value_or_a_name_and_both_ends_are_exact(form, 
         assert all(isinstance(value, int) for value in values)
 
 
+@settings(deadline=None)
 @given(st.integers(-500, 500), st.integers(1, 999), st.integers(1, 40), st.integers(0, 4), st.booleans())
 def test_a_range_by_steps_has_no_float_noise_and_ends_where_a_step_ends(start, step, num, decimals, down):
     sign = -1 if down else 1
@@ -117,6 +119,7 @@ def test_a_range_can_be_given_on_the_command_line(tmp_path):
         ({"range": [0, 1, 0]}, "range: the step is 0"),
         ({"range": [0, 1, -0.1]}, "range: a step of -0.1 does not lead from 0 to 1"),
         ({"range": [1, 0, 0.1]}, "range: a step of 0.1 does not lead from 1 to 0"),
+        ({"range": [0, 1, 5]}, "range: a step of 5 leads beyond 1"),
         ({"range": [0, 1, 0.001]}, "range: more than 1,000 values; choose a larger step"),
         ({"range": [0, 1, 0.1], "num": 3}, "range has no key 'num'; its third number is the step"),
         ({"log": [1, 100], "nun": 7}, "log has no key 'nun'"),
