@@ -259,11 +259,17 @@ def _usual_style(ax: Axes) -> Axes:
     return ax
 
 
-def legend_below(figure: Figure, names: Sequence[str], looks: Mapping[str, Look]) -> None:
-    """A legend of all variants below the panels; the figure becomes higher by its height."""
+def legend_handles(names: Sequence[str], looks: Mapping[str, Look]) -> list[Line2D]:
+    """A labelled line per variant, for a legend."""
     handles = [Line2D([], [], color=looks[n].colour, linestyle=looks[n].dashes, linewidth=1.6) for n in names]
     for handle, name in zip(handles, names, strict=True):
         handle.set_label(figure_text(name))
+    return handles
+
+
+def legend_below(figure: Figure, names: Sequence[str], looks: Mapping[str, Look]) -> None:
+    """A legend of all variants below the panels; the figure becomes higher by its height."""
+    handles = legend_handles(names, looks)
     per_name = 0.5 + 0.064 * max(map(len, names))  # inches: the line, and 7 pt letters
     columns = max(1, min(len(names), int(figure.get_figwidth() / per_name)))
     rows = -(-len(names) // columns)

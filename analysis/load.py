@@ -17,11 +17,15 @@ from scorer_core.config import RunConfig
 from scorer_core.metrics import METRICS
 from scorer_core.records import PackFolder
 from scorer_core.scores import auc, best, final
+from scorer_core.support.text import count
 from sweeps.definition import Sweep
 from sweeps.errors import DefinitionError
 from sweeps.expansion import Variant
 from sweeps.loading import load_submitted
 
+LOSSES = ("td_error", "msbe", "be_variance", "leader_grad_norm", "follower_grad_norm")
+DIAGNOSTICS = ("srank", "dormant", "gradient_cosine", "q_bias", "effective_ratio")  # the most informative ones
+REPORTED = ("return", *LOSSES, *DIAGNOSTICS)  # the metrics of a report
 MOST_IMPORTED_STEPS = 200  # steps of the curve of an imported variant on a task
 
 SCORE_MEANINGS: dict[Score, str] = {
@@ -88,6 +92,10 @@ class Results:
     problems: tuple[str, ...] = ()  # records that could not be read
     version_notes: tuple[str, ...] = ()  # sentences on upgrades, different versions, unknown commits
     devices: tuple[str, ...] = ()  # with the number of packs whose last attempt ran on each
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{number} {status}" for status, number in self.count().items())
+        return f"<Results of {self.sweep.name}: {count(len(self.runs), 'run')} ({counts})>"
 
     @cached_property
     def variants(self) -> list[str]:

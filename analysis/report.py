@@ -8,9 +8,9 @@ from typing import Any
 
 from analysis import tables
 from analysis.caveats import caveats
-from analysis.load import ReportError, load_results
+from analysis.load import REPORTED, ReportError, load_results
 from analysis.page import render
-from analysis.report_figures import DIAGNOSTICS, LOSSES, figure_builders
+from analysis.report_figures import figure_builders
 from analysis.sentences import against_random, answer, nothing_to_report, table_caption
 from analysis.style import FORMATS, Saver, Venue, styled
 from analysis.summary import Settings, Summary, summarize
@@ -65,7 +65,7 @@ def make_report(
         StrictError: if `strict` and there is a serious caveat; nothing is written then.
         RecordError: if a file cannot be written.
     """
-    results = load_results(folder, ("return", *LOSSES, *DIAGNOSTICS), overrides)
+    results = load_results(folder, REPORTED, overrides)
     cells = len(results.sweep.grid_variants) * len(results.sweep.tasks)
     with Saver(processes=cells >= CELLS_FOR_PROCESSES) as saver:
         return _report(summarize(results, settings), saver, figure, venue, formats, strict)

@@ -275,6 +275,11 @@ def check_scores(scores: np.ndarray) -> np.ndarray:
     return available
 
 
+def complete_rows(scores: np.ndarray) -> np.ndarray:
+    """The rows of `scores` (`num_runs x num_tasks`) with a score on every task: rliable has no missing runs."""
+    return scores[np.isfinite(scores).all(axis=1)]
+
+
 def tolerance_content(runs: int, confidence: float = 0.95) -> float:
     """The smallest fraction of all possible runs between the lowest and the highest of `runs` observed runs.
 

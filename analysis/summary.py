@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -73,6 +73,9 @@ class Summary:
     curves: dict[tuple[str, str | None], Estimate]  # of `drawn`: (variant, task) returns; (variant, None) normalized
     times: dict[tuple[str, str], list[TimeToThreshold]]  # of `drawn`: (variant, task)
 
+    def __repr__(self) -> str:
+        return f"<Summary of {self.results.sweep.name}: {', '.join(self.raw)}>"
+
     @property
     def tasks(self) -> list[str]:
         return self.results.tasks
@@ -101,21 +104,44 @@ class Summary:
         return {comparison.variant: comparison for comparison in self.comparisons}
 
 
-def summarize(results: Results, settings: Settings | None = None) -> Summary:
+class Matrices(NamedTuple):
+    """The scores of a sweep, `num_runs x num_tasks`, and its curves, `num_runs x num_tasks x num_steps`, by variant."""
+
+    raw: dict[str, np.ndarray]  # of variants with a run
+    normalized: dict[str, np.ndarray]  # of variants with a run on every task
+    normalization: Normalization
+    curves: dict[str, np.ndarray]  # of variants in `raw` with a value
+
+
+def matrices(results: Results, score: Score = "final", scheme: Scheme | None = None) -> Matrices:
+    """Scores as returns and normalized by `scheme`; by default, scores are normalized if there are several tasks."""
+    tasks = results.tasks
+    raw = {name: matrix for name, matrix in results.scores(score).items() if np.isfinite(matrix).any()}
+    curves = {name: array for name, array in results.curves().items() if name in raw and np.isfinite(array).any()}
+    scheme = scheme or ("references" if len(tasks) > 1 else "none")
+    scale = normalization(scheme, tasks, _baseline_curves(results, curves), _action_set(results))
+    whole = {name: matrix for name, matrix in raw.items() if np.isfinite(matrix).any(axis=0).all()}
+    return Matrices(raw, {name: scale(matrix, tasks) for name, matrix in whole.items()}, scale, curves)
+
+
+def summarize(results: Results, settings: Settings | None = None, variants: Sequence[str] | None = None) -> Summary:
     """All statistics of a sweep. A variant without a score is left out; a caveat names it (caveats.py).
 
+    Args:
+        results: the runs of the sweep.
+        settings: scores, normalization and bootstrap.
+        variants: those in figures; default: all, or a legible number of them. Comparisons are always of all variants.
+
     Raises:
-        ReportError: if `settings` have a threshold of a task that the sweep does not have.
+        ReportError: if `settings` have a threshold of a task that the sweep does not have, or a variant has no score.
     """
     settings = settings or Settings()
     tasks = results.tasks
     bootstrap = Bootstrap(settings.reps, settings.bootstrap_seed, few_seeds_correction=settings.few_seeds_correction)
-    raw = {name: matrix for name, matrix in results.scores(settings.score).items() if np.isfinite(matrix).any()}
-    curves = {name: array for name, array in results.curves().items() if name in raw and np.isfinite(array).any()}
-    scheme = settings.scheme or ("references" if len(tasks) > 1 else "none")
-    scale = normalization(scheme, tasks, _baseline_curves(results, curves), _action_set(results))
-    whole = {name: matrix for name, matrix in raw.items() if np.isfinite(matrix).any(axis=0).all()}
-    normalized = {name: scale(matrix, tasks) for name, matrix in whole.items()}
+    raw, normalized, scale, curves = matrices(results, settings.score, settings.scheme)
+    for name in variants or ():
+        if name not in raw:
+            raise ReportError(f"{name}: not a variant with a score; choose from: {', '.join(raw)}")
     random = {task: random_return(task, _action_set(results)) for task in tasks}
     per_task = {
         (name, task): estimate(matrix[:, [column]], bootstrap)
@@ -124,8 +150,9 @@ def summarize(results: Results, settings: Settings | None = None) -> Summary:
         if np.isfinite(matrix[:, column]).any()
     }
     fast = Bootstrap(settings.curve_reps, settings.bootstrap_seed, few_seeds_correction=settings.few_seeds_correction)
-    thresholds = _thresholds(normalized)
-    drawn = _drawn(results, raw, aggregates := _aggregates(normalized, bootstrap))
+    thresholds = profile_thresholds(normalized)
+    aggregates = _aggregates(normalized, bootstrap)
+    drawn = _drawn(results, raw, aggregates) if variants is None else list(variants)
     seen = {name: curves[name] for name in drawn if name in curves}
     return Summary(
         results=results,
@@ -278,7 +305,7 @@ def _action_set(results: Results) -> str:
     return "full" if sets == {"full"} else "minimal"
 
 
-def _thresholds(normalized: Mapping[str, np.ndarray]) -> np.ndarray:
+def profile_thresholds(normalized: Mapping[str, np.ndarray]) -> np.ndarray:
     """101 thresholds over the range of all scores: every profile falls from 1 to 0 between them."""
     if not normalized:
         return np.linspace(0, 1, 101)

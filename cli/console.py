@@ -1,6 +1,7 @@
 """The terminal of all commands: how text, tables and JSON are printed, exit codes, and questions to the user."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -15,9 +16,12 @@ from scorer_core.support.commands import DEFAULT_OUTPUTS as DEFAULT_OUTPUTS
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 75
 
+# Jupyter starts `!scorer ...` with FORCE_COLOR, but a cell of a notebook keeps every frame of a progress bar.
+TERMINAL = False if "JPY_PARENT_PID" in os.environ else None  # None: rich finds out
+
 # Names, paths and errors are printed as they are: never parsed as markup, never broken into lines.
-out = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
-err = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True)
+out = Console(markup=False, highlight=False, emoji=False, soft_wrap=True, force_terminal=TERMINAL)
+err = Console(stderr=True, markup=False, highlight=False, emoji=False, soft_wrap=True, force_terminal=TERMINAL)
 
 
 def _print_waiting(line: str) -> None:

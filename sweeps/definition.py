@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
 
 from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS
 from scorer_core.envs.tasks import check_task
@@ -23,6 +23,7 @@ from sweeps.expansion import (
     expand,
     layers_of_variants,
 )
+from sweeps.ranges import axis_values
 from sweeps.text_types import FolderName, Name, Text, is_name
 
 TOP_LEVEL = {"task": "tasks", "seed": "seeds", "total_steps": "total_steps"}  # settings with a key at the top level
@@ -31,10 +32,13 @@ SETTINGS = {*LANE_FIELDS, *SHAPE_FIELDS, "ratio", "fixed_lr", "preset"} - {*TOP_
 NOT_ON_AN_AXIS = {"preset", "fixed_lr"}  # they say how other settings of their layer are read
 
 Values = Annotated[list[Any], Field(min_length=1)]
+Axis = Annotated[list[Any] | dict[str, Any], PlainValidator(lambda written: written)]  # `axis_values` checks it
 
 
 class Sweep(BaseModel):
     """The definition as written: `variants` x `axes` x `zip`, minus `exclude`, on every task, with every seed.
+
+    An axis is a list of values, or a range such as `{log: [1, 100], num: 7}` (ranges.py).
 
     Layers of settings, later ones winning: `base`, the variant's, its toggles' (`ablate`), the point's on the axes.
 
@@ -55,7 +59,7 @@ class Sweep(BaseModel):
     base: Settings = {}
     baseline: str | Settings | None = None
     variants: dict[str, Settings] = {}
-    axes: dict[str, Values] = {}
+    axes: dict[str, Axis] = {}
     zip: dict[str, Values] = {}
     ablate: Ablate | None = None
     exclude: list[Settings] = []
@@ -148,8 +152,13 @@ class Sweep(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _axes_have_values(self) -> Self:
+        _ = self.axis_values
+        return self
+
+    @model_validator(mode="after")
     def _grid_is_not_too_large(self) -> Self:
-        points = math.prod(len(values) for values in dimensions_of(self.axes, self.zip))
+        points = math.prod(len(values) for values in dimensions_of(self.axis_values, self.zip))
         variants = len(self.variants or "1") + (len(self.ablate.variants()) if self.ablate else 0)
         runs = variants * points * len(self.tasks) * len(self.seeds)
         if runs > MAX_RUNS:
@@ -158,6 +167,21 @@ class Sweep(BaseModel):
                 f"tasks: {len(self.tasks):,}, seeds: {len(self.seeds):,}); at most {MAX_RUNS:,} in one sweep"
             )
         return self
+
+    @cached_property
+    def axis_values(self) -> dict[str, list[Any]]:
+        """The values on each axis.
+
+        Raises:
+            ValueError: if an axis has none; the message names it.
+        """
+        found = {}
+        for field, written in self.axes.items():
+            try:
+                found[field] = axis_values(field, written)
+            except ValueError as error:
+                raise ValueError(f"axes.{field}: {error}") from None
+        return found
 
     @cached_property
     def runs(self) -> list[Run]:
@@ -215,7 +239,7 @@ class Sweep(BaseModel):
     def _cells(self) -> list[GridCell]:
         layers = {name: [self.base, *own] for name, own in layers_of_variants(self.variants, self.ablate).items()}
         first_seed = [{"task": task, "seed": self.seeds[0], "sources": self.sources} for task in self.tasks]
-        variants = list(expand(layers, dimensions_of(self.axes, self.zip), self.total_steps, first_seed))
+        variants = list(expand(layers, dimensions_of(self.axis_values, self.zip), self.total_steps, first_seed))
         algorithms: dict[str, list[str]] = {}
         for variant, points in variants:
             algorithms.setdefault(variant.base_name, []).extend(point[0].algorithm for point in points)

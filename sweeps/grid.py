@@ -11,12 +11,12 @@ from scorer_core import config, identity, registry
 from scorer_core.record_forms import read_record
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import replace_file
-from sweeps import ablation, cells, definition, expansion, loading, old_names, reading
+from sweeps import ablation, cells, definition, expansion, loading, old_names, ranges, reading
 from sweeps.cells import Run
 from sweeps.definition import Sweep
 
 INDEX = "index.json"
-DEFINITIONS = (ablation, cells, definition, expansion, loading, old_names, reading)
+DEFINITIONS = (ablation, cells, definition, expansion, loading, old_names, ranges, reading)
 # Another version of these files may give a run another id or name.
 IDENTITY = [Path(module.__file__ or "") for module in (config, identity, registry, *DEFINITIONS)]
 

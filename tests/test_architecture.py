@@ -97,6 +97,7 @@ JOBS = "slurm.status, slurm.submit, slurm.cluster.script, slurm.jobs.train_packs
     [
         (PLANNING, {"torch", "numba", "typer", "rich", "optuna", "matplotlib"}),
         (LIBRARIES, {"torch", "numba", "typer", "rich"}),
+        ("analysis.api", {"torch", "numba", "typer", "rich", "optuna", "pandas", "matplotlib", "rliable", "arch"}),
         (JOBS, {"torch", "numba", "typer", "rich"}),
         ("slurm.jobs.train_pack, slurm.jobs.search_worker, slurm.jobs.draw_report", {"torch", "numba", "typer"}),
         ("cli.main", {"torch", "numba", "numpy", "pyarrow", "optuna", "matplotlib", "scipy", "submitit"}),

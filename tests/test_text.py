@@ -1,8 +1,11 @@
 """Text from outside is printed as it is, and every command that is printed works where it is printed."""
 
 import html
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,7 @@ NAMES = [
     "n" * 27 + "end", "שלום",
 ]  # fmt: skip
 QUESTION = 'Is [/tanh] <b>or</b> [bold]relu[/bold] & "best" :smile:?'
+ROOT = Path(__file__).parent.parent
 TASK = "minatar/breakout"
 FAST = {"report": ["--figure", "intervals", "--format", "png", "--reps", 100]}
 
@@ -129,6 +133,17 @@ def test_control_characters_are_rejected(field, value):
 
 def test_typer_prints_a_bad_value_with_brackets_as_it_is(wide):
     assert "'[/x] [red]y'" in invoke("run", "quickstart", "--compile", "[/x] [red]y", code=2)
+
+
+def test_a_cell_of_a_notebook_gets_plain_lines_without_control_characters(tmp_path):
+    command = [sys.executable, "-c", "from cli.main import main; main()", "plan", "quickstart", "--outputs", tmp_path]
+    printed = {}
+    for name, notebook in (("terminal", {}), ("cell", {"JPY_PARENT_PID": "1"})):
+        environment = os.environ | {"FORCE_COLOR": "1"} | notebook
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=ROOT)
+        printed[name] = done.stdout
+    assert "\x1b[" in printed["terminal"]
+    assert "\x1b" not in printed["cell"]
 
 
 FLAKY = """

@@ -11,6 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from analysis.load import Results, Score, load_results
+from analysis.statistics import complete_rows
 from scorer_core.support.files import replace_file
 
 KEY = [("variant", pa.string()), ("task", pa.string()), ("seed", pa.int64())]
@@ -90,7 +91,7 @@ def _rliable_arrays(tasks: list[str], scores: Mapping[Score, Mapping[str, np.nda
     arrays = {"tasks": np.array(tasks)}
     for score, matrices in scores.items():
         for variant, matrix in matrices.items():
-            arrays[f"{score}/{variant}"] = matrix[np.isfinite(matrix).all(axis=1)]
+            arrays[f"{score}/{variant}"] = complete_rows(matrix)
     return arrays
 
 

@@ -194,7 +194,7 @@ def test_quickstart_has_the_variants_that_its_question_compares():
         ),
         ({"zip": {"gamma": [0.1, 0.2], "batch_size": [1]}}, "mine.yaml: zip: all lists must have the same length"),
         ({"axes": {"gamma": [0.9]}, "zip": {"gamma": [0.9]}}, "mine.yaml: zip.gamma: is already an axis"),
-        ({"axes": {"gamma": []}}, "mine.yaml: axes.gamma: List should have at least 1 item"),
+        ({"axes": {"gamma": []}}, "mine.yaml: axes.gamma: at least one value is needed"),
         ({"name": "../up"}, "mine.yaml: name: '../up' cannot be a folder's name"),
         ({"base": {"leader_lr": "fast"}}, "mine.yaml: leader_lr: Input should be a valid number"),
     ],
