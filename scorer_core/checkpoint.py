@@ -9,12 +9,14 @@ NamedTuples.
 """
 
 import io
+import math
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -24,7 +26,8 @@ from scorer_core.memory.ring import Ring
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import WRITABLE_BY_OTHERS, NotPrivateError, open_private
 
-VERSION = 3
+VERSION = 4  # 4: bits are packed (`_packed`); 3: settings and players have the names of today
+BITS, LEAST_PACKED = "bits", 4096  # elements: a small tensor is not worth the work
 STATE = (  # the attributes of a pack that a checkpoint holds
     "vector_step", "part", "observation", "players", "memory", "episode_return", "last_return", "counted", "episodes",
     "learned", "updates_since_log", "diverged", "initial", "probe", "drift",
@@ -75,8 +78,36 @@ def dump(content: Mapping[str, Any]) -> bytes:
     """`content` as the bytes of a checkpoint of this version."""
     sink = pa.BufferOutputStream()
     with pa.CompressedOutputStream(sink, "zstd") as file:
-        torch.save({"version": VERSION, **content}, file)
+        torch.save({"version": VERSION, **{name: _packed(value) for name, value in content.items()}}, file)
     return sink.getvalue().to_pybytes()
+
+
+def _packed(value: Any) -> Any:
+    """`value` with each large tensor of zeros and ones as its bits: a third of the time to compress, half the size."""
+    if isinstance(value, dict):
+        return {name: _packed(part) for name, part in value.items()}
+    if not isinstance(value, Tensor) or value.dtype != torch.uint8 or value.numel() < LEAST_PACKED or value.max() > 1:
+        return value
+    bits = np.packbits(value.cpu().numpy().reshape(-1))
+    return {BITS: torch.from_numpy(bits), "shape": list(value.shape)}
+
+
+def _unpacked(value: Any) -> Any:
+    """What `_packed` made of it.
+
+    Raises:
+        ValueError: if it is not what `_packed` makes.
+    """
+    if not isinstance(value, dict):
+        return value
+    if BITS not in value:
+        return {name: _unpacked(part) for name, part in value.items()}
+    bits, shape = value[BITS], value.get("shape")
+    if not isinstance(bits, Tensor) or bits.dtype != torch.uint8 or bits.dim() != 1 or not isinstance(shape, list):
+        raise ValueError("packed bits are no bits")
+    if not all(type(size) is int and size >= 0 for size in shape) or math.ceil(math.prod(shape) / 8) != len(bits):
+        raise ValueError(f"{len(bits)} bytes of packed bits are not of the shape {shape}")
+    return torch.from_numpy(np.unpackbits(bits.numpy(), count=math.prod(shape))).view(shape)
 
 
 def load(data: bytes) -> dict[str, Any]:
@@ -102,9 +133,9 @@ def load(data: bytes) -> dict[str, Any]:
         return _from_version_2(_from_version_1(saved))
     if version == 2:
         return _from_version_2(saved)
-    if version != VERSION:
+    if version not in (3, VERSION):
         raise ValueError(f"its version is {version!r}; this scorer reads the versions 1 to {VERSION}")
-    return saved
+    return _unpacked(saved)
 
 
 def _from_version_1(saved: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from scorer_core import checkpoint, diagnostics
@@ -162,7 +164,7 @@ def test_a_checkpoint_holds_tensors_and_plain_values_under_explicit_keys_only(ta
     assert pack.probe is not None
     with pa.CompressedInputStream(pa.BufferReader(pack.state()), "zstd") as file:
         saved = torch.load(io.BytesIO(file.read()), weights_only=True)
-    assert saved["version"] == 3
+    assert saved["version"] == 4
     assert {type(leaf) for leaf in leaves(saved)} <= {Tensor, int, float, str, bool, type(None)}
     assert set(saved["players"]["phi_optimizer"]) == {"mean", "square", "steps"}
 
@@ -275,8 +277,8 @@ def test_every_missing_surplus_or_renamed_key_and_every_changed_shape_or_type_is
 
 def test_an_unknown_version_and_a_lane_that_is_not_there_are_rejected(pack):
     state = pack.state()
-    assert "version is 4; this scorer reads the versions 1 to 3" in refusal(
-        pack, checkpoint.load(state) | {"version": 4}
+    assert "version is 5; this scorer reads the versions 1 to 4" in refusal(
+        pack, checkpoint.load(state) | {"version": 5}
     )
     assert "its content is of type list" in refusal(pack, [1])  # pyright: ignore[reportArgumentType]
     single = Pack(configs()[:1], CPU)
@@ -377,3 +379,47 @@ def test_a_replaced_file_does_not_get_permissions_that_it_did_not_have(tmp_path)
     file.chmod(0o600)
     replace_file(file, b"new")
     assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (b"new", 0o600)
+
+
+# --- packed bits ---
+
+
+@given(shape=st.lists(st.integers(1, 9), min_size=1, max_size=4).map(tuple), seed=st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_large_tensors_of_zeros_and_ones_are_stored_as_bits_and_come_back_equal(shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    ones = torch.randint(2, (512, *shape), dtype=torch.uint8, generator=generator)
+    grey = ones * 3
+    content = {"memory": {"seen": ones, "grey": grey, "few": ones[:1], "number": 3}}
+    loaded = checkpoint.load(checkpoint.dump(content))["memory"]
+    assert loaded["number"] == 3
+    for name in ("seen", "grey", "few"):
+        assert torch.equal(loaded[name], content["memory"][name])
+    assert len(checkpoint.dump({"seen": ones})) < len(compressed({"seen": ones}))
+
+
+def test_a_checkpoint_of_version_3_without_packed_bits_is_restored(monkeypatch):
+    whole, old = Pack(configs(), CPU), Pack(configs(), CPU)
+    for _ in range(60):
+        whole.step()
+    monkeypatch.setattr(checkpoint, "_packed", lambda value: value)
+    monkeypatch.setattr(checkpoint, "VERSION", 3)
+    old.restore(whole.state())
+    monkeypatch.undo()
+    assert old.state() == whole.state()
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"bits": torch.zeros(3, dtype=torch.uint8), "shape": [100]},
+        {"bits": torch.zeros(3, dtype=torch.uint8), "shape": [-1, 20]},
+        {"bits": torch.zeros(3), "shape": [20]},
+        {"bits": torch.zeros(3, dtype=torch.uint8), "shape": "20"},
+        {"bits": 3, "shape": [20]},
+    ],
+    ids=str,
+)
+def test_forged_bits_are_refused(forged):
+    with pytest.raises(ValueError, match="packed bits"):
+        checkpoint.load(compressed({"version": 4, "memory": forged}))

@@ -37,6 +37,9 @@ SMALLER = "-s total_steps=4000 -s base.log_points=10"  # for a command that name
 BEFORE = {
     "scorer submit next.yaml": "scorer submit my-sweep.yaml -s seeds=4 --profile later",
     "scorer search show ratio_search --against": "scorer search ratio_search",
+    "scorer new idea half": "rm -rf half",
+    "scorer run half/sweep.yaml": f"{shlex.quote(sys.executable)} -m pip install --quiet --no-deps "
+    "--no-build-isolation --target lib ./half",
 }
 
 
@@ -109,13 +112,16 @@ class Reader:
         environment = self.cluster.environment()
         path = f"{self.folder}/bin:{environment['PATH']}"
         environment |= {"XDG_CONFIG_HOME": str(self.folder / "config"), "PATH": path}
-        environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT), str(self.folder / "half" / "src")])}
+        environment |= {"PYTHONPATH": os.pathsep.join([str(ROOT), str(self.folder / "lib")])}
         done = subprocess.run(
             line, shell=True, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
         assert "Traceback" not in done.stderr, f"{line}\n{done.stderr}"
         assert done.returncode == 0, f"{line}\n{done.stdout[-2_000:]}\n{done.stderr[-2_000:]}"
         return done.stdout
+
+    def has_no_jobs(self) -> bool:
+        return not self.cluster.command("squeue", "--noheader")
 
     def a_run(self) -> str:
         """The beginning of the id of a run of my-sweep."""
@@ -132,10 +138,11 @@ def as_typed(command: str, reader: Reader) -> str:
 def test_every_command_of_the_pages_works_as_written(reader):
     for page in PAGES:
         if page == "cluster":  # its commands expect the sweep to be trained
-            reader.types("scorer submit my-sweep.yaml --profile mycluster")
-            wait_for(lambda: not reader.cluster.command("squeue", "--noheader"), progress=lambda: None)
+            reader.types("scorer run my-sweep.yaml")
         for command in commands(page):
             for beginning, earlier in BEFORE.items():
                 if command.startswith(beginning):
                     reader.types(earlier)
             reader.types(as_typed(command, reader))
+            if command.startswith("scorer submit") and not {"--dry-run", "--after"} & {*command.split()}:
+                wait_for(reader.has_no_jobs)  # the page goes on when they have ended
