@@ -16,8 +16,8 @@ from scorer_core.support.errors import RecordError, UserCodeError, reason
 from sweeps.errors import DefinitionError
 
 # In the order of `--help`; each module defines the command of its name, and maybe related ones.
-MODULES = ("sweeps", "plan", "run", "submit", "status", "logs", "resubmit", "cancel", "clean", "report", "search",
-           "profile", "bench")  # fmt: skip
+MODULES = ("sweeps", "plan", "run", "submit", "status", "logs", "resubmit", "cancel", "clean", "report", "export",
+           "search", "profile", "bench")  # fmt: skip
 GROUPS = ("search", "profile")  # these have subcommands
 
 
