@@ -6,10 +6,10 @@
 - train here: `run.py`
 - jobs: `submit.py`, `resubmit.py` (resume, retry), `cancel.py` (cancel, throttle), `clean.py`, `profile.py`
 - progress: `status.py`, `logs.py`
-- results: `report.py` (report, export, import), `search_results.py` (search show)
+- results: `report.py` (report, import), `export.py`, `search_results.py` (search show)
 
-Commands share `help.py` (the style of `--help`), `options.py` (options and their help), `sweep_argument.py` (which
-sweep is meant), `filters.py` (which runs are meant), `slurm_queue.py` (calls of Slurm) and `console.py` (terminal, exit
-codes). Files named `*_view.py`, `*_table.py` and `*progress.py` draw. What a command computes belongs in the other
-packages.
+Commands share `help.py` (the style of `--help`), `options.py` (options and their help), `sweep_argument.py` and
+`trained.py` (which sweep is meant), `filters.py` (which runs are meant), `slurm_queue.py` (calls of Slurm) and
+`console.py` (terminal, exit codes). Files named `*_view.py`, `*_table.py` and `*progress.py` draw. What a command
+computes belongs in the other packages.
 """

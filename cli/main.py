@@ -18,7 +18,7 @@ from sweeps.errors import DefinitionError
 
 # In the order of `--help`; each module defines the command of its name, and maybe related ones.
 MODULES = ("sweeps", "new", "plan", "run", "submit", "list", "status", "logs", "resubmit", "cancel", "clean", "report",
-           "search", "profile", "bench")  # fmt: skip
+           "export", "search", "profile", "bench")  # fmt: skip
 GROUPS = ("new", "search", "profile")  # these have subcommands
 
 

@@ -1,8 +1,6 @@
-"""Commands on results: report, export, import."""
+"""Commands on results: report, import."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -11,15 +9,13 @@ import typer
 from rich.text import Text
 
 from analysis.choices import CURVE_REPS, REPS, Format, Scheme, Score, Venue
-from cli.console import DEFAULT_OUTPUTS, FAILED, USAGE, err, exit_with_error, out
+from cli.console import DEFAULT_OUTPUTS, USAGE, exit_with_error, out
 from cli.help import App
 from cli.options import Everything, Outputs, Overrides, SweepArgument
 from cli.summary import more, shown_of
-from cli.sweep_argument import existing_folder
-from scorer_core.support.commands import command, shown_path
+from cli.trained import exit_on_report_error, trained_folder
+from scorer_core.support.commands import shown_path
 from scorer_core.support.text import count
-from sweeps import folders
-from sweeps.left_out import left_out, on_disk
 
 app = App()
 COLUMN = "COLUMN|=VALUE"
@@ -129,30 +125,7 @@ def report(
     )
     drawn: dict[str, Any] = {"formats": formats} if formats else {}
     drawn |= {"figure": figure, "venue": venue, "strict": strict, "overrides": overrides or ()}
-    report_on(_trained(sweep, overrides, outputs), settings, everything=everything, **drawn)
-
-
-@app.command(epilog="Example: scorer export quickstart --to my-notebook/data")
-def export(
-    sweep: SweepArgument,
-    overrides: Overrides = None,
-    outputs: Outputs = DEFAULT_OUTPUTS,
-    to: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Write into this folder (default: report/export in the sweep's folder)."),
-    ] = None,
-) -> None:
-    """Export runs and curves as CSV and Parquet, and score matrices for rliable as NumPy arrays."""
-    from analysis.import_export.export import export as write
-
-    with _exit_on_error():
-        exported = write(_trained(sweep, overrides, outputs), to, overrides or ())
-    for path in exported.files:
-        out.print(str(path))
-    for problem in exported.problems:
-        err.print(f"problem: {problem}")
-    if not exported.curves:
-        out.print("No finished run has a return: the tables of curves and the score matrices are empty.")
+    report_on(trained_folder(sweep, overrides, outputs), settings, everything=everything, **drawn)
 
 
 IMPORT_EXAMPLES = """
@@ -194,12 +167,14 @@ def import_(
 
     Without a column of seeds, the seed is read from the name of the file or of its folder.
     """
-    from analysis.import_export.csv_runs import Columns
-    from analysis.import_export.import_csv import import_runs
+    from analysis.importers.csv_runs import Columns
+    from analysis.importers.import_csv import import_runs
     from analysis.text import listed
 
-    with _exit_on_error():
-        found = import_runs(_trained(sweep, overrides, outputs), sources, Columns(variant, task, seed, step, score))
+    with exit_on_report_error():
+        found = import_runs(
+            trained_folder(sweep, overrides, outputs), sources, Columns(variant, task, seed, step, score)
+        )
     for one in found:
         out.print(f"{one.source}: read as: {one.read_as}")
         for note in one.notes:
@@ -226,39 +201,13 @@ def _thresholds(thresholds: list[str] | None) -> dict[str, list[float]] | None:
     return by_task or None
 
 
-def _trained(sweep: str, overrides: list[str] | None, outputs: Path) -> Path:
-    """The folder of a sweep with results; exits if there is none."""
-    given = (word for override in overrides or () for word in ("-s", override))
-    again = command("run", sweep, *given, outputs=outputs)
-    folder = existing_folder(
-        sweep, outputs, f"this sweep has not been trained. Train it with: {again}", overrides or ()
-    )
-    defined = folders.load(sweep, outputs, overrides or ())[0]
-    source = folders.source(sweep, outputs, overrides or ())
-    left = left_out(folder, on_disk(folder), {run.run_id for run in defined.runs}, lambda: defined, source)
-    for line in left:
-        err.print(f"note: {line}")
-    return folder
-
-
-@contextmanager
-def _exit_on_error() -> Iterator[None]:
-    """Turn a ReportError into one line on stderr and an exit code."""
-    from analysis.load import ReportError
-
-    try:
-        yield
-    except ReportError as error:
-        exit_with_error(str(error), FAILED)
-
-
 def report_on(folder: Path, *settings: Any, everything: bool = False, **drawn: Any) -> None:
     """Draw the report of the sweep in `folder` and print its results: unless `everything`, of some of many variants."""
     from analysis.report import make_report  # imports matplotlib: a second
     from analysis.tables import NO_RESULT
     from cli.results_table import ResultsTable
 
-    with _exit_on_error():
+    with exit_on_report_error():
         made = make_report(folder, *settings, **drawn)
     rows = made.table.rows
     unfinished = [row for row in rows if any(cell.text == NO_RESULT for cell in row)]

@@ -62,6 +62,14 @@ def test_only_the_command_line_imports_a_terminal_library_or_prints(package):
         assert is_process or not prints, path
 
 
+def test_only_the_exporters_import_a_tracker_or_are_imported_by_the_command_that_exports():
+    for path in (path for package in PACKAGES for path in files(package)):
+        ours = any(name.startswith("analysis.exporters") for name in imports(path))
+        if path.parent != ROOT / "analysis" / "exporters":
+            assert not re.search(r"import (wandb|tensorboard)|from (wandb|tensorboard)", path.read_text()), path
+            assert not ours or path in (ROOT / "cli" / "export.py", ROOT / "analysis" / "importers" / "import_csv.py")
+
+
 def without_encoding(path: Path) -> list[int]:
     """The lines of `path` that read or write text in whatever encoding the locale has."""
     lines = []
@@ -100,6 +108,8 @@ JOBS = "slurm.status, slurm.submit, slurm.cluster.script, slurm.jobs.train_packs
         ("analysis.api", {"torch", "numba", "typer", "rich", "optuna", "pandas", "matplotlib", "rliable", "arch"}),
         (JOBS, {"torch", "numba", "typer", "rich"}),
         ("slurm.jobs.train_pack, slurm.jobs.search_worker, slurm.jobs.draw_report", {"torch", "numba", "typer"}),
+        ("analysis.exporters.wandb_runs, analysis.exporters.tensorboard_files", {"torch", "wandb", "tensorboard"}),
+        ("scorer_core.train, slurm.jobs.train_packs, cli.run, cli.export", {"wandb", "tensorboard"}),
         ("cli.main", {"torch", "numba", "numpy", "pyarrow", "optuna", "matplotlib", "scipy", "submitit"}),
     ],
 )

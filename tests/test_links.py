@@ -109,6 +109,7 @@ PLANTED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "the report": ("report", write_in("report/report.html")),
     "imported runs": ("imported", write_in("imported/a.parquet")),
     "compiled code": ("compiled", lambda sweep: Lock(sweep / "compiled/k.lock").acquire()),
+    "marks of exports": ("exports", write_in("exports/wandb-mine-01234567.json")),
     "the log of a worker": ("workers/0.log", lambda sweep: open_log(sweep / "workers" / "0.log").close()),
 }
 

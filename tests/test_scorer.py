@@ -245,7 +245,7 @@ def test_report_says_in_one_line_what_it_will_not_do(call, trained, options, cod
 
 def test_runs_go_out_to_a_notebook_and_come_in_from_elsewhere(call, trained, tmp_path):
     path, outputs, _ = trained
-    assert call("export", path, "--outputs", outputs, "--to", tmp_path)[0] == 0
+    assert call("export", path, "--outputs", outputs, "--folder", tmp_path)[0] == 0
     assert {"runs.csv", "curves.parquet", "scores.npz"} <= {path.name for path in tmp_path.iterdir()}
     lines = ["algo,env,seed,step,ret"]
     lines += [f"theirs,minatar/breakout,{seed},{step},{seed}" for seed in (0, 1) for step in (400, 800)]

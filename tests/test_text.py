@@ -100,7 +100,7 @@ def test_the_page_and_the_tables_hold_names_as_they_are(named):
 
 
 def test_export_writes_names_as_they_are(named, tmp_path):
-    invoke("export", "mine", "--outputs", named, "--to", tmp_path)
+    invoke("export", "mine", "--outputs", named, "--folder", tmp_path)
     text = (tmp_path / "runs.csv").read_text()
     assert all(name.replace('"', '""') in text for name in NAMES)
 

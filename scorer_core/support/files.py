@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from scorer_core.support.errors import RecordError
 
-SWEEP_FOLDERS = ("packs", "submissions", "code", "report", "imported", "batches", "workers", "compiled")
+SWEEP_FOLDERS = ("packs", "submissions", "code", "report", "imported", "batches", "workers", "compiled", "exports")
 FOLDERS_OF_A_SWEEP = 5  # between a file and the folder of its sweep, at most
 PACK_NAME = re.compile(r"[0-9a-f]{16}")
 WRITABLE_BY_OTHERS = 0o022

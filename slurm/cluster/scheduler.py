@@ -7,7 +7,7 @@ import os
 import pwd
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from scorer_core.support.waiting import waiting
@@ -50,8 +50,12 @@ def run_command(*command: str, patience: float = PATIENCE_SECONDS) -> str:
     return done.stdout
 
 
-def run_process(*command: str, patience: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
+def run_process(
+    *command: str, patience: float = PATIENCE_SECONDS, without: Collection[str] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run `command` and return its exit code, output and errors; bytes that are not UTF-8 are replaced.
+
+    It does not get the environment variables named in `without`.
 
     Raises:
         SchedulerError: if it cannot be started.
@@ -62,6 +66,7 @@ def run_process(*command: str, patience: float = PATIENCE_SECONDS) -> subprocess
             return subprocess.run(
                 command, capture_output=True, encoding="utf-8", errors="replace", timeout=patience,
                 stdin=subprocess.DEVNULL,
+                env={name: value for name, value in os.environ.items() if name not in without},
             )  # fmt: skip
     except FileNotFoundError:
         raise SchedulerError(f"{command[0]}: not found; is this a login node of a Slurm cluster?") from None

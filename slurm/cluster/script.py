@@ -26,6 +26,7 @@ from slurm.submissions.submission import HEARTBEAT_SECONDS, PRIVATE, JobArray, S
 
 JOB_NUMBER = re.compile(r"^[ \t]*([0-9]+)(;\S+)?[ \t\r]*$", re.MULTILINE)
 CONNECTION_LOST = re.compile("timed out|Zero Bytes were transmitted", re.IGNORECASE)
+KEPT_FROM_JOBS = ("WANDB_API_KEY",)  # only `scorer export` needs it; a profile's `environment` can still set it
 SBATCH_SECONDS = 300.0  # sbatch retries for two minutes if the controller is busy
 
 # Before the profile's setup, which may be slow: Slurm may signal a job at any time.
@@ -83,7 +84,7 @@ class ArrayExecutor(SlurmExecutor):
         path = Path(self.folder) / f"{self.parameters['job_name']}.sh"
         replace_file(path, self.text(body).encode(), PRIVATE)
         try:
-            done = run_process("sbatch", "--parsable", str(path), patience=SBATCH_SECONDS)
+            done = run_process("sbatch", "--parsable", str(path), patience=SBATCH_SECONDS, without=KEPT_FROM_JOBS)
         except NoAnswerError as error:
             raise SubmissionUnknownError(str(error)) from None
         if done.returncode == 0:

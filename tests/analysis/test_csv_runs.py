@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.import_export.csv_runs import Columns, read_runs
+from analysis.importers.csv_runs import Columns, read_runs
 from analysis.load import ReportError
 
 BREAKOUT = ["minatar/breakout"]

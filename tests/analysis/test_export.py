@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 from rliable import metrics
 
-from analysis.import_export.export import export
+from analysis.exporters.tables import export
 from analysis.load import load_results
 from analysis.statistics import iqm, ones
 from tests.analysis.synthetic import make_sweep, rising_return

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from analysis.import_export import import_csv
-from analysis.import_export.csv_runs import Columns
-from analysis.import_export.import_csv import import_runs
+from analysis.importers import import_csv
+from analysis.importers.csv_runs import Columns
+from analysis.importers.import_csv import import_runs
 from analysis.load import ReportError, load_results
 from analysis.report import make_report
 from analysis.run_metrics import read_imported

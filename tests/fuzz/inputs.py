@@ -153,7 +153,7 @@ def csv_input(rng: Rng, work: Path) -> Input:
         options += [pick(rng, ["--variant", "--task", "--seed", "--step", "--return"]),
                     pick(rng, ["=x", "=", "=1e400", "step", "seed", "=minatar/breakout", "[/]", "variant",
                     "=-1"])]  # fmt: skip
-    follow = [["export", "tiny.yaml", "--to", "to"]] if rng.random() < 0.3 else []
+    follow = [["export", "tiny.yaml", "--folder", "to"]] if rng.random() < 0.3 else []
     follow += [["report", "tiny.yaml", *FAST]] if rng.random() < 0.1 else []
     return Input(", ".join(told) or "as it is", [["import", "tiny.yaml", name, *options], *follow])
 
@@ -169,7 +169,7 @@ OPTIONS = [
     ["report", "tiny.yaml", "--reps", "TEXT"],
     ["status", "TEXT"], ["status", "tiny", "--variant", "TEXT"], ["status", "tiny", "--task", "TEXT"],
     ["status", "tiny", "--seed", "TEXT"], ["status", "tiny", "--state", "TEXT"], ["show", "TEXT"], ["logs", "TEXT"],
-    ["logs", "tiny/TEXT"], ["logs", "TEXT/a"], ["export", "TEXT"], ["export", "tiny.yaml", "--to", "to/TEXT"],
+    ["logs", "tiny/TEXT"], ["logs", "TEXT/a"], ["export", "TEXT"], ["export", "tiny.yaml", "--folder", "to/TEXT"],
     ["import", "tiny.yaml", "TEXT"], ["search", "show", "TEXT"], ["search", "show", "hunt", "--against", "TEXT"],
     ["search", "show", "hunt", "--rows", "TEXT"], ["search", "TEXT", "--dry-run"],
     ["search", "hunt.yaml", "--trials", "TEXT", "--dry-run"],
@@ -251,7 +251,8 @@ def outputs_input(rng: Rng, work: Path) -> Input:
         told.append(damage(rng, work, pick(rng, by_kind[pick(rng, sorted(by_kind))])))
     pack = pick(rng, shown)
     everything = [
-        ["status", "tiny"], ["status", "tiny", "--json"], ["plan", "tiny.yaml"], ["export", "tiny.yaml", "--to", "to"],
+        ["status", "tiny"], ["status", "tiny", "--json"], ["plan", "tiny.yaml"],
+        ["export", "tiny.yaml", "--folder", "to"],
         ["show", pack[:6]], ["logs", pack], ["resume", "tiny", "--dry-run"], ["retry", "tiny", "--dry-run"],
         ["search", "show", "hunt", "--no-figures"], ["plan", "outputs/tiny/sweep.yaml"], ["import", "tiny.yaml",
         "theirs.csv"],

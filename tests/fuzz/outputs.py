@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from analysis.import_export.csv_columns import Columns
-from analysis.import_export.import_csv import import_runs
+from analysis.importers.csv_columns import Columns
+from analysis.importers.import_csv import import_runs
 from scorer_core.record_forms import now
 from scorer_core.support.files import write_json
 from slurm.jobs.search_worker import Worker

@@ -146,6 +146,27 @@ def test_the_script_that_sbatch_gets_is_private(tmp_path, monkeypatch):
     assert not any(mode(path) & 0o077 for path in made.folder.glob("*.sh"))
 
 
+def test_the_key_of_wandb_reaches_jobs_only_if_the_profile_sets_it(tmp_path, monkeypatch):
+    made = submission(tmp_path / "sweep")
+    (tmp_path / "bin").mkdir()
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.write_text(f"#!/bin/sh\nenv > {tmp_path}/environment\necho 7\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
+    key = fake("WANDB¦_API_KEY")
+    monkeypatch.setenv(key, "S3CRET")
+    monkeypatch.setenv("WANDB_ENTITY", "lab")
+    made.write()
+    made.arrays[0].job = script.executor(made, JobArray(name="x")).send("true")
+    environment = (tmp_path / "environment").read_text()
+    assert "WANDB_ENTITY=lab" in environment
+    assert "S3CRET" not in environment
+    assert not any("S3CRET" in path.read_text() for path in made.folder.rglob("*") if path.is_file())
+    mine = submission(tmp_path / "mine", environment={key: "other"})
+    mine.write()
+    assert f"export {key}=other" in (mine.folder / "environment.sh").read_text()
+
+
 def test_resume_takes_the_values_from_the_private_file(tmp_path):
     made = submission(tmp_path / "sweep")
     made.write()

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from analysis.import_export.csv_runs import Columns, RunsInFile, read_runs
-from analysis.import_export.export import CURVES
+from analysis.exporters.tables import CURVES
+from analysis.importers.csv_runs import Columns, RunsInFile, read_runs
 from analysis.load import ReportError, read_sweep
 from analysis.run_metrics import IMPORT_KEY, IMPORTED, RunMetrics, read_imported
 from scorer_core.support.errors import RecordError

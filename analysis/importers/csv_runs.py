@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.import_export.csv_columns import (
+from analysis.importers.csv_columns import (
     MOST_SEED,
     SEED_COLUMN,
     Columns,
@@ -18,8 +18,8 @@ from analysis.import_export.csv_columns import (
     ReturnColumn,
     find_layout,
 )
-from analysis.import_export.csv_table import CsvTable
-from analysis.import_export.run_names import split_name
+from analysis.importers.csv_table import CsvTable
+from analysis.importers.run_names import split_name
 from analysis.load import ReportError
 
 Row = tuple[str, str, int, int]  # variant, task, seed, step

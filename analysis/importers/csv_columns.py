@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from analysis.import_export.csv_table import CsvTable
-from analysis.import_export.run_names import CLEANRL_NAME, SEED_IN_PATH, seed_in_path, split_name, split_seed
+from analysis.importers.csv_table import CsvTable
+from analysis.importers.run_names import CLEANRL_NAME, SEED_IN_PATH, seed_in_path, split_name, split_seed
 from scorer_core.support.text import count
 
 Field = Literal["variant", "task", "seed", "step", "return"]
