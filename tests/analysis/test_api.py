@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import api as scorer
-from analysis.import_export.import_csv import import_runs
+from analysis.importers.import_csv import import_runs
 from analysis.load import ReportError
 from analysis.report_figures import ReportFigure, figure_builders
 from analysis.summary import LEGIBLE
