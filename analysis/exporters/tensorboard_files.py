@@ -24,7 +24,7 @@ from analysis.exporters.runs import Cell, TrackedRun
 from scorer_core.support.errors import RecordError
 from scorer_core.support.files import open_file
 
-INSTALL = "pip install 'scorer[tensorboard]'"
+INSTALL = "pip install tensorboard"
 EVENTS = "events.out.tfevents.0.scorer"  # TensorBoard reads files with `tfevents` in their name
 LONGEST_PART = 60  # characters of a name in that of a folder
 

@@ -33,7 +33,7 @@ OLDEST = (0, 31)  # the first version that joins offline parts of a run
 FINISH_SECONDS = 900.0  # until an upload that makes no progress is given up
 UNFINISHED = ".unfinished"  # folder of parts that are being written
 PART = "scorer.json"  # in the folder of an offline part: which rows of which export it has
-INSTALL = "pip install 'scorer[wandb]'"
+INSTALL = "pip install 'wandb>=0.31'"
 
 
 @dataclass(frozen=True)

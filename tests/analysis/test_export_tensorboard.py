@@ -161,5 +161,5 @@ def test_torch_tensorflow_and_wandb_are_not_loaded(tmp_path):
 
 def test_a_missing_package_is_one_line_that_says_what_to_install(tmp_path, call, monkeypatch):
     monkeypatch.setattr("analysis.exporters.tensorboard_files.find_spec", lambda _: None)
-    message = "tensorboard is not installed. Install it with: pip install 'scorer[tensorboard]'\n"
+    message = "tensorboard is not installed. Install it with: pip install tensorboard\n"
     assert call("export", half_trained(tmp_path), *TENSORBOARD) == (1, "", message)

@@ -147,8 +147,8 @@ def test_without_a_key_one_line_says_how_to_log_in(tmp_path):
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        (PackageNotFoundError, "wandb is not installed. Install it with: pip install 'scorer[wandb]'\n"),
-        ("0.30.2", "wandb 0.30.2 is too old: it doubles rows. Install a newer one with: pip install 'scorer[wandb]'\n"),
+        (PackageNotFoundError, "wandb is not installed. Install it with: pip install 'wandb>=0.31'\n"),
+        ("0.30.2", "wandb 0.30.2 is too old: it doubles rows. Install a newer one with: pip install 'wandb>=0.31'\n"),
     ],
 )
 def test_a_missing_or_old_package_is_one_line_that_says_what_to_install(tmp_path, call, monkeypatch, found, message):
