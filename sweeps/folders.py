@@ -76,14 +76,15 @@ def _existing(sweep: str, outputs: Path) -> Path | None:
 def is_sweep_folder(folder: Path) -> bool:
     """Is `folder` a sweep's in outputs? A folder with a definition that the user wrote is none."""
     definition = folder / "sweep.yaml"
+    if not definition.exists():
+        return False
+    if not definition.is_file() or any((folder / name).is_dir() for name in ("packs", "imported")):
+        return True
     try:
         with definition.open("rb") as file:
-            frozen = file.read(len(CHECKSUM)) == CHECKSUM
-    except (FileNotFoundError, NotADirectoryError):
-        return False
+            return file.read(len(CHECKSUM)) == CHECKSUM
     except OSError:  # it is reported where it is read
         return True
-    return frozen or any((folder / name).is_dir() for name in ("packs", "imported"))
 
 
 def changes(sweep: str, folder: Path, overrides: Sequence[str] = ()) -> list[str]:

@@ -207,7 +207,7 @@ def as_storage_error(place: str) -> Iterator[None]:
         raise
     except ImportError as error:
         name = getattr(error.__cause__ or error, "name", None) or "of its driver"
-        extra = "; pip install 'scorer[postgresql]'" if name.startswith("psycopg") else ""
+        extra = "; pip install 'psycopg[binary]'" if name.startswith("psycopg") else ""
         raise StorageError(f"storage {place}: needs the Python package {name}{extra}") from None
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         raise StorageError(f"storage {place}: {_reason(error)}") from None
