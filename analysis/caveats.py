@@ -184,8 +184,13 @@ def _seeds(summary: Summary) -> Iterator[Caveat]:
 
 def _code(summary: Summary) -> Iterator[Caveat]:
     found = {run.code_version for run in summary.results.runs if run.code_version and run.config}
-    # A run without parts of the user's has no version of their package.
-    versions = sorted(one for one in found if not any(other.startswith(f"{one} with ") for other in found))
+    # Runs with different parts of the user's name different packages: each is compared with itself.
+    of_packages: dict[str, set[str]] = {}
+    for version in found:
+        ours, *users = version.split(" with ")
+        for package, one in [("", ours), *(user.split(" ", 1) for user in users)]:
+            of_packages.setdefault(package, set()).add(one)
+    versions = sorted(found) if any(len(each) > 1 for each in of_packages.values()) else sorted(found)[:1]
     if len(versions) > 1:
         yield Caveat(f"Runs of {len(versions)} code versions are mixed: {listed(versions)}.")
     elif versions and " then " in versions[0]:

@@ -6,6 +6,7 @@ would then change the numbers of all others.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
@@ -77,7 +78,12 @@ def normalization(
         tasks: all tasks of the sweep.
         baseline_curves: by task, the baseline's mean return at the steps of its curve, num_steps.
         action_set: MinAtar's; a random policy depends on it.
+
+    Raises:
+        ValueError: if there is no such scheme.
     """
+    if scheme not in get_args(Scheme):
+        raise ValueError(f"normalize: unknown scheme '{scheme}'; choose from: {', '.join(get_args(Scheme))}")
     zero, one, meaning, fallback = {}, {}, {}, []
     for task in tasks:
         known = random_return(task, action_set)

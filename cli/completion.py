@@ -1,5 +1,6 @@
 """What the shell offers after Tab: names of sweeps, variants, runs and profiles. An error offers nothing."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -27,6 +28,7 @@ def _offered(found: Callable[[typer.Context], Iterable[str]]) -> Callable[[typer
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         names: dict[str, None] = {}
+        logging.disable()
         with suppress(Exception):  # a traceback would be printed into the line that the user types
             for name in found(ctx):
                 if name.startswith(incomplete):

@@ -6,6 +6,8 @@ import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+import yaml
+
 from scorer_core.registry import FOLLOWER_OBJECTIVES
 
 PYPROJECT = """\
@@ -69,7 +71,7 @@ OBJECTIVE = '''\
 
 import torch
 
-from scorer_core.objectives import mean
+from scorer_core import objectives
 
 
 def {name}(delta, z, weight):
@@ -83,8 +85,8 @@ def {name}(delta, z, weight):
     Returns:
         The loss [], which the follower minimizes. It must not depend on values by `if` or `.item()`.
     """
-    below = torch.relu(mean(delta, weight) - delta)
-    return mean(below * below, weight)
+    below = torch.relu(objectives.mean(delta, weight) - delta)
+    return objectives.mean(below * below, weight)
 '''
 
 TEST = """\
@@ -113,6 +115,20 @@ def test_it_can_be_applied_to_many_runs_at_once():
 """
 
 
+OWN_PACKAGES = {"analysis", "cli", "objectives", "scorer", "scorer_core", "slurm", "sweeps", "tests"}
+
+
+def _is_not_text(name: str) -> bool:
+    """Is it a number or a word such as `yes` in YAML?"""
+    if yaml.safe_load(name) != name:
+        return True
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
 def files(name: str) -> dict[Path, str]:
     """The content of each file of the project `name`, by its path in the project."""
     contents = {
@@ -130,6 +146,8 @@ def fault_of_name(name: str) -> str:
     """Why `name` cannot be that of a package, a function and an objective; "" if it can."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) or keyword.iskeyword(name):
         return "is not a name for a Python package: use lower-case letters, digits and _, and begin with a letter"
+    if _is_not_text(name) or name in OWN_PACKAGES:
+        return "means something else in a definition or in scorer; choose another name"
     if name in {*FOLLOWER_OBJECTIVES, "msbe"}:
         return "is an objective of scorer; choose another name"
     spec = PathFinder.find_spec(name)

@@ -16,6 +16,7 @@ from scorer_core.support.commands import command_on
 from scorer_core.support.errors import RecordError
 from scorer_core.support.text import count, duration
 from slurm.status import SweepStatus, read_status
+from sweeps.errors import DefinitionError
 from sweeps.folders import is_sweep_folder
 
 app = App()
@@ -38,7 +39,7 @@ def list_sweeps(outputs: Outputs = DEFAULT_OUTPUTS, as_json: AsJson = False) -> 
             unread = len(status.problems) + sum(bool(pack.damage) for pack in status.packs.values())
             if unread:
                 problems.append(f"{folder.name}: {count(unread, 'damaged record')}; {command_on('status', folder)}")
-        except RecordError as error:
+        except (RecordError, DefinitionError) as error:
             problems.append(str(error))
     rows.sort(key=lambda row: -row["changed"])
     if as_json:

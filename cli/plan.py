@@ -69,7 +69,7 @@ def plan(
     means = means_for(where, loaded)
     planned = plan_for(loaded, outputs, where, means, lanes, processes=processes)
     try:
-        check_unchanged(loaded.sources)
+        check_unchanged(loaded.sources_now)
         changed = ""
     except RecordError as error:
         changed = str(error)

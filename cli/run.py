@@ -64,7 +64,7 @@ def run(
     print_estimate(planned, means)
     try:
         if planned.packs:
-            check_unchanged(loaded.sources)
+            check_unchanged(loaded.sources_now)
         planned.write()
     except RecordError as error:
         exit_with_error(str(error), USAGE)

@@ -26,7 +26,8 @@ def definition(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> tupl
     """
     try:
         loaded, outputs = folders.load(sweep, outputs, overrides)
-        check_imports(loaded.sources_now)
+        if not loaded.sources:  # those of an existing sweep are compared with their hashes before they train
+            check_imports(loaded.sources_now)
         return loaded, outputs
     except DefinitionError:
         _refuse_search(sweep, outputs)

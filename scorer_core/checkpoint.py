@@ -27,7 +27,7 @@ from scorer_core.support.errors import RecordError
 from scorer_core.support.files import WRITABLE_BY_OTHERS, NotPrivateError, open_private
 
 VERSION = 4  # 4: bits are packed (`_packed`); 3: settings and players have the names of today
-BITS, LEAST_PACKED = "bits", 4096  # elements: a small tensor is not worth the work
+BITS, LEAST_PACKED = "packed bits", 4096  # elements: a small tensor is not worth the work
 STATE = (  # the attributes of a pack that a checkpoint holds
     "vector_step", "part", "observation", "players", "memory", "episode_return", "last_return", "counted", "episodes",
     "learned", "updates_since_log", "diverged", "initial", "probe", "drift",
@@ -100,10 +100,11 @@ def _unpacked(value: Any) -> Any:
     """
     if not isinstance(value, dict):
         return value
-    if BITS not in value:
+    if value.keys() != {BITS, "shape"}:
         return {name: _unpacked(part) for name, part in value.items()}
     bits, shape = value[BITS], value.get("shape")
-    if not isinstance(bits, Tensor) or bits.dtype != torch.uint8 or bits.dim() != 1 or not isinstance(shape, list):
+    plain = isinstance(bits, Tensor) and bits.layout == torch.strided and bits.device.type == "cpu"
+    if not plain or bits.dtype != torch.uint8 or bits.dim() != 1 or not isinstance(shape, list):
         raise ValueError("packed bits are no bits")
     if not all(type(size) is int and size >= 0 for size in shape) or math.ceil(math.prod(shape) / 8) != len(bits):
         raise ValueError(f"{len(bits)} bytes of packed bits are not of the shape {shape}")

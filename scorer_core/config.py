@@ -59,14 +59,14 @@ class RunConfig(DQNSettings, PQNSettings):
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
-    task: Annotated[str, AfterValidator(check_task)] = shape(
+    task: str = shape(
         description="minatar/<game>, gymnax/<game>, or a gymnasium id with a Box observation and a Discrete action"
     )
     action_set: Literal["minimal", "full"] = shape("minimal", "MinAtar only: actions with an effect, or all six")
     total_steps: Count = shape(100_000_000, "environment steps of the whole run")
     num_envs: Size = shape(128, "environments stepped in lockstep")
 
-    algorithm: Annotated[str, one_of(ALGORITHMS)] = shape(
+    algorithm: Annotated[str, AfterValidator(lambda name: known(ALGORITHMS, name, own=False))] = shape(
         "dqn", "ddqn changes the target of dqn, dueling the head of the control network; pqn has no replay"
     )
     learner: Annotated[str, one_of({}, "default")] = shape(
@@ -146,7 +146,10 @@ class RunConfig(DQNSettings, PQNSettings):
     @model_validator(mode="before")
     @classmethod
     def _as_written(cls, values: Any) -> Any:
-        return _epsilon_settings(objective_settings(values)) if isinstance(values, Mapping) else values
+        if not isinstance(values, Mapping):
+            return values
+        sources = values.get("sources")
+        return _epsilon_settings(objective_settings(_with_places(values, sources if isinstance(sources, dict) else {})))
 
     @model_validator(mode="after")
     def _default_where_nothing_reads(self) -> Self:
@@ -155,6 +158,11 @@ class RunConfig(DQNSettings, PQNSettings):
         They were validated first: a wrong setting is an error even if it is not used.
         """
         values = vars(self)  # the model is frozen
+        if self.task not in self.sources:  # otherwise it is recorded, and may be missing here
+            try:
+                values["task"] = check_task(self.task)
+            except ValueError as error:
+                raise ValueError(f"task: {error}") from None
 
         def ignored(*names: str) -> None:
             for name in names:
@@ -184,7 +192,7 @@ class RunConfig(DQNSettings, PQNSettings):
         read = {}
         for field in PARTS:
             place = getattr(self, field)
-            if plugins.is_place(place):
+            if plugins.is_place(place) and (field != "task" or place in self.sources or plugins.is_defined(place)):
                 try:
                     read[place] = self.sources.get(place) or plugins.source_digest(place)
                 except ValueError as error:
@@ -295,6 +303,13 @@ LANE_FIELDS, SHAPE_FIELDS = (
     tuple(name for name, field in RunConfig.model_fields.items() if field.json_schema_extra == {"kind": kind})
     for kind in (Kind.LANE, Kind.SHAPE)
 )
+
+
+def _with_places(settings: Mapping[str, Any], sources: Mapping[str, Any]) -> dict[str, Any]:
+    """`settings` with each short name that `sources` records replaced by the place of the part that it was then."""
+    names = {name: place for name, place in sources.items() if isinstance(place, str) and plugins.is_place(place)}
+    written = {field: settings[field] for field in PARTS if isinstance(settings.get(field), str)}
+    return {**settings, **{field: names.get(name, name) for field, name in written.items()}}
 
 
 def unread_settings(algorithm: str) -> list[str]:

@@ -104,7 +104,9 @@ class Pack:
         self._returns: Returns | None = None  # the four tensors above
         self._functions: dict[str, Callable[..., Any]] = {}
         parts += [type(self.learner), self.coupling]
-        self._code_cache = _code_cache(self.config, parts) if device.type == "cpu" else None
+        # A function outside of scorer_core may read anything, which no key would have.
+        are_ours = all(part.__module__.startswith("scorer_core.") for part in parts)
+        self._code_cache = CodeCache(self.config.shape_id, processor()) if device.type == "cpu" and are_ours else None
 
     @property
     def env_steps(self) -> int:
@@ -360,18 +362,6 @@ def _import_parts(config: RunConfig) -> list[Any]:
     if config.leader_penalty != "none":
         parts.append(registry.part(registry.LEADER_PENALTIES, config.leader_penalty))
     return parts
-
-
-def _code_cache(config: RunConfig, parts: Iterable[Any]) -> CodeCache | None:
-    """The cache of machine code for runs of these functions; None if not all of what decides on the code is known."""
-    foreign = [part for part in parts if not part.__module__.startswith("scorer_core.")]
-    if {part.__module__ for part in foreign} - {place.partition(":")[0] for place in config.sources}:
-        return None
-    try:
-        others = plugins.code_digest(config.sources) if foreign else ""
-    except OSError:
-        return None
-    return CodeCache(config.shape_id, processor(), others)
 
 
 def set_matmul_precision(matmul: str, device: torch.device) -> None:

@@ -6,6 +6,7 @@ login node may not have what the part needs, and names are read often.
 
 import ast
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,6 @@ from pathlib import Path
 from scorer_core.support.errors import RecordError
 
 GROUP = "scorer.plugins"
-INSTALLED = {"site-packages", "dist-packages"}
 _IDENTIFIER = r"[^\W\d]\w*"
 _PLACE = re.compile(rf"{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER}")
 
@@ -71,6 +71,8 @@ def check_unchanged(sources: Mapping[str, str]) -> None:
         RecordError: if one is missing or has changed; the message names the part and its file.
     """
     for place, digest in sources.items():
+        if not is_place(place):
+            continue  # a short name
         try:
             now = source_digest(place)
         except ValueError as error:
@@ -80,6 +82,15 @@ def check_unchanged(sources: Mapping[str, str]) -> None:
                 f"{place}: {source_file(place)} has changed since these runs were planned, and the result would be"
                 " another run; plan the sweep again from its YAML file, or restore the file"
             )
+
+
+def is_defined(place: str) -> bool:
+    """Is the part at `place` defined by the file of its module?"""
+    try:
+        source_digest(place)
+    except ValueError:
+        return False
+    return True
 
 
 @cache
@@ -105,7 +116,7 @@ def packages(parts: Iterable[str]) -> dict[str, Path]:
         RecordError: if one is not found, or is a namespace package over several folders.
     """
     found = {}
-    for place in sorted(parts):
+    for place in filter(is_place, sorted(parts)):
         top = place.partition(":")[0].partition(".")[0]
         spec = _spec(top)
         if top == __name__.partition(".")[0] or top in found:
@@ -118,42 +129,45 @@ def packages(parts: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def code_digest(parts: Iterable[str]) -> str:
-    """A hash of all code that may change what the users' `parts` compute: an import may be anywhere in it.
+def package_files(place: Path) -> dict[Path, Path]:
+    """The files of a package's folder and of linked ones in it, by path; no hidden files, no compiled Python."""
+    found: dict[Path, Path] = {}
+    seen: set[str] = set()
+    for folder, inside, files in os.walk(place, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link to a folder above
+            inside.clear()
+            continue
+        seen.add(real)
+        inside[:] = sorted(name for name in inside if name[0] != "." and name != "__pycache__")
+        for name in sorted(files):
+            if name[0] != "." and (Path(folder) / name).is_file():
+                found[(Path(folder) / name).relative_to(place)] = Path(folder) / name
+    return found
 
-    That is their packages, each loaded module that is in no installed package, and the names and versions of the
-    installed ones.
 
-    Raises:
-        RecordError: if a package is not found.
-        OSError: if a file cannot be read.
-    """
-    files = {
-        file for place in packages(parts).values() for file in ([place] if place.is_file() else place.rglob("*.py"))
-    }
-    installed = (sys.prefix, sys.base_prefix, str(Path(__file__).parent))
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None) or ""
-        is_installed = file.startswith(installed) or INSTALLED & {*Path(file).parts}
-        if (
-            file.endswith(".py") and not is_installed and Path(file).is_absolute()
-        ):  # torch names files that do not exist
-            files.add(Path(file).resolve())
-    versions = (entry.name for folder in map(Path, sys.path) if folder.is_dir() for entry in folder.glob("*.dist-info"))
-    digest = hashlib.sha256(repr(sorted(versions)).encode())
-    for file in sorted(files):
-        digest.update(str(file).encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
+def interpreter() -> list[str]:
+    """The command of a Python that imports nothing from the current folder, unless scorer itself is there."""
+    here = Path(__file__).resolve().parent.parent
+    return [sys.executable, *([] if Path.cwd().resolve() == here else ["-P"])]
 
 
 def _spec(module: str) -> ModuleSpec | None:
     """Where Python would import `module` from. `importlib.util.find_spec` would import the packages above it."""
-    found, path, name = None, None, ""
+    found: ModuleSpec | None = None
+    path: list[str] | None = None
+    name = ""
     for part in module.split("."):
         name = f"{name}.{part}" if name else part
-        specs = (finder.find_spec(name, path) for finder in sys.meta_path)
-        found = next((spec for spec in specs if spec is not None), None)
+        try:
+            specs = (finder.find_spec(name, path) for finder in sys.meta_path)
+            found = next((spec for spec in specs if spec is not None), None)
+            folders = list((found.submodule_search_locations if found else None) or [])
+        except KeyError:  # a namespace package in another one, which Python finds only after an import of the outer one
+            folders = [str(Path(above) / part) for above in path or () if (Path(above) / part).is_dir()]
+            found = ModuleSpec(name, None, is_package=True)
+            found.submodule_search_locations = folders
         if found is None:
             return None
-        path = found.submodule_search_locations or []
+        path = folders
     return found

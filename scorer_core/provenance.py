@@ -134,13 +134,11 @@ def user_code(parts: Collection[str]) -> dict[str, dict[str, Any]]:
     Raises:
         RecordError: if one is not found.
     """
-    return {top: code_version(place) for top, place in plugins.packages(parts).items()}
+    return {top: _tree_version(place) for top, place in plugins.packages(parts).items()}
 
 
 def code_version(source: Path) -> dict[str, Any]:
     """`git_commit` and `git_diff` of the tree at `source`; of a saved copy, those of the tree it was copied from.
-
-    `source` may also be one file of a tree.
 
     `git_diff` is a patch: the changes of tracked files, then the untracked code files (`CODE_SUFFIXES`) that
     .gitignore does not name. If git does not give one of them, it is None and `git_error` is the reason in one line.
@@ -149,6 +147,11 @@ def code_version(source: Path) -> dict[str, Any]:
     saved = read_record(source / SNAPSHOT, CodeVersion)
     if saved is not None:
         return saved.model_dump(exclude_unset=True) | {"git_diff": saved.git_diff and mask(saved.git_diff)}
+    return _tree_version(source)
+
+
+def _tree_version(source: Path) -> dict[str, Any]:
+    """`code_version` of what is at `source` itself, a folder or one file."""
     commit: str | None = None
     try:
         commit = _commit(source)

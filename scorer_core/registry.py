@@ -167,15 +167,25 @@ def schedule(name: str) -> Schedule:
     return SCHEDULES.get(name) or Schedule(name, None, tuple(every))
 
 
-def known(table: Mapping[str, Any], name: str) -> str:
+def known(table: Mapping[str, Any], name: str, own: bool = True) -> str:
     """`name` itself if `table` has it or it is the place of the user's own part; of a short name, its place.
 
+    The place of a function in `table` becomes its name there: both are the same run.
+
     Raises:
-        ValueError: if it is none of these.
+        ValueError: if it is none of these, or the user's own although it may not be (`own`).
     """
-    if name in table or plugins.is_place(name):
+    if name in table:
         return name
-    if name in plugins.short_names():
-        return plugins.short_names()[name]
+    names = ", ".join(table)
+    if not own:
+        raise ValueError(f"unknown name '{name}'; choose from: {names}; your own class is a `learner`")
+    place = plugins.short_names().get(name, name)
+    if place != name and not plugins.is_place(place):
+        raise ValueError(
+            f"'{name}' is registered as '{place}' in the group {plugins.GROUP}, not as package.module:name"
+        )
+    if plugins.is_place(place):
+        return next((known for known, there in table.items() if there == place), place)
     names = ", ".join([*table, *plugins.short_names()])
     raise ValueError(f"unknown name '{name}'; choose from: {names}; or give your own, package.module:name")

@@ -1,6 +1,6 @@
 """The cells of a sweep's grid (variant x task), which of them `exclude` removes, and when settings are equal."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,15 @@ def has_values(variant: Variant, wanted: Settings) -> bool:
     """Does `variant` have all values that `wanted`, such as `{ratio: 1}`, names?"""
     actual = dict(variant.point) | {"variant": variant.base_name}
     return all(field in actual and _equal(actual[field], value) for field, value in wanted.items())
+
+
+def texts(value: Any) -> Iterator[str]:
+    """All texts in `value`, at any depth; keys of mappings are not among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from texts(part)
 
 
 def contains_mapping(value: Any) -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, field_validator, model_validator
 
+from scorer_core import plugins
 from scorer_core.config import LANE_FIELDS, SHAPE_FIELDS
 from scorer_core.envs.tasks import check_task
 from scorer_core.fields import Count, Number, Seed
@@ -53,7 +54,7 @@ class Sweep(BaseModel):
     name: FolderName
     question: Text
     paper: Text | None = None
-    tasks: Annotated[list[Annotated[Name, AfterValidator(check_task)]], Field(min_length=1)]
+    tasks: Annotated[list[Name], Field(min_length=1)]
     total_steps: Count
     seeds: Annotated[list[Seed], Field(min_length=1)]
     base: Settings = {}
@@ -107,6 +108,16 @@ class Sweep(BaseModel):
             if times > 1:
                 raise ValueError(f"duplicate value {value}")
         return values
+
+    @model_validator(mode="after")
+    def _tasks_exist(self) -> Self:
+        for i, task in enumerate(self.tasks):
+            if task not in self.sources:  # otherwise it is recorded, and may be missing here
+                try:
+                    self.tasks[i] = check_task(task)
+                except ValueError as error:
+                    raise ValueError(f"tasks.{i}: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _settings_are_known(self) -> Self:
@@ -210,8 +221,16 @@ class Sweep(BaseModel):
 
     @cached_property
     def sources_now(self) -> dict[str, str]:
-        """The hash of each of the user's own parts that the runs name: as frozen, or else as it is now."""
-        return {place: digest for run in self.first_runs for place, digest in run.config.sources.items()}
+        """The hash of each of the user's own parts that the runs name: as frozen, or else as it is now.
+
+        And the place of each short name that the definition uses.
+        """
+        places = {place: digest for run in self.first_runs for place, digest in run.config.sources.items()}
+        if not places:
+            return {}
+        known = {**plugins.short_names(), **self.sources}
+        written = set(cells.texts(self.model_dump(exclude={"question", "paper", "sources"})))
+        return places | {name: known[name] for name in sorted(written & known.keys()) if known[name] in places}
 
     @cached_property
     def grid_variants(self) -> list[Variant]:

@@ -23,9 +23,8 @@ def sweep_folder(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> Pa
         DefinitionError: if the definition cannot be read, or there is no such sweep.
     """
     renamed = any(override.startswith("name=") for override in overrides)
-    for folder in () if renamed else (Path(sweep), outputs / sweep):
-        if is_sweep_folder(folder):
-            return folder.resolve()
+    for folder in () if renamed else _places(sweep, outputs):
+        return folder.resolve()
     if Path(sweep).suffix or is_definition(sweep):
         raw, read = loading.read(sweep, overrides)
         try:
@@ -67,10 +66,16 @@ def source(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> str:
 
 def _existing(sweep: str, outputs: Path) -> Path | None:
     """The folder whose frozen definition `load` reads; None if it reads a built-in name or a YAML file."""
-    for folder in (Path(sweep), *(() if is_definition(sweep) else (outputs / sweep,))):
-        if is_sweep_folder(folder):
-            return folder.resolve()
-    return None
+    outside = is_definition(sweep)
+    return next((folder.resolve() for folder in _places(sweep, outputs) if not outside or folder == Path(sweep)), None)
+
+
+def _places(sweep: str, outputs: Path) -> Iterator[Path]:
+    """The folders of a sweep that `sweep` may mean: a path, or a name in `outputs`."""
+    if is_sweep_folder(Path(sweep)):
+        yield Path(sweep)
+    if (outputs / sweep / "sweep.yaml").exists():
+        yield outputs / sweep
 
 
 def is_sweep_folder(folder: Path) -> bool:

@@ -80,7 +80,8 @@ def left_out(
         finished = {pack: rest for pack, all_runs in finished.items() if (rest := all_runs - runs.get(pack, set()))}
         lines.append(
             f"{_subject(runs, 'finished')} stale, because {', '.join(places)} has changed since: "
-            f"{_in_words(runs, now, names)}. These runs are trained again with the function as it is now"
+            f"{_in_words(runs, now, names)}. `scorer run` and `scorer submit` train them again, with the function "
+            "as it is now"
         )
     if finished:
         lines.append(

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from scorer_core.config import RunConfig
+from scorer_core import plugins
+from scorer_core.config import PARTS, RunConfig
 from scorer_core.fields import Count, Number
 from scorer_core.support.commands import command
 from sweeps import loading, old_names
@@ -289,17 +290,43 @@ def parse(raw: Mapping[str, Any], source: str) -> Search:
     except ValidationError as error:
         raise DefinitionError(f"{source}: {one_line(error)}") from None
     try:
+        search = search.model_copy(update={"sources": _sources(search)})
         shapes = search.sweep({"base": {}})
-        sources = dict(shapes.sources_now)
         for field, dimension in search.space.items():
             given = {other: values[0] for other, values in dimension.when.items()}
             ends = {shortened(_shown({field: end}), 60): given | {field: end} for end in dimension.ends}
-            sources |= search.sweep(ends).sources_now
-        search = search.model_copy(update={"seeds": shapes.seeds, "sources": sources})
+            search.sweep(ends)
+        search = search.model_copy(update={"seeds": shapes.seeds})
         search.check_pruning()
     except DefinitionError as error:
         raise DefinitionError(f"{source}: {str(error).removeprefix(f'search {search.name}: ')}") from None
     return search
+
+
+def _sources(search: Search) -> dict[str, str]:
+    """The hash of each of the user's own parts that a trial may have, and the place of each short name.
+
+    As frozen, or else as it is now. A part counts also where a trial does not read it: another trial may.
+
+    Raises:
+        DefinitionError: if a part is not found.
+    """
+    found: dict[str, str] = {}
+    known = {**plugins.short_names(), **search.sources}
+    for field in PARTS:
+        values = search.tasks if field == "task" else [search.base.get(field)]
+        values = [*values, *(search.space[field].values if field in search.space else [])]
+        for name in (value for value in values if isinstance(value, str)):
+            place = known.get(name, name) if not plugins.is_place(name) else name
+            if not plugins.is_place(place) or (field == "task" and not plugins.is_defined(place)):
+                continue
+            try:
+                found[place] = search.sources.get(place) or plugins.source_digest(place)
+            except ValueError as error:
+                raise DefinitionError(f"{field}: {error}") from None
+            if name != place:
+                found[name] = place
+    return dict(sorted(found.items()))
 
 
 def dump(search: Search) -> str:

@@ -2,10 +2,10 @@
 
 import logging
 import subprocess
-import sys
 from collections.abc import Iterable
 
-from scorer_core.plugins import source_file
+from scorer_core.plugins import interpreter, is_place, packages, source_file
+from scorer_core.support.errors import RecordError
 from scorer_core.support.waiting import waiting
 from sweeps.errors import DefinitionError
 
@@ -35,14 +35,18 @@ def check_imports(parts: Iterable[str]) -> None:
     Raises:
         DefinitionError: if one cannot be imported, or is no function or class; one line that names it.
     """
-    parts = list(parts)
+    parts = [place for place in parts if is_place(place)]
     if not parts:
         return
-    for place in parts:
-        log.warning("part %s: imports %s", place, source_file(place))
+    try:
+        packages(parts)
+        for place in parts:
+            log.warning("part %s: imports %s", place, source_file(place))
+    except (RecordError, ValueError) as error:
+        raise DefinitionError(str(error)) from None
     with waiting(f"the import of {', '.join(parts)}"):
         child = subprocess.run(
-            [sys.executable, "-c", IMPORT, *parts], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+            [*interpreter(), "-c", IMPORT, *parts], stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
             errors="replace", check=False,
         )  # fmt: skip
     if child.returncode == FAULT:

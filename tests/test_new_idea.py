@@ -30,7 +30,10 @@ def test_a_project_s_own_tests_pass_and_its_names_fit_together(name, tmp_path):
     assert yaml.safe_load((tmp_path / "sweep.yaml").read_text())["variants"][name] == {"follower_objective": name}
 
 
-@pytest.mark.parametrize("name", ["Half", "my-idea", "2fast", "", "class", "a" * 41, "../up", "torch", "json", "norm"])
+@pytest.mark.parametrize(
+    "name",
+    ["Half", "my-idea", "2fast", "", "class", "a" * 41, "../up", "torch", "json", "norm", "yes", "null", "nan", "cli"],
+)
 def test_a_name_that_cannot_be_a_package_or_is_taken_is_refused(name, call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, told = call("new", "idea", name)
@@ -80,7 +83,9 @@ def test_a_new_idea_becomes_a_report_and_an_edited_one_stale_runs(scorer, tmp_pa
     assert "half minus variance" in " ".join(out.split())
     assert "half" in (tmp_path / "outputs/half/report/report.html").read_text()
     function = tmp_path / "half/src/half/objective.py"
-    function.write_text(function.read_text().replace("mean(delta, weight) - delta", "delta - mean(delta, weight)"))
+    function.write_text(
+        function.read_text().replace("objectives.mean(delta, weight) - delta", "delta - objectives.mean(delta, weight)")
+    )
     code, out, err = scorer("plan", "half/sweep.yaml", *SHORT)
     assert code == 0, err
     shown = " ".join(out.split())

@@ -27,8 +27,6 @@ def check_task(task: str) -> str:
     task = plugins.short_names().get(task, task)
     family, _, game = task.partition("/")
     if family not in SUITES:
-        if plugins.is_place(task):
-            plugins.source_digest(task)
         module, colon, _ = task.partition(":")
         if colon and module not in sys.modules:
             log.warning("task %s: imports the module %s (%s)", task, module, _place(module))
@@ -58,7 +56,8 @@ def observation_space(task: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the environment raises, sys.exit() included
-        unknown = _id(task) not in gymnasium.registry and not plugins.is_place(task)
+        own = plugins.is_place(task) and plugins.is_defined(task)
+        unknown = _id(task) not in gymnasium.registry and not own
         if isinstance(error, gymnasium.error.Error | ModuleNotFoundError) and unknown:
             families = ", ".join(f"{family}/<game>" for family in SUITES)
             raise ValueError(
@@ -75,7 +74,7 @@ def make(task: str) -> Any:
     import gymnasium
     from gymnasium.envs.registration import EnvSpec
 
-    if plugins.is_place(task):
+    if plugins.is_place(task) and plugins.is_defined(task):  # otherwise it is an id without a version
         return gymnasium.make(EnvSpec(_id(task), entry_point=task))
     if task.partition("/")[0] == "MinAtar" and task not in gymnasium.registry:  # it registers its games on request
         import minatar.gym

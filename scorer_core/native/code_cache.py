@@ -44,13 +44,12 @@ class CodeCache:
     """The code of one kind of run on one kind of processor.
 
     Args:
-        shape_id: of the runs.
+        shape_id: of the runs. All parts that they name must be in scorer_core: the key has no other source.
         processor: name and features of the CPU, as LLVM knows them.
-        others: a hash of all code outside of scorer_core that the runs use.
     """
 
-    def __init__(self, shape_id: str, processor: str, others: str = ""):
-        parts = [shape_id, processor, others, platform.machine(), platform.libc_ver(), platform.python_version()]
+    def __init__(self, shape_id: str, processor: str):
+        parts = [shape_id, processor, platform.machine(), platform.libc_ver(), platform.python_version()]
         parts += [version(package) for package in ("torch", "llvmlite")]
         self._base = None if SOURCE is None else SOURCE.copy()
         if self._base:

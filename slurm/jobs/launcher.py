@@ -5,12 +5,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from scorer_core.plugins import interpreter
 from scorer_core.records import PackFolder
 from scorer_core.support.cores import usable_cores
 from scorer_core.support.errors import RecordError
@@ -121,7 +121,7 @@ class Launcher:
 
     def _start(self, outcome: LaunchState, folder: PackFolder, slot: Slot) -> None:
         self._states[folder] = _state(folder)
-        command = [sys.executable, "-m", "slurm.jobs.train_pack", str(folder.path), *self._options]
+        command = [*interpreter(), "-m", "slurm.jobs.train_pack", str(folder.path), *self._options]
         command += [f"--core-share={self._core_share:g}"]
         self._children[folder] = slot.start(command)
         outcome.running[folder] = slot

@@ -24,6 +24,7 @@ from typing import Any
 from scorer_core import compile_cache
 from scorer_core.compiler import compiler_fault
 from scorer_core.devices import DeviceError, use_device
+from scorer_core.plugins import interpreter
 from scorer_core.provenance import provenance
 from scorer_core.records import PackFolder
 from scorer_core.support import streams
@@ -87,7 +88,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return FAILED
     if HALVED in codes and not arguments.record_kill and not stop_signals:
-        os.execv(sys.executable, [sys.executable, "-m", "slurm.jobs.train_pack", *sys.argv[1:]])
+        os.execv(sys.executable, [*interpreter(), "-m", "slurm.jobs.train_pack", *sys.argv[1:]])
     return INTERRUPTED if {INTERRUPTED, HALVED} & set(codes) else max(codes)
 
 
@@ -166,14 +167,14 @@ def attempt(folder: PackFolder, arguments: argparse.Namespace, arrived: float = 
 
 
 def _message(folder: PackFolder, error: BaseException) -> str:
-    """Why an attempt failed, in one line that names the task or a file."""
+    """Why an attempt failed, in one line that names the task and the user's parts, or a file."""
     if isinstance(error, RecordError):
         return reason(error)
     try:
-        task = folder.configs()[0].task
+        config = folder.configs()[0]
     except RecordError as unreadable:
         return f"{reason(error)}; {unreadable}"
-    return f"{task}: {reason(error)}"
+    return f"{', '.join(dict.fromkeys([config.task, *config.sources]))}: {reason(error)}"
 
 
 def record_kill(folder: PackFolder, number: int) -> int:

@@ -43,10 +43,7 @@ def user_files(packages: Mapping[str, Path]) -> dict[Path, Path]:
         if place.is_file():
             found[Path(place.name)] = place
             continue
-        for path in sorted(place.rglob("*")):
-            inside = path.relative_to(place)
-            if path.is_file() and not any(part.startswith(".") or part == "__pycache__" for part in inside.parts):
-                found[top / inside] = path
+        found |= {top / inside: path for inside, path in plugins.package_files(place).items()}
     size = sum(path.stat().st_size for path in found.values())
     if size > MOST_USER_BYTES:
         folders = ", ".join(str(place) for place in packages.values())

@@ -416,11 +416,11 @@ def test_a_checkpoint_of_version_3_without_packed_bits_is_restored(monkeypatch):
 @pytest.mark.parametrize(
     "forged",
     [
-        {"bits": torch.zeros(3, dtype=torch.uint8), "shape": [100]},
-        {"bits": torch.zeros(3, dtype=torch.uint8), "shape": [-1, 20]},
-        {"bits": torch.zeros(3), "shape": [20]},
-        {"bits": torch.zeros(3, dtype=torch.uint8), "shape": "20"},
-        {"bits": 3, "shape": [20]},
+        {"packed bits": torch.zeros(3, dtype=torch.uint8), "shape": [100]},
+        {"packed bits": torch.zeros(3, dtype=torch.uint8), "shape": [-1, 20]},
+        {"packed bits": torch.zeros(3), "shape": [20]},
+        {"packed bits": torch.zeros(3, dtype=torch.uint8), "shape": "20"},
+        {"packed bits": 3, "shape": [20]},
     ],
     ids=str,
 )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from scorer_core import plugins
 from scorer_core.config import RunConfig
 from scorer_core.identity import run_id
+from scorer_core.provenance import user_code
 from scorer_core.support.errors import RecordError
 
 SEMIVARIANCE = """\
@@ -146,12 +147,40 @@ def test_a_user_s_schedule_may_read_the_settings_of_all_schedules(package):
     assert len(ids) == 5
 
 
-def test_cached_machine_code_has_the_hash_of_everything_the_part_may_import(package):
-    parts = ["mine.objective:below"]
-    before = plugins.code_digest(parts)
-    assert plugins.code_digest(parts) == before
-    (package / "helpers.py").write_text("def square(x):\n    return x**2\n")
-    after = plugins.code_digest(parts)
-    assert after != before
-    (package.parent / "other-1.0.dist-info").mkdir()
-    assert plugins.code_digest(parts) != after
+def test_a_module_in_no_package_and_a_package_with_any_file_have_a_version(package, tmp_path):
+    (tmp_path / "alone.py").write_text("def f():\n    pass\n")
+    (package / "snapshot.json").write_text("data of the user's")
+    assert user_code(["alone:f", "mine.objective:below"]).keys() == {"alone", "mine"}
+    assert plugins.packages(["alone:f"]) == {"alone": tmp_path / "alone.py"}
+
+
+def test_parts_in_nested_namespace_folders_are_found(package):
+    (package.parent / "space" / "inner").mkdir(parents=True)
+    (package.parent / "space" / "inner" / "parts.py").write_text("def f():\n    pass\n")
+    importlib.invalidate_caches()
+    assert config(follower_objective="space.inner.parts:f").sources.keys() == {"space.inner.parts:f"}
+
+
+def test_a_package_s_files_include_linked_folders_once(package):
+    (package / "linked").symlink_to(package / "deep")
+    (package / "up").symlink_to(package)
+    files = {str(path) for path in plugins.package_files(package)}
+    assert "deep/coupling.py" in files or "linked/coupling.py" in files
+    assert len(files) < 12
+
+
+def test_the_place_of_a_built_in_part_is_the_same_run_as_its_name():
+    assert config(follower_objective="scorer_core.objectives:norm_loss").run_id == (
+        config(follower_objective="norm").run_id
+    )
+
+
+@pytest.mark.usefixtures("package")
+def test_an_algorithm_of_the_user_s_is_refused_with_the_setting_for_it():
+    with pytest.raises(ValidationError, match="your own class is a `learner`"):
+        config(algorithm="mine.objective:below")
+
+
+def test_a_recorded_short_name_means_the_part_that_it_was_then():
+    recorded = {"below": "gone.module:below", "gone.module:below": "0" * 16}
+    assert config(follower_objective="below", sources=recorded).sources == {"gone.module:below": "0" * 16}
