@@ -23,7 +23,7 @@ from slurm.jobs.train_packs import slots
 from tests.slurm.test_job import CONFIGS, SETTINGS, computed, finish, same_metrics, wait_for
 
 TOKENS = "GPU-1a,MIG-2b"  # verbatim: an index would not do for MIG
-LONG = 8_000  # steps of a pack that is interrupted
+LONG = 40_000  # steps of a pack that is interrupted
 SHORT = 160  # of one that only comes to its end: it has no update, which takes seconds to trace
 
 
