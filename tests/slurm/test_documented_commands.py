@@ -129,7 +129,8 @@ class Reader:
 
 
 def as_typed(command: str, reader: Reader) -> str:
-    """The command with the reader's own ids in place of those on the page, and `-y` where it would ask."""
+    """The command with the reader's own ids in place of those on the page, few trials, and `-y` where it would ask."""
+    command = command.replace("--trials 200", "--trials 6")
     command = command.replace(" 83dc", f" {reader.a_run()}" if "83dc" in command else "").replace("SWEEP", "my-sweep")
     command = f"{command} {SMALLER}" if "first.yaml" in command or "half/sweep.yaml" in command else command
     return f"{command} -y" if command.startswith(("scorer clean", "scorer cancel", "scorer resume")) else command
