@@ -149,3 +149,6 @@ def test_every_command_of_the_pages_works_as_written(reader):
             reader.types(as_typed(command, reader))
             if command.startswith("scorer submit") and not {"--dry-run", "--after"} & {*command.split()}:
                 wait_for(reader.has_no_jobs)  # the page goes on when they have ended
+        if page == "cluster":  # jobs that wait for an hour; the next pages are about a finished sweep
+            reader.cluster.cancel_all()
+            reader.types("scorer run my-sweep.yaml")
