@@ -6,8 +6,6 @@ import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-import yaml
-
 from scorer_core.registry import FOLLOWER_OBJECTIVES
 
 PYPROJECT = """\
@@ -119,14 +117,8 @@ OWN_PACKAGES = {"analysis", "cli", "objectives", "scorer", "scorer_core", "slurm
 
 
 def _is_not_text(name: str) -> bool:
-    """Is it a number or a word such as `yes` in YAML?"""
-    if yaml.safe_load(name) != name:
-        return True
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True
+    """Does YAML or Python read it as a number, a truth value or nothing?"""
+    return name in {"true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "infinity"}
 
 
 def files(name: str) -> dict[Path, str]:
