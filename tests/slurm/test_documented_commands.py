@@ -1,4 +1,4 @@
-"""Every `scorer` command in README.md and docs/ is executed as it is written, on a real Slurm, in reading order.
+"""Every `scorer` command in README.md and the pages of docs/ that PAGES lists is executed as it is written, on a real Slurm, in reading order.
 
 The definitions that the commands name are replaced by small ones: a file in the current folder wins over a built-in
 sweep of its name.
@@ -21,7 +21,7 @@ from tests.slurm.workplace import PROFILE, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 ROOT = Path(__file__).parent.parent.parent
-PAGES = ("README", "tutorial", "sweeps", "cluster", "results", "api", "exporting", "extending", "findings", "records")
+PAGES = ("README", "tutorial", "sweeps", "cluster", "results", "api", "exporting", "extending")
 SMALL: dict[str, Any] = {
     "question": "?", "tasks": ["minatar/breakout"], "total_steps": 4_000, "seeds": 2, "baseline": "dqn",
     "base": {"num_envs": 8, "update_every": 8, "learning_starts": 200, "batch_size": 16, "replay_size": 1_600,
@@ -36,7 +36,6 @@ SMALLER = "-s total_steps=4000 -s base.log_points=10"  # for a command that name
 # What a reader does elsewhere before this command.
 BEFORE = {
     "scorer submit next.yaml": "scorer submit my-sweep.yaml -s seeds=4 --profile later",
-    "scorer search show ratio_search --against": "scorer search ratio_search",
     "scorer new idea half": "rm -rf half",
     "scorer run half/sweep.yaml": f"{shlex.quote(sys.executable)} -m pip install --quiet --no-deps "
     "--no-build-isolation --target lib ./half",
