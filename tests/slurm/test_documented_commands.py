@@ -1,4 +1,4 @@
-"""Every `scorer` command in README.md and the pages of docs/ that PAGES lists is executed as it is written, on a real Slurm, in reading order.
+"""The `scorer` commands of README.md and of the pages in PAGES, executed as written, on a real Slurm, in reading order.
 
 The definitions that the commands name are replaced by small ones: a file in the current folder wins over a built-in
 sweep of its name.
