@@ -113,12 +113,8 @@ def test_it_can_be_applied_to_many_runs_at_once():
 """
 
 
-OWN_PACKAGES = {"analysis", "cli", "objectives", "scorer", "scorer_core", "slurm", "sweeps", "tests"}
-
-
-def _is_not_text(name: str) -> bool:
-    """Does YAML or Python read it as a number, a truth value or nothing?"""
-    return name in {"true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "infinity"}
+OF_SCORER = {"analysis", "cli", "objectives", "scorer", "scorer_core", "slurm", "sweeps", "tests"}
+NO_TEXT = {"true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "infinity"}  # in YAML or Python
 
 
 def files(name: str) -> dict[Path, str]:
@@ -138,7 +134,7 @@ def fault_of_name(name: str) -> str:
     """Why `name` cannot be that of a package, a function and an objective; "" if it can."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) or keyword.iskeyword(name):
         return "is not a name for a Python package: use lower-case letters, digits and _, and begin with a letter"
-    if _is_not_text(name) or name in OWN_PACKAGES:
+    if name in OF_SCORER | NO_TEXT:
         return "means something else in a definition or in scorer; choose another name"
     if name in {*FOLLOWER_OBJECTIVES, "msbe"}:
         return "is an objective of scorer; choose another name"

@@ -102,9 +102,9 @@ def _unpacked(value: Any) -> Any:
         return value
     if value.keys() != {BITS, "shape"}:
         return {name: _unpacked(part) for name, part in value.items()}
-    bits, shape = value[BITS], value.get("shape")
-    plain = isinstance(bits, Tensor) and bits.layout == torch.strided and bits.device.type == "cpu"
-    if not plain or bits.dtype != torch.uint8 or bits.dim() != 1 or not isinstance(shape, list):
+    bits, shape = value[BITS], value["shape"]
+    is_dense = isinstance(bits, Tensor) and bits.layout == torch.strided and bits.device.type == "cpu"
+    if not is_dense or bits.dtype != torch.uint8 or bits.dim() != 1 or not isinstance(shape, list):
         raise ValueError("packed bits are no bits")
     if not all(type(size) is int and size >= 0 for size in shape) or math.ceil(math.prod(shape) / 8) != len(bits):
         raise ValueError(f"{len(bits)} bytes of packed bits are not of the shape {shape}")

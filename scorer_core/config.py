@@ -191,12 +191,8 @@ class RunConfig(DQNSettings, PQNSettings):
         """The hash of each file of the user's that defines a part of this run: as given, or else of the file today."""
         read = {}
         for field in PARTS:
-            place = getattr(self, field)
-            if plugins.is_place(place) and (field != "task" or place in self.sources or plugins.is_defined(place)):
-                try:
-                    read[place] = self.sources.get(place) or plugins.source_digest(place)
-                except ValueError as error:
-                    raise ValueError(f"{field}: {error}") from None
+            if digest := plugins.source_of(field, place := getattr(self, field), self.sources):
+                read[place] = digest
         return dict(sorted(read.items()))
 
     @model_validator(mode="after")

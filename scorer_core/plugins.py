@@ -84,6 +84,24 @@ def check_unchanged(sources: Mapping[str, str]) -> None:
             )
 
 
+def source_of(field: str, name: str, recorded: Mapping[str, str]) -> str | None:
+    """The hash of the file of the user's part that the setting `field` names: as `recorded`, or else of the file today.
+
+    None if `name` is no part of the user's: a task may also be an id of gymnasium, "module:Name".
+
+    Raises:
+        ValueError: if its file is not found; the message names the field.
+    """
+    if name in recorded:
+        return recorded[name]
+    if not is_place(name) or (field == "task" and not is_defined(name)):
+        return None
+    try:
+        return source_digest(name)
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
+
+
 def is_defined(place: str) -> bool:
     """Is the part at `place` defined by the file of its module?"""
     try:

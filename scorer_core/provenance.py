@@ -199,9 +199,8 @@ def _commit(source: Path) -> str:
     commit = _git(source, "rev-parse", "HEAD").strip()
     if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
         raise GitError(f"git printed {commit[:60]!r} instead of a commit")
-    if not _git(
-        source, "ls-files", "-z", "--", *_inside(source)
-    ):  # for example a package that was installed below somebody's repository
+    # For example a package that was installed below somebody's repository has none.
+    if not _git(source, "ls-files", "-z", "--", *_inside(source)):
         raise GitError(f"no file in {source} is in a git repository")
     return commit
 

@@ -109,6 +109,14 @@ class PackFolder:
         """The tasks of the runs, not checked: no environment is imported."""
         return sorted({str(settings.get("task")) for settings in self._pack(PackRecord).runs.values()})
 
+    def sources(self) -> dict[str, str]:
+        """The hash of the file of each part of the user's (RunConfig.sources), not checked: no part is looked for."""
+        found: dict[str, str] = {}
+        for settings in self._pack(PackRecord).runs.values():
+            recorded = settings.get("sources")
+            found |= recorded if isinstance(recorded, dict) else {}
+        return found
+
     def known_runs(self) -> set[str]:
         """The run ids of a pack that may be damaged, from the first record that can be read; empty if none can."""
         with suppress(RecordError):

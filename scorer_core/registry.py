@@ -163,8 +163,10 @@ def coupling(name: str) -> Coupling:
 
 def schedule(name: str) -> Schedule:
     """The schedule in the table, or the user's function `name`, which may read the settings of all schedules."""
+    if name in SCHEDULES:
+        return SCHEDULES[name]
     every = dict.fromkeys(setting for known in SCHEDULES.values() for setting in known.settings)
-    return SCHEDULES.get(name) or Schedule(name, None, tuple(every))
+    return Schedule(name, None, tuple(every))
 
 
 def known(table: Mapping[str, Any], name: str, own: bool = True) -> str:
@@ -177,9 +179,8 @@ def known(table: Mapping[str, Any], name: str, own: bool = True) -> str:
     """
     if name in table:
         return name
-    names = ", ".join(table)
     if not own:
-        raise ValueError(f"unknown name '{name}'; choose from: {names}; your own class is a `learner`")
+        raise ValueError(f"unknown name '{name}'; choose from: {', '.join(table)}; your own class is a `learner`")
     place = plugins.short_names().get(name, name)
     if place != name and not plugins.is_place(place):
         raise ValueError(

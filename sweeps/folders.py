@@ -23,7 +23,7 @@ def sweep_folder(sweep: str, outputs: Path, overrides: Sequence[str] = ()) -> Pa
         DefinitionError: if the definition cannot be read, or there is no such sweep.
     """
     renamed = any(override.startswith("name=") for override in overrides)
-    for folder in () if renamed else _places(sweep, outputs):
+    if not renamed and (folder := next(_places(sweep, outputs), None)):
         return folder.resolve()
     if Path(sweep).suffix or is_definition(sweep):
         raw, read = loading.read(sweep, overrides)
@@ -96,8 +96,8 @@ def changes(sweep: str, folder: Path, overrides: Sequence[str] = ()) -> list[str
     """The keys in which a built-in name or YAML file differs from the definition frozen in `folder` (outputs/<sweep>).
 
     For example `seeds` or `base.gamma (0.99, now 0.95)`, and the user's own parts whose files have changed; `overrides`
-    apply to both. `question` and `paper` are not
-    compared: no run and no score depends on them. Empty for an existing sweep, or if a definition is not valid.
+    apply to both. `question` and `paper` are not compared: no run and no score depends on them. Empty for an existing
+    sweep, or if a definition is not valid.
     """
     kept = folder / "sweep.yaml"
     if not is_definition(sweep) or is_sweep_folder(Path(sweep)) or not kept.exists():
@@ -107,7 +107,8 @@ def changes(sweep: str, folder: Path, overrides: Sequence[str] = ()) -> list[str
         before, now = (
             found.model_dump(exclude={"name", "question", "paper", "sources"}) for found in (frozen, written)
         )
-        sources = written.sources_now
+        # Without parts of the user's, the grid is not expanded only for this.
+        sources = written.sources_now if frozen.sources else {}
     except (ValidationError, DefinitionError):
         return []
     changed = [place for place, digest in frozen.sources.items() if sources.get(place, digest) != digest]

@@ -317,15 +317,13 @@ def _sources(search: Search) -> dict[str, str]:
         values = search.tasks if field == "task" else [search.base.get(field)]
         values = [*values, *(search.space[field].values if field in search.space else [])]
         for name in (value for value in values if isinstance(value, str)):
-            place = known.get(name, name) if not plugins.is_place(name) else name
-            if not plugins.is_place(place) or (field == "task" and not plugins.is_defined(place)):
-                continue
+            place = name if plugins.is_place(name) else known.get(name, name)
             try:
-                found[place] = search.sources.get(place) or plugins.source_digest(place)
+                source = plugins.source_of(field, place, search.sources)
             except ValueError as error:
-                raise DefinitionError(f"{field}: {error}") from None
-            if name != place:
-                found[name] = place
+                raise DefinitionError(str(error)) from None
+            if source:
+                found |= {place: source} | ({name: place} if name != place else {})
     return dict(sorted(found.items()))
 
 

@@ -56,8 +56,7 @@ def observation_space(task: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # whatever the environment raises, sys.exit() included
-        own = plugins.is_place(task) and plugins.is_defined(task)
-        unknown = _id(task) not in gymnasium.registry and not own
+        unknown = _id(task) not in gymnasium.registry and not _is_users(task)
         if isinstance(error, gymnasium.error.Error | ModuleNotFoundError) and unknown:
             families = ", ".join(f"{family}/<game>" for family in SUITES)
             raise ValueError(
@@ -74,7 +73,7 @@ def make(task: str) -> Any:
     import gymnasium
     from gymnasium.envs.registration import EnvSpec
 
-    if plugins.is_place(task) and plugins.is_defined(task):  # otherwise it is an id without a version
+    if _is_users(task):
         return gymnasium.make(EnvSpec(_id(task), entry_point=task))
     if task.partition("/")[0] == "MinAtar" and task not in gymnasium.registry:  # it registers its games on request
         import minatar.gym
@@ -83,6 +82,11 @@ def make(task: str) -> Any:
     if task in TASKS and task not in gymnasium.registry:
         gymnasium.register(task, entry_point=TASKS[task])
     return gymnasium.make(task)
+
+
+def _is_users(task: str) -> bool:
+    """Is it the place of the user's own class? Otherwise "module:Name" is an id without a version."""
+    return plugins.is_place(task) and plugins.is_defined(task)
 
 
 def _place(module: str) -> str:

@@ -45,9 +45,8 @@ class TorchTrainer:
         from scorer_core.train import train
 
         place = folder.new_attempt()
-        write_json(
-            place / "provenance.json", provenance(self._device.name, self._device.gpu, folder.configs()[0].sources)
-        )
+        record = provenance(self._device.name, self._device.gpu, folder.sources())
+        write_json(place / "provenance.json", record)
         attempt = int(place.name)
         return train(
             folder, self._device.torch_device, self._commit_seconds, self._should_stop, until,

@@ -228,10 +228,7 @@ def _train(
 
     from scorer_core.train import Clock, train  # after the lock and the logs, so that a failed import is recorded
 
-    parts: dict[str, str] = {}
-    with suppress(RecordError):  # `train` reports it, after the record of the versions
-        parts = folder.configs()[0].sources
-    record = provenance(device.name, device.gpu, parts)
+    record = provenance(device.name, device.gpu, folder.sources())
     write_json(place / "provenance.json", record)
     if changed := [line for line in upgrades(folder) if line.endswith(f" and {place.name}")]:
         logging.getLogger("scorer").warning("%s", changed[-1])
