@@ -28,7 +28,8 @@ CHANGING = ("state.json", "done.json")  # of a pack, at each heartbeat and at it
 def list_sweeps(outputs: Outputs = DEFAULT_OUTPUTS, as_json: AsJson = False) -> None:
     """List all sweeps and searches in the folder of outputs: their runs by state, last change and jobs in the queue.
 
-    The newest is first. Failed are all runs that ended without a result: failed, lost, damaged, cancelled, diverged.
+    The newest is first; `jobs` are those in the queue. Failed are all runs that ended without a result: failed, lost,
+    damaged, cancelled, diverged.
     """
     folders = [path for path in sorted(outputs.glob("*/")) if is_sweep_folder(path) or (path / "search.yaml").exists()]
     rows, problems = [], []
@@ -47,7 +48,7 @@ def list_sweeps(outputs: Outputs = DEFAULT_OUTPUTS, as_json: AsJson = False) -> 
     if not rows:
         out.print(f"No sweep in {outputs}. Start one with: scorer run quickstart")
     else:
-        shown = table("name", "runs", "done", "running", "pending", "failed", "last change", "jobs in the queue")
+        shown = table("name", "runs", "done", "running", "pending", "failed", "changed", "jobs")
         for row in rows:
             ago = f"{duration(max(0.0, time.time() - row['changed']))} ago"
             numbers = [f"{row[key]:,}" if row[key] else "–" for key in ("done", "running", "pending", "failed")]
